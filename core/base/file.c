@@ -1,0 +1,184 @@
+#include "core/base/file.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <libgen.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum mb_status mb_file_map(const char *path, struct mb_file_map *ret, struct mb_error *err)
+{
+    enum mb_status st = MB_OK;
+    struct stat sb;
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a FIFO must not hang us */
+    if (fd < 0) {
+        return mb_fail(err, errno == ENOENT ? MB_E_NOTFOUND : MB_E_IO, errno, "open '%s'", path);
+    }
+    if (fstat(fd, &sb) < 0) {
+        st = mb_fail(err, MB_E_IO, errno, "stat '%s'", path);
+        goto done;
+    }
+    if (!S_ISREG(sb.st_mode)) {
+        st = mb_fail(err, MB_E_INVALID, 0, "'%s' is not a regular file", path);
+        goto done;
+    }
+    struct mb_file_map m = { .n = (size_t) sb.st_size };
+    if (m.n > 0) {
+        void *at = mmap(NULL, m.n, PROT_READ, MAP_SHARED, fd, 0);
+        if (at == MAP_FAILED) {
+            st = mb_fail(err, MB_E_IO, errno, "map '%s'", path);
+            goto done;
+        }
+        m.at = at;
+    }
+    *ret = m;
+done:
+    (void) close(fd);
+    return st;
+}
+
+void mb_file_unmap(struct mb_file_map *m)
+{
+    if (m && m->at) {
+        (void) munmap((void *) (uintptr_t) m->at, m->n);
+    }
+    if (m) {
+        *m = (struct mb_file_map) { 0 };
+    }
+}
+
+struct mb_file_writer {
+    int fd;
+    uint64_t offset;
+    char path[PATH_MAX];
+    char aside[PATH_MAX];
+};
+
+enum mb_status mb_file_writer_open(const char *path, struct mb_file_writer **ret,
+                                   struct mb_error *err)
+{
+    struct mb_file_writer *w = calloc(1, sizeof *w);
+    if (!w) {
+        return mb_fail(err, MB_E_NOMEM, 0, "no memory to write '%s'", path);
+    }
+    int n = snprintf(w->path, sizeof w->path, "%s", path);
+    int m = snprintf(w->aside, sizeof w->aside, "%s.tmp-%ld", path, (long) getpid());
+    if (n < 0 || (size_t) n >= sizeof w->path || m < 0 || (size_t) m >= sizeof w->aside) {
+        free(w);
+        return mb_fail(err, MB_E_INVALID, 0, "the path is too long: '%.200s'", path);
+    }
+    w->fd = open(w->aside, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0644);
+    if (w->fd < 0) {
+        int sys = errno;
+        enum mb_status st = mb_fail(err, MB_E_IO, sys, "create '%s'", w->aside);
+        free(w);
+        return st;
+    }
+    *ret = w;
+    return MB_OK;
+}
+
+enum mb_status mb_file_writer_put(struct mb_file_writer *w, const void *at, size_t n,
+                                  struct mb_error *err)
+{
+    const uint8_t *p = at;
+    while (n > 0) {
+        ssize_t k = write(w->fd, p, n);
+        if (k < 0 && errno == EINTR) {
+            continue;
+        }
+        if (k < 0) {
+            return mb_fail(err, MB_E_IO, errno, "write '%s'", w->aside);
+        }
+        p += k;
+        n -= (size_t) k;
+        w->offset += (uint64_t) k;
+    }
+    return MB_OK;
+}
+
+enum mb_status mb_file_writer_pad(struct mb_file_writer *w, size_t unit, struct mb_error *err)
+{
+    static const uint8_t zeros[4096];
+    assert(unit > 0);
+    assert(unit <= sizeof zeros);
+    size_t over = (size_t) (w->offset % unit);
+    return over == 0 ? MB_OK : mb_file_writer_put(w, zeros, unit - over, err);
+}
+
+enum mb_status mb_file_writer_patch(struct mb_file_writer *w, uint64_t offset, const void *at,
+                                    size_t n, struct mb_error *err)
+{
+    assert(offset + n <= w->offset);
+    const uint8_t *p = at;
+    while (n > 0) {
+        ssize_t k = pwrite(w->fd, p, n, (off_t) offset);
+        if (k < 0 && errno == EINTR) {
+            continue;
+        }
+        if (k <= 0) {
+            return mb_fail(err, MB_E_IO, errno, "write '%s'", w->aside);
+        }
+        p += k;
+        n -= (size_t) k;
+        offset += (uint64_t) k;
+    }
+    return MB_OK;
+}
+
+uint64_t mb_file_writer_offset(const struct mb_file_writer *w)
+{
+    return w->offset;
+}
+
+/* A rename is durable only once its folder is on disk. */
+static enum mb_status sync_folder(const char *path, struct mb_error *err)
+{
+    char copy[PATH_MAX];
+    (void) snprintf(copy, sizeof copy, "%s", path);
+    int fd = open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0) {
+        return mb_fail(err, MB_E_IO, errno, "open the folder of '%s'", path);
+    }
+    enum mb_status st = MB_OK;
+    if (fsync(fd) < 0 && errno != EINVAL) { /* some file systems can not sync a folder */
+        st = mb_fail(err, MB_E_IO, errno, "sync the folder of '%s'", path);
+    }
+    (void) close(fd);
+    return st;
+}
+
+enum mb_status mb_file_writer_commit(struct mb_file_writer *w, struct mb_error *err)
+{
+    enum mb_status st;
+    if (fsync(w->fd) < 0) {
+        st = mb_fail(err, MB_E_IO, errno, "sync '%s'", w->aside);
+        mb_file_writer_abort(w);
+        return st;
+    }
+    if (rename(w->aside, w->path) < 0) {
+        st = mb_fail(err, MB_E_IO, errno, "rename '%s' to '%s'", w->aside, w->path);
+        mb_file_writer_abort(w);
+        return st;
+    }
+    st = sync_folder(w->path, err);
+    (void) close(w->fd);
+    free(w);
+    return st;
+}
+
+void mb_file_writer_abort(struct mb_file_writer *w)
+{
+    if (!w) {
+        return;
+    }
+    (void) unlink(w->aside);
+    (void) close(w->fd);
+    free(w);
+}

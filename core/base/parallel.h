@@ -1,0 +1,35 @@
+/* A pool of worker threads for fork-join: one call hands out the parts of a job and returns
+ * when all are done. The result of a job never depends on the number of threads, because
+ * parts write to disjoint places and no sum crosses a part.
+ *
+ * Waiting: workers spin briefly, then sleep; the same for the caller at the end of a job.
+ * Threads: one caller at a time per pool. mb_pool_run may not be nested. */
+#ifndef MB_CORE_PARALLEL_H
+#define MB_CORE_PARALLEL_H
+
+#include <stddef.h>
+
+#include "proto/status.h"
+
+#define MB_THREADS_MAX 256 /* far above any one machine's use for these shapes */
+
+struct mb_pool;
+
+/* n_threads includes the caller: 1 starts no thread. With pin, thread i runs on the i-th
+ * processor that the process is allowed; the caller is left as it is.
+ * Errors: MB_E_INVALID outside 1..MB_THREADS_MAX, MB_E_NOMEM. */
+enum mb_status mb_pool_new(size_t n_threads, int pin, struct mb_pool **ret,
+                           struct mb_error *err);
+void mb_pool_free(struct mb_pool *p); /* NULL is allowed; waits for the workers to end */
+
+size_t mb_pool_threads(const struct mb_pool *p); /* 1 for NULL */
+
+/* One part of a job. worker is in [0, mb_pool_threads) and names the scratch memory that the
+ * part may use: no two parts run with the same worker at once. */
+typedef void mb_part_fn(void *job, size_t part, size_t worker);
+
+/* Runs fn for every part in [0, n_parts), each exactly once, in any order. A NULL pool runs
+ * them in order on the caller. */
+void mb_pool_run(struct mb_pool *p, size_t n_parts, mb_part_fn *fn, void *job);
+
+#endif
