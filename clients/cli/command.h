@@ -1,0 +1,65 @@
+/* The mbool command: one subcommand, one file, one exported entry.
+ *
+ * Exit statuses: 0 done; 1 it failed (a line on standard error says why); 2 the command line
+ * was wrong; 130 interrupted. */
+#ifndef MBC_COMMAND_H
+#define MBC_COMMAND_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "core/base/progress.h"
+#include "proto/status.h"
+
+enum { MBC_DONE = 0, MBC_FAILED = 1, MBC_USAGE = 2, MBC_INTERRUPTED = 130 };
+
+/* One option of a command: what --help prints and what getopt_long parses come from here. */
+struct mbc_option {
+    const char *name;  /* "kernels", for --kernels */
+    const char *value; /* "K", or NULL for a switch */
+    const char *help;  /* "sign matrices per weight, 1..4 (default 3)" */
+};
+
+struct mbc_command {
+    const char *name;
+    const char *arguments; /* "DIR -o FILE" */
+    const char *summary;   /* one line */
+    const char *details;   /* more lines for --help, or NULL */
+    const struct mbc_option *options; /* ends with a NULL name */
+    int (*run)(int argc, char **argv); /* argv[0] is the command's name */
+};
+
+extern const struct mbc_command mbc_convert, mbc_inspect, mbc_verify, mbc_eval, mbc_generate,
+    mbc_bench;
+
+/* Walks the options of argv after the table c->options. Returns the next option's index, or
+ * MBC_OPT_END with *ret_first the index of the first argument that is no option, or
+ * MBC_OPT_EXIT with *ret_status set: help was printed (MBC_DONE) or the line was wrong
+ * (MBC_USAGE, and said so). "-o" means "--output" wherever a command has that option. */
+enum { MBC_OPT_END = -1, MBC_OPT_EXIT = -2 };
+int mbc_next_option(const struct mbc_command *c, int argc, char **argv, const char **ret_value,
+                    int *ret_first, int *ret_status);
+
+/* Prints "mbool NAME: ..." and how to get help; returns MBC_USAGE. */
+int mbc_usage_error(const struct mbc_command *c, const char *fmt, ...)
+    __attribute__((format(printf, 2, 3)));
+/* Prints "mbool NAME: <err.what>"; returns MBC_FAILED, or MBC_INTERRUPTED for MB_E_CANCELLED. */
+int mbc_report_error(const struct mbc_command *c, const struct mb_error *err);
+
+/* Values of options. false, after saying what is allowed, when text is no number in range. */
+bool mbc_parse_u64(const struct mbc_command *c, const char *option, const char *text,
+                   uint64_t min, uint64_t max, uint64_t *ret);
+bool mbc_parse_f64(const struct mbc_command *c, const char *option, const char *text, double min,
+                   double max, double *ret);
+
+/* Processors this process may use; what --threads defaults to. */
+uint64_t mbc_processors(void);
+
+/* A progress bar with rate and ETA on standard error, when that is a terminal; silent otherwise.
+ * report stops the work (returns false) after Ctrl-C. One at a time. */
+struct mb_progress mbc_progress_begin(const char *title);
+void mbc_progress_end(void);
+bool mbc_interrupted(void);
+
+#endif

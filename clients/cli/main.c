@@ -1,0 +1,42 @@
+/* mbool: work on model files, and on daemons. */
+#include <string.h>
+
+#include "clients/cli/command.h"
+
+static const struct mbc_command *const commands[] = {
+    NULL,
+};
+
+static void print_commands(FILE *to)
+{
+    fprintf(to, "usage: mbool COMMAND [ARGUMENT ...]\n\ncommands:\n");
+    for (size_t i = 0; commands[i]; i++) {
+        fprintf(to, "  %-10s %s\n", commands[i]->name, commands[i]->summary);
+    }
+    fprintf(to, "\n'mbool COMMAND --help' tells more; 'mbool --version' says which this is.\n");
+}
+
+int main(int argc, char **argv)
+{
+    if (argc < 2) {
+        print_commands(stderr);
+        return MBC_USAGE;
+    }
+    const char *name = argv[1];
+    if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0 || strcmp(name, "help") == 0) {
+        print_commands(stdout);
+        return MBC_DONE;
+    }
+    if (strcmp(name, "--version") == 0) {
+        printf("mbool %s\n", MB_VERSION);
+        return MBC_DONE;
+    }
+    for (size_t i = 0; commands[i]; i++) {
+        if (strcmp(commands[i]->name, name) == 0) {
+            return commands[i]->run(argc - 1, argv + 1);
+        }
+    }
+    fprintf(stderr, "mbool: there is no command '%s'\n\n", name);
+    print_commands(stderr);
+    return MBC_USAGE;
+}

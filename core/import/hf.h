@@ -1,0 +1,37 @@
+/* A Hugging Face folder: config.json, model.safetensors or its sharded index, tokenizer.json,
+ * tokenizer_config.json, generation_config.json, chat_template.jinja.
+ *
+ * Files are mapped; tensors are views (any alignment) and nothing is copied. Nothing in them is
+ * trusted.
+ *
+ * Life:    _open/_free. Threads: immutable after _open. */
+#ifndef MB_CORE_HF_H
+#define MB_CORE_HF_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/base/bytes.h"
+#include "core/model/model.h"
+
+struct mb_hf;
+
+/* Errors: MB_E_UNSUPPORTED by name ("architecture FooForCausalLM is not supported; supported:
+ * LlamaForCausalLM, MistralForCausalLM"), MB_E_FORMAT, MB_E_NOTFOUND. */
+enum mb_status mb_hf_open(const char *dir, struct mb_hf **ret, struct mb_error *err);
+void mb_hf_free(struct mb_hf *h);
+
+const struct mb_shape *mb_hf_shape(const struct mb_hf *h);
+const char *mb_hf_architecture(const struct mb_hf *h); /* "LlamaForCausalLM" */
+const double *mb_hf_inv_freq(const struct mb_hf *h); /* [head_width / 2] */
+
+/* The tokenizer as bytes for mb_tokenizer_from_bytes; MB_E_NOTFOUND when the folder has none. */
+enum mb_status mb_hf_tokenizer(const struct mb_hf *h, struct mb_bytes *ret, struct mb_error *err);
+/* Chat template, or NULL; terminated. */
+const char *mb_hf_chat_template(const struct mb_hf *h);
+
+/* The float model over the mapped tensors: takes ownership of h on success. */
+enum mb_status mb_model_from_hf(struct mb_hf *h, struct mb_model **ret, struct mb_error *err);
+
+#endif

@@ -1,0 +1,58 @@
+/* Logits to a token: penalties, temperature, top_k, top_p, min_p, and a draw that replays.
+ *
+ * Order, as in OpenAI's documentation and the transformers library: repetition, presence and
+ * frequency penalties on the logits; then temperature; then top_k, top_p, min_p on the
+ * softmax of what is left; then one draw from what remains. Ties are broken by the lower id.
+ * Temperature 0 is greedy: the largest penalised logit.
+ *
+ * Exact:   the same logits, history and seed give the same token on every machine.
+ * Threads: one thread at a time per sampler. */
+#ifndef MB_CORE_SAMPLE_H
+#define MB_CORE_SAMPLE_H
+
+#include <stdint.h>
+
+#include "proto/status.h"
+
+#define MB_LOGPROBS_MAX 20
+
+struct mb_sampling {
+    float temperature;        /* 0..2; 0 is greedy */
+    uint32_t top_k;           /* 0 is off */
+    float top_p;              /* (0, 1]; 1 is off */
+    float min_p;              /* [0, 1]; 0 is off */
+    float repetition_penalty; /* > 0; 1 is off; over prompt and output */
+    float presence_penalty;   /* -2..2; over the output */
+    float frequency_penalty;  /* -2..2; over the output */
+    uint64_t seed;
+};
+
+struct mb_sampler;
+
+/* Scratch for n_vocab logits. */
+enum mb_status mb_sampler_new(uint32_t n_vocab, struct mb_sampler **ret, struct mb_error *err);
+void mb_sampler_free(struct mb_sampler *s);
+
+/* Starts a request anew. prompt counts for the repetition penalty only. Allocates nothing. */
+void mb_sampler_start(struct mb_sampler *s, const struct mb_sampling *p, const uint32_t *prompt,
+                      uint32_t n_prompt);
+
+struct mb_logprob {
+    uint32_t token;
+    float logprob; /* natural, of the unpenalised softmax at temperature 1 */
+};
+
+struct mb_sampled {
+    uint32_t token;
+    float logprob;
+    uint32_t n_top; /* the most likely, best first */
+    struct mb_logprob top[MB_LOGPROBS_MAX];
+};
+
+/* Draws the next token and counts it. logits [n_vocab] is left as it was. With want_top 0 and
+ * !want_logprob no softmax over the vocabulary is computed for greedy. NaN logits count as
+ * -inf; when all are, token 0 is drawn. */
+void mb_sampler_draw(struct mb_sampler *s, const float *logits, uint32_t want_top,
+                     int want_logprob, struct mb_sampled *ret);
+
+#endif

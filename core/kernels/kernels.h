@@ -1,0 +1,139 @@
+/* The table of kernels, and the one function that fills it.
+ *
+ * The portable C file of each kernel is its definition; every variant on every instruction set
+ * returns the same bits, float parts included (A1). Where a definition sums floats, it states
+ * the order; "fma" means one rounding (C's fmaf). The 16 partial sums of a float reduction
+ * over n elements are lane l = sum over i = l, l+16, l+32, ... ascending, each by fma from 0;
+ * then lane l += lane l+8 (l < 8), += lane l+4, += lane l+2, += lane l+1: lane 0 is the result.
+ *
+ * Threads: every kernel is pure on disjoint outputs. */
+#ifndef MB_CORE_KERNELS_H
+#define MB_CORE_KERNELS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/kernels/cpu.h"
+#include "core/tensor/bool_matrix.h"
+
+#define MB_PLANES_MAX 8
+#define MB_KV_BLOCK 32 /* positions in a block of the KV cache, and in a block of attention */
+
+/* One token's input of a linear layer in coded form (DESIGN 2.2). Per column group g of the
+ * layer's G, with L = 2^P - 1:
+ *
+ *     x[j] ~ a[g] * (2 u[j] - L),    u[j] = sum_p 2^p * bit p, 0 <= u[j] <= L
+ *
+ * Shapes: n columns, W = ceil(n / 32) words, ceil(n / G) groups. Padding of u and planes is
+ * zero. planes has a stride of MB_PLANES_MAX words, of which the first P are used. */
+struct mb_codes {
+    uint8_t *u;       /* [W * 32], 64-byte aligned */
+    uint32_t *planes; /* [W][MB_PLANES_MAX]: bit b of planes[w][p] is bit p of u[32*w + b] */
+    float *a;         /* [groups] */
+};
+
+/* Codes x into u and a:
+ *     m = max |x[j]| over the group (NaN counts as nothing)
+ *     m < 2^-100: a = 0, u = 0;  else  a = m / L,  r = (0.5 * L) / m,
+ *     u[j] = nearest even integer of clamp(fma(x[j], r, 0.5 * L), 0, L)     NaN gives 0
+ * n_planes is P in {1, 4..8}; for P = 1, u is 1 where x >= 0 and a is the mean of |x| by 16
+ * partial sums over the group, divided by the group's columns. */
+typedef void mb_code_fn(struct mb_codes *ret, const float *x, size_t n, size_t group,
+                        size_t n_planes);
+
+/* planes from u; n_words words. */
+typedef void mb_code_planes_fn(struct mb_codes *c, size_t n_words, size_t n_planes);
+
+/* The Boolean product for tokens t in [0, n_tokens) and row tiles [tile, tile_end):
+ *
+ *     y[t*ldy + i] = sum_g  s[i,g] * (scale_all * a_t[g]) * float(T[i,g])
+ *         ascending g, from 0: y = fma(s * (scale_all * a), float(T), y)
+ *     T[i,g] = sum_k c_k * sum_p 2^p * (G_g - 2 * popcount(B_k xor plane_p)),  exact in int32
+ *            = sum_j (sum_k c_k B_k[i,j]) * (2 u[j] - L)                        the same integer
+ *
+ * with G_g the columns that the group really has. Writes rows below n_rows only.
+ * bool_popcount reads planes; bool_expand reads u and needs scratch of
+ * mb_bool_expand_scratch(shape) bytes, 64-byte aligned. Same bits from both. */
+typedef void mb_bool_product_fn(float *y, size_t ldy, const struct mb_bool_matrix *w,
+                                const struct mb_codes *x, size_t n_tokens, size_t n_planes,
+                                size_t tile, size_t tile_end, void *scratch);
+
+size_t mb_bool_expand_scratch(const struct mb_bool_shape *s);
+
+/* Dense rows: y[t*ldy + i] = dot(w_i, x_t) with 16 partial sums, for rows [row, row_end).
+ * Shapes: w is row-major [*, n], no alignment needed; x is [n_tokens][n]. */
+typedef void mb_dense_fn(float *y, size_t ldy, const void *w, const float *x, size_t n,
+                         size_t n_tokens, size_t row, size_t row_end);
+
+/* y = (x * r) * w,  r = 1 / sqrt(sum(x^2) / n + eps), the sum by 16 partial sums. y may be x. */
+typedef void mb_rmsnorm_fn(float *y, const float *x, const float *w, size_t n, float eps);
+
+/* Rotates halves, in place: for i < d/2, with x0 = x[i], x1 = x[i + d/2]:
+ *     x[i] = fma(x0, cos[i], -(x1 * sin[i]));  x[i + d/2] = fma(x1, cos[i], x0 * sin[i]) */
+typedef void mb_rope_fn(float *x, const float *cos, const float *sin, size_t d);
+
+/* y[i] = (g[i] / (1 + exp(-g[i]))) * u[i], exp as mb_exp below. y may be g or u. */
+typedef void mb_silu_mul_fn(float *y, const float *g, const float *u, size_t n);
+
+/* y[i] = y[i] + x[i] */
+typedef void mb_add_fn(float *y, const float *x, size_t n);
+
+/* x[i] = x[i] * float(t[i]), t float16. */
+typedef void mb_scale_f16_fn(float *y, const float *x, const uint16_t *t, size_t n);
+
+/* One absolute block of KV positions for the n_q query heads that share a key head: streaming
+ * softmax with a fixed order. Visible positions are [first, n) of the block, not empty.
+ *
+ *     z_j   = (sum over i < d ascending, fma from 0, of q[i] * K[i][j]) * qk_scale
+ *     m'    = max(m, max_j z_j);  f = exp(m - m')       (f is not applied when m is -inf)
+ *     sum_l = sum_l * f;          out[i] = out[i] * f
+ *     p_j   = exp(z_j - m');      sum_{j mod 16} += p_j, ascending j
+ *     out[i] = fma(p_j, V[j][i], out[i]), ascending j
+ *
+ * State, per query head: max starts at -inf, sum (16 lanes) and out (d, stride d) at 0.
+ * Shapes: q, out [n_q][d]; sum [n_q][16]; max [n_q];
+ *         K [2][d][16]: position 16*h + l of the block is K[h][.][l];  V [MB_KV_BLOCK][d]. */
+typedef void mb_attend_fn(float *out, float *sum, float *max, const float *q, size_t n_q,
+                          size_t d, const void *k, const void *v, size_t first, size_t n,
+                          float qk_scale);
+
+/* out[i] = out[i] / (the fixed tree over the 16 lanes of sum), per query head. */
+typedef void mb_attend_finish_fn(float *out, const float *sum, size_t n_q, size_t d);
+
+/* Stores one position: k and v are d floats; j is its place in the block. Float16 rounds to
+ * nearest even and saturates to +-65504. */
+typedef void mb_kv_store_fn(void *k_block, void *v_block, const float *k, const float *v,
+                            size_t d, size_t j);
+
+struct mb_kernels {
+    const char *name; /* "avx512", "avx2", "c": which set was selected, for people */
+    mb_code_fn *code;
+    mb_code_planes_fn *code_planes;
+    mb_bool_product_fn *bool_popcount;
+    mb_bool_product_fn *bool_expand;
+    mb_dense_fn *dense_f32, *dense_f16, *dense_bf16;
+    mb_rmsnorm_fn *rmsnorm;
+    mb_rope_fn *rope;
+    mb_silu_mul_fn *silu_mul;
+    mb_add_fn *add;
+    mb_scale_f16_fn *scale_f16;
+    mb_attend_fn *attend_f16, *attend_f32;
+    mb_attend_finish_fn *attend_finish;
+    mb_kv_store_fn *kv_store_f16, *kv_store_f32;
+    /* Up to this many tokens bool_popcount is the faster one, for K = index. Measured, see
+     * core/kernels/README.md; no effect on any bit. */
+    size_t popcount_tokens_max[MB_KERNELS_MAX + 1];
+};
+
+/* Fills every slot: portable C first, then each better variant that cpu allows.
+ * Pure: no global state, so a test may ask for any subset of the processor. */
+void mb_kernels_select(struct mb_kernels *ret, mb_cpu_flags cpu);
+
+/* exp with a fixed sequence of operations, relative error below 2^-22: the same bits on every
+ * machine and in every vector variant. Below -87.3 it is 0; above 88.7 it is +inf; NaN is NaN. */
+float mb_exp(float x);
+
+/* sin and cos of x radians in float64, |x| < 2^31, absolute error below 1e-9, no libm. */
+void mb_sincos(double x, double *ret_sin, double *ret_cos);
+
+#endif

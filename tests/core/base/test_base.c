@@ -1,0 +1,180 @@
+/* Goal:   the ground holds: sizes, halves, files, random numbers, the pool.
+ * Method: laws over whole domains (all float16 values), files really written and found or not
+ *         found, and a pool whose parts are counted. */
+#include <math.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "core/base/bytes.h"
+#include "core/base/checked.h"
+#include "core/base/file.h"
+#include "core/base/half.h"
+#include "core/base/parallel.h"
+#include "core/base/rng.h"
+#include "tests/check_main.h"
+
+START_TEST(sizes_report_overflow)
+{
+    size_t n = 7;
+    ck_assert(!mb_checked_mul(SIZE_MAX / 2 + 1, 2, &n));
+    ck_assert(!mb_checked_add(SIZE_MAX, 1, &n));
+    ck_assert(!mb_checked_align(SIZE_MAX - 3, 64, &n));
+    ck_assert_uint_eq(n, 7);
+    ck_assert(mb_checked_align(65, 64, &n) && n == 128);
+    ck_assert(mb_extent_fits(10, 0, 10));
+    ck_assert(!mb_extent_fits(10, 1, 10));
+    ck_assert(!mb_extent_fits(UINT64_MAX, 2, 100));
+    ck_assert(!mb_extent_fits(1, UINT64_MAX, 100));
+}
+END_TEST
+
+/* The value of a float16 by its definition, in float64. */
+static double half_value(uint16_t h)
+{
+    int e = h >> 10 & 0x1f;
+    double m = h & 0x3ff;
+    double x = e == 0 ? ldexp(m, -24) : e == 31 ? (m != 0 ? NAN : INFINITY) : ldexp(1024 + m, e - 25);
+    return h & 0x8000 ? -x : x;
+}
+
+START_TEST(every_half_is_exact_and_comes_back)
+{
+    for (uint32_t h = 0; h < 0x10000; h++) {
+        double want = half_value((uint16_t) h);
+        float got = mb_f16_to_f32((uint16_t) h);
+        if (isnan(want)) {
+            ck_assert(isnan(got));
+            continue;
+        }
+        ck_assert_msg((double) got == want, "half %04x", h);
+        ck_assert_uint_eq(mb_f32_to_f16(got), h);
+    }
+}
+END_TEST
+
+START_TEST(half_rounds_to_nearest_even)
+{
+    for (uint32_t h = 0; h < 0x7bff; h++) { /* between each value and the next */
+        double lo = half_value((uint16_t) h), hi = half_value((uint16_t) (h + 1));
+        float mid = (float) ((lo + hi) / 2); /* exact: one more bit */
+        ck_assert_uint_eq(mb_f32_to_f16(mid), h + (h & 1));
+        ck_assert_uint_eq(mb_f32_to_f16(nextafterf(mid, 0)), h);
+        ck_assert_uint_eq(mb_f32_to_f16(nextafterf(mid, INFINITY)), h + 1);
+    }
+    ck_assert_uint_eq(mb_f32_to_f16(65519.996f), 0x7bff);
+    ck_assert_uint_eq(mb_f32_to_f16(65520.0f), 0x7c00);
+    ck_assert_uint_eq(mb_f32_to_f16(-1e30f), 0xfc00);
+}
+END_TEST
+
+START_TEST(a_cursor_never_reads_past_the_end)
+{
+    struct mb_bytes b = { 0 };
+    mb_bytes_put_u32(&b, 0xdeadbeef);
+    mb_bytes_put_f64(&b, 0.25);
+    mb_bytes_printf(&b, "%s", "word");
+    ck_assert(!b.failed);
+    struct mb_cursor c = mb_cursor_of(b.at, b.len);
+    ck_assert_uint_eq(mb_cursor_u32(&c), 0xdeadbeef);
+    ck_assert(mb_cursor_f64(&c) == 0.25);
+    ck_assert_ptr_null(mb_cursor_take(&c, 5));
+    ck_assert(c.failed);
+    ck_assert_uint_eq(mb_cursor_u8(&c), 0); /* sticky, though a byte is left */
+    ck_assert_str_eq(mb_bytes_text(&b) + 12, "word");
+    mb_bytes_fini(&b);
+}
+END_TEST
+
+START_TEST(a_file_appears_whole_or_not_at_all)
+{
+    char dir[] = "/tmp/mbool-test-XXXXXX", path[64], other[96];
+    ck_assert_ptr_nonnull(mkdtemp(dir));
+    (void) snprintf(path, sizeof path, "%s/f", dir);
+    struct mb_error err = { 0 };
+    struct mb_file_writer *w;
+    struct mb_file_map m;
+
+    mb_assert_ok(mb_file_writer_open(path, &w, &err), &err);
+    mb_assert_ok(mb_file_writer_put(w, "xyz", 3, &err), &err);
+    ck_assert_int_eq(mb_file_map(path, &m, &err), MB_E_NOTFOUND);
+    mb_file_writer_abort(w);
+    (void) snprintf(other, sizeof other, "%s.tmp-%ld", path, (long) getpid());
+    ck_assert_int_ne(access(other, F_OK), 0);
+
+    mb_assert_ok(mb_file_writer_open(path, &w, &err), &err);
+    mb_assert_ok(mb_file_writer_put(w, "xyz", 3, &err), &err);
+    mb_assert_ok(mb_file_writer_pad(w, 64, &err), &err);
+    mb_assert_ok(mb_file_writer_patch(w, 1, "Y", 1, &err), &err);
+    mb_assert_ok(mb_file_writer_commit(w, &err), &err);
+    mb_assert_ok(mb_file_map(path, &m, &err), &err);
+    ck_assert_uint_eq(m.n, 64);
+    ck_assert_mem_eq(m.at, "xYz\0", 4);
+    mb_file_unmap(&m);
+    ck_assert_int_eq(mb_file_map(dir, &m, &err), MB_E_INVALID);
+    (void) unlink(path);
+    (void) rmdir(dir);
+}
+END_TEST
+
+START_TEST(random_numbers_replay_and_differ)
+{
+    ck_assert_uint_eq(mb_rng_u64(1, 2, 3), mb_rng_u64(1, 2, 3));
+    ck_assert_uint_ne(mb_rng_u64(1, 2, 3), mb_rng_u64(1, 3, 2));
+    double sum = 0;
+    for (uint64_t i = 0; i < 100000; i++) {
+        double u = mb_rng_unit(7, 0, i);
+        ck_assert(u >= 0 && u < 1);
+        sum += u;
+    }
+    ck_assert(fabs(sum / 100000 - 0.5) < 0.005);
+}
+END_TEST
+
+struct count {
+    atomic_int parts[64];
+    atomic_int busy[MB_THREADS_MAX]; /* is a part running as this worker? */
+};
+
+static void count_part(void *job, size_t part, size_t worker)
+{
+    struct count *c = job;
+    ck_assert_int_eq(atomic_fetch_add(&c->busy[worker], 1), 0);
+    atomic_fetch_add(&c->parts[part], 1);
+    atomic_fetch_sub(&c->busy[worker], 1);
+}
+
+START_TEST(a_pool_runs_every_part_once)
+{
+    struct mb_error err = { 0 };
+    struct mb_pool *p;
+    ck_assert_int_eq(mb_pool_new(0, 0, &p, &err), MB_E_INVALID);
+    mb_assert_ok(mb_pool_new((size_t) _i, _i % 2, &p, &err), &err);
+    for (int round = 0; round < 500; round++) {
+        struct count c = { 0 };
+        mb_pool_run(p, (size_t) round % 65, count_part, &c);
+        for (int i = 0; i < 64; i++) {
+            ck_assert_int_eq(c.parts[i], i < round % 65);
+        }
+        if (round % 100 == 99) {
+            (void) usleep(2000); /* long enough for the workers to fall asleep */
+        }
+    }
+    mb_pool_free(p);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *s = suite_create("base");
+    TCase *t = tcase_create("base");
+    tcase_add_test(t, sizes_report_overflow);
+    tcase_add_test(t, every_half_is_exact_and_comes_back);
+    tcase_add_test(t, half_rounds_to_nearest_even);
+    tcase_add_test(t, a_cursor_never_reads_past_the_end);
+    tcase_add_test(t, a_file_appears_whole_or_not_at_all);
+    tcase_add_test(t, random_numbers_replay_and_differ);
+    tcase_add_loop_test(t, a_pool_runs_every_part_once, 1, 6);
+    suite_add_tcase(s, t);
+    return mb_run_suite(s);
+}
