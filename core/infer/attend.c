@@ -26,7 +26,7 @@ static void angles_of_token(const void *args, size_t t)
 
 void mb_step_angles(struct mb_stepper *s, const struct mb_model *m, const struct mb_batch *b)
 {
-    struct angle_job j = {.s = s, .inv_freq = m->inv_freq, .position = b->position};
+    struct angle_job j = { .s = s, .inv_freq = m->inv_freq, .position = b->position };
     mb_step_for_tokens(s, b->n_tokens, angles_of_token, &j);
 }
 

@@ -35,11 +35,11 @@ static bool attention(struct mb_stepper *s, const struct mb_block *w, uint32_t l
                       const struct mb_tap *tap, float *x)
 {
     const struct mb_product qkv[] = {
-        {.w = &w->linear[MB_ATTN_Q], .y = s->q},
-        {.w = &w->linear[MB_ATTN_K], .y = s->k},
-        {.w = &w->linear[MB_ATTN_V], .y = s->v},
+        { .w = &w->linear[MB_ATTN_Q], .y = s->q },
+        { .w = &w->linear[MB_ATTN_K], .y = s->k },
+        { .w = &w->linear[MB_ATTN_V], .y = s->v },
     };
-    const struct mb_product o = {.w = &w->linear[MB_ATTN_O], .y = s->y, .add_to = x};
+    const struct mb_product o = { .w = &w->linear[MB_ATTN_O], .y = s->y, .add_to = x };
 
     mb_step_norm(s, x, NULL, b->n_tokens, w->attn_norm);
     if (!input_ready(s, w, layer, MB_IN_ATTN, b, tap)) {
@@ -58,11 +58,11 @@ static bool feed_forward(struct mb_stepper *s, const struct mb_block *w, uint32_
                          const struct mb_batch *b, const struct mb_tap *tap, float *x)
 {
     const struct mb_product gate_up[] = {
-        {.w = &w->linear[MB_FFN_GATE], .y = s->gate},
-        {.w = &w->linear[MB_FFN_UP], .y = s->up},
+        { .w = &w->linear[MB_FFN_GATE], .y = s->gate },
+        { .w = &w->linear[MB_FFN_UP], .y = s->up },
     };
-    const struct mb_product down = {.w = &w->linear[MB_FFN_DOWN], .y = s->y, .add_to = x};
-    struct gate_job gate = {.s = s, .width = s->shape.ffn_width};
+    const struct mb_product down = { .w = &w->linear[MB_FFN_DOWN], .y = s->y, .add_to = x };
+    struct gate_job gate = { .s = s, .width = s->shape.ffn_width };
 
     mb_step_norm(s, x, NULL, b->n_tokens, w->ffn_norm);
     if (!input_ready(s, w, layer, MB_IN_FFN, b, tap)) {

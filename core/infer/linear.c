@@ -30,7 +30,7 @@ static bool use_popcount(const struct mb_stepper *s, const struct mb_linear *w, 
 static void code_inputs(struct mb_stepper *s, size_t n, size_t n_cols,
                         const struct mb_product *products, size_t n_products)
 {
-    struct code_job j = {.s = s, .n_cols = n_cols, .n_planes = s->shape.n_planes};
+    struct code_job j = { .s = s, .n_cols = n_cols, .n_planes = s->shape.n_planes };
     for (size_t i = 0; i < n_products; i++) {
         const struct mb_linear *w = products[i].w;
         if (w->kind == MB_LINEAR_BOOL) {

@@ -24,7 +24,7 @@ static void run_tokens(void *job, size_t part, size_t worker)
 
 void mb_step_for_tokens(struct mb_stepper *s, size_t n, mb_token_fn *fn, const void *args)
 {
-    struct token_job j = {.fn = fn, .args = args, .n = n};
+    struct token_job j = { .fn = fn, .args = args, .n = n };
     j.per_part = mb_div_up(n, mb_pool_threads(s->pool) * 4);
     mb_pool_run(s->pool, n == 0 ? 0 : mb_div_up(n, j.per_part), run_tokens, &j);
 }
@@ -46,7 +46,7 @@ static void norm_token(const void *args, size_t t)
 void mb_step_norm(struct mb_stepper *s, const float *x, const uint32_t *rows, size_t n,
                   const float *weight)
 {
-    struct norm_job j = {.s = s, .x = x, .weight = weight, .rows = rows};
+    struct norm_job j = { .s = s, .x = x, .weight = weight, .rows = rows };
     mb_step_for_tokens(s, n, norm_token, &j);
 }
 
@@ -66,7 +66,7 @@ static void scale_token(const void *args, size_t t)
 void mb_step_scale(struct mb_stepper *s, const uint16_t *t, size_t n, size_t width)
 {
     if (t) {
-        struct scale_job j = {.s = s, .t = t, .width = width};
+        struct scale_job j = { .s = s, .t = t, .width = width };
         mb_step_for_tokens(s, n, scale_token, &j);
     }
 }
@@ -109,7 +109,7 @@ static void embed_token(const void *args, size_t t)
 static void embed(struct mb_stepper *s, const struct mb_model *m, const struct mb_batch *b,
                   float *x)
 {
-    struct embed_job j = {.embed = &m->embed, .token = b->token, .x = x};
+    struct embed_job j = { .embed = &m->embed, .token = b->token, .x = x };
     mb_step_for_tokens(s, b->n_tokens, embed_token, &j);
     mb_step_lap(s, MB_PHASE_EMBED);
 }
@@ -117,7 +117,7 @@ static void embed(struct mb_stepper *s, const struct mb_model *m, const struct m
 static void head(struct mb_stepper *s, const struct mb_model *m, const float *x,
                  const uint32_t *rows, uint32_t n, float *logits)
 {
-    struct mb_product p = {.w = &m->head, .y = logits};
+    struct mb_product p = { .w = &m->head, .y = logits };
     mb_step_norm(s, x, rows, n, m->final_norm);
     mb_step_scale(s, m->head_input_scale, n, s->shape.width);
     mb_step_lap(s, MB_PHASE_HEAD);

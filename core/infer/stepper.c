@@ -26,7 +26,7 @@ static void extend(struct extent *e, const struct mb_linear *l)
 
 static struct extent extent_of(const struct mb_model *m)
 {
-    struct extent e = {.groups = 1};
+    struct extent e = { .groups = 1 };
     extend(&e, &m->head);
     for (uint32_t i = 0; i < m->shape.n_layers; i++) {
         for (int l = 0; l < MB_BLOCK_LINEARS; l++) {
@@ -145,7 +145,7 @@ void mb_stepper_free(struct mb_stepper *s)
     if (!s) {
         return;
     }
-    float *floats[] = {s->x, s->in, s->q, s->k, s->v, s->gate, s->up, s->y, s->cos, s->sin};
+    float *floats[] = { s->x, s->in, s->q, s->k, s->v, s->gate, s->up, s->y, s->cos, s->sin };
     for (size_t i = 0; i < sizeof floats / sizeof floats[0]; i++) {
         mb_free(floats[i]);
     }

@@ -54,7 +54,7 @@ static enum mb_status view_linear(const struct mb_checkpoint *c, const char *nam
     if (!s) {
         return missing(name, err);
     }
-    *ret = (struct mb_linear) {.n_rows = s->n_rows, .n_cols = s->n_cols};
+    *ret = (struct mb_linear) { .n_rows = s->n_rows, .n_cols = s->n_cols };
     if (s->kind == MB_SECTION_BOOL) {
         ret->kind = MB_LINEAR_BOOL;
         ret->boolean = mb_checkpoint_bool(c, s);

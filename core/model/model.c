@@ -13,10 +13,10 @@ static const struct {
     const char *name;
     enum mb_block_input input;
 } linears[MB_BLOCK_LINEARS] = {
-    [MB_ATTN_Q] = {"attn_q", MB_IN_ATTN},         [MB_ATTN_K] = {"attn_k", MB_IN_ATTN},
-    [MB_ATTN_V] = {"attn_v", MB_IN_ATTN},         [MB_ATTN_O] = {"attn_o", MB_IN_ATTN_O},
-    [MB_FFN_GATE] = {"ffn_gate", MB_IN_FFN},      [MB_FFN_UP] = {"ffn_up", MB_IN_FFN},
-    [MB_FFN_DOWN] = {"ffn_down", MB_IN_FFN_DOWN},
+    [MB_ATTN_Q] = { "attn_q", MB_IN_ATTN },         [MB_ATTN_K] = { "attn_k", MB_IN_ATTN },
+    [MB_ATTN_V] = { "attn_v", MB_IN_ATTN },         [MB_ATTN_O] = { "attn_o", MB_IN_ATTN_O },
+    [MB_FFN_GATE] = { "ffn_gate", MB_IN_FFN },      [MB_FFN_UP] = { "ffn_up", MB_IN_FFN },
+    [MB_FFN_DOWN] = { "ffn_down", MB_IN_FFN_DOWN },
 };
 
 static const char *const input_names[MB_BLOCK_INPUTS] = {
@@ -162,7 +162,7 @@ static enum mb_status check_linear(const struct mb_linear *l, const char *name, 
 static enum mb_status check_groups(const struct mb_block *b, uint32_t layer,
                                    struct mb_error *err)
 {
-    uint32_t group[MB_BLOCK_INPUTS] = {0};
+    uint32_t group[MB_BLOCK_INPUTS] = { 0 };
     for (int l = 0; l < MB_BLOCK_LINEARS; l++) {
         if (b->linear[l].kind != MB_LINEAR_BOOL) {
             continue;
