@@ -52,7 +52,7 @@ struct mb_model {
     const uint16_t *head_input_scale; /* t of the head, or NULL */
     const float *final_norm; /* [D] */
     struct mb_block *blocks; /* [n_layers] */
-    uint64_t digest;         /* of everything that affects output */
+    uint64_t digest;         /* of everything that affects output; 0 for a float model */
 
     /* Life. release frees whatever the views point into; owner is its argument. */
     atomic_uint n_refs;
