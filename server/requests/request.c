@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "core/base/memory.h"
+#include "core/infer/stop.h"
 #include "server/requests/event_ring.h"
 #include "server/requests/request_engine.h"
 
@@ -35,10 +36,10 @@ struct mbd_request {
     uint32_t *prompt;
     uint32_t n_prompt;
     struct mbd_request_params params;
-    char *stops; /* what params.stop points into */
 
     /* The engine's. */
     enum mbd_request_state state;
+    struct mb_stops *stops;
 
     /* Both threads'. */
     struct mbd_event_ring ring;
@@ -54,9 +55,9 @@ struct mbd_request {
 };
 
 _Static_assert(sizeof(struct mbd_request) + MBD_EVENT_RING_BYTES + RECORD_BYTES_MAX +
-                       MB_STOPS_MAX * (MB_STOP_BYTES_MAX + 1) <=
+                       MB_STOPS_MAX * MB_STOP_BYTES_MAX * 4 <=
                    MBD_REQUEST_BYTES,
-               "MBD_REQUEST_BYTES is a bound");
+               "MBD_REQUEST_BYTES is a bound; stops take about 3 bytes for each of theirs");
 
 static enum mb_status check(uint32_t n_prompt, const struct mbd_request_params *p,
                             struct mb_error *err)
@@ -75,33 +76,18 @@ static enum mb_status check(uint32_t n_prompt, const struct mbd_request_params *
         return mb_fail(err, MB_E_INVALID, 0, "stop: %zu strings; at most %d", p->n_stops,
                        MB_STOPS_MAX);
     }
-    for (size_t i = 0; i < p->n_stops; i++) {
-        if (p->n_stop_bytes[i] == 0 || p->n_stop_bytes[i] > MB_STOP_BYTES_MAX) {
-            return mb_fail(err, MB_E_INVALID, 0, "stop: string %zu has %zu bytes, outside 1..%d",
-                           i, p->n_stop_bytes[i], MB_STOP_BYTES_MAX);
-        }
-    }
     return MB_OK;
 }
 
-/* Copies what params points at, and points at the copies. */
-static bool copy_stops(struct mbd_request *r, const struct mbd_request_params *p)
+/* params points into the caller's memory; from here on the strings are in r->stops. */
+static enum mb_status take_stops(struct mbd_request *r, struct mb_error *err)
 {
-    size_t n = 1; /* so that no stops are not mistaken for no memory */
-    for (size_t i = 0; i < p->n_stops; i++) {
-        n += p->n_stop_bytes[i] + 1;
+    struct mb_stop_text texts[MB_STOPS_MAX];
+    for (size_t i = 0; i < r->params.n_stops; i++) {
+        texts[i] = (struct mb_stop_text) { r->params.stop[i], r->params.n_stop_bytes[i] };
+        r->params.stop[i] = NULL;
     }
-    r->stops = calloc(n, 1);
-    if (!r->stops) {
-        return false;
-    }
-    char *at = r->stops;
-    for (size_t i = 0; i < p->n_stops; i++) {
-        memcpy(at, p->stop[i], p->n_stop_bytes[i]);
-        r->params.stop[i] = at;
-        at += p->n_stop_bytes[i] + 1;
-    }
-    return true;
+    return mb_stops_new(texts, r->params.n_stops, &r->stops, err);
 }
 
 enum mb_status mbd_request_new(const struct mb_tokenizer *tokenizer, const uint32_t *prompt,
@@ -123,10 +109,15 @@ enum mb_status mbd_request_new(const struct mb_tokenizer *tokenizer, const uint3
     r->prompt = malloc(n_prompt * sizeof r->prompt[0]);
     r->reading = malloc(RECORD_BYTES_MAX);
     r->ring_bytes = malloc(MBD_EVENT_RING_BYTES); /* not zeroed: untouched until it is used */
-    if (!r->prompt || !r->reading || !r->ring_bytes || !copy_stops(r, params)) {
+    if (!r->prompt || !r->reading || !r->ring_bytes) {
         mbd_request_unref(r);
         return mb_fail(err, MB_E_NOMEM, 0, "no memory for a request of %u prompt tokens",
                        (unsigned) n_prompt);
+    }
+    st = take_stops(r, err);
+    if (st != MB_OK) {
+        mbd_request_unref(r);
+        return st;
     }
     memcpy(r->prompt, prompt, n_prompt * sizeof r->prompt[0]);
     mbd_event_ring_init(&r->ring, r->ring_bytes, MBD_EVENT_RING_BYTES);
@@ -148,7 +139,7 @@ void mbd_request_unref(struct mbd_request *r)
         return;
     }
     mbd_bell_unref(r->bell);
-    free(r->stops);
+    mb_stops_free(r->stops);
     free(r->ring_bytes);
     free(r->reading);
     free(r->prompt);
@@ -238,6 +229,16 @@ void mbd_request_detach(struct mbd_request *r)
 const uint32_t *mbd_request_prompt(const struct mbd_request *r)
 {
     return r->prompt;
+}
+
+const struct mb_tokenizer *mbd_request_tokenizer(const struct mbd_request *r)
+{
+    return r->tokenizer;
+}
+
+struct mb_stops *mbd_request_stops(struct mbd_request *r)
+{
+    return r->stops;
 }
 
 const struct mbd_request_params *mbd_request_params(const struct mbd_request *r)

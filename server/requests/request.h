@@ -28,7 +28,7 @@
 #define MBD_EVENT_RING_BYTES (64u << 10) /* about a thousand tokens that nobody reads */
 #define MBD_EVENT_TEXT_MAX (4u << 10)
 #define MBD_TOKEN_BYTES_MAX ((MBD_EVENT_TEXT_MAX - MB_STOP_BYTES_MAX) / 3 - 8)
-#define MBD_REQUEST_BYTES (MBD_EVENT_RING_BYTES + (16u << 10))
+#define MBD_REQUEST_BYTES (MBD_EVENT_RING_BYTES + (32u << 10))
 
 /* What the engine tells of a request. Text never ends inside a character, and never holds a stop
  * string or what might become one. A DECODE event carries a token, whose text may still be held

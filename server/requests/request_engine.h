@@ -7,6 +7,8 @@
 #include "server/requests/bell.h"
 #include "server/requests/request.h"
 
+struct mb_stops;
+
 /* Control thread, once, at submission: the bell that wakes the engine when the request is cancelled
  * or its reader made the room that its sequence waits for. Takes a reference on bell. */
 void mbd_request_attach(struct mbd_request *r, struct mbd_bell *bell, uint64_t now_ns);
@@ -14,6 +16,9 @@ void mbd_request_attach(struct mbd_request *r, struct mbd_bell *bell, uint64_t n
 void mbd_request_detach(struct mbd_request *r);
 
 const uint32_t *mbd_request_prompt(const struct mbd_request *r);
+const struct mb_tokenizer *mbd_request_tokenizer(const struct mbd_request *r);
+struct mb_stops *mbd_request_stops(struct mbd_request *r);
+/* But for stop, which points nowhere now. */
 const struct mbd_request_params *mbd_request_params(const struct mbd_request *r);
 enum mbd_request_state mbd_request_state(const struct mbd_request *r);
 bool mbd_request_is_cancelled(const struct mbd_request *r);
