@@ -7,8 +7,9 @@
  *
  * A step has a budget of tokens, which bounds how long anybody waits for it:
  *
- *     1. Each decoding sequence gets one token. (When the budget is smaller than their number they
- *        take turns, from where the last step stopped.)
+ *     1. Each decoding sequence gets one token. (A prompt ends with a token of the budget, so they
+ *        are never more than the budget, but when readers come back whose sequences had stalled:
+ *        then they take turns, from where the last step stopped.)
  *     2. Of what is left, half, rounded up, goes to the prompt that was admitted first. It ends
  *        after a known number of steps whatever comes later: no prompt starves.
  *     3. The rest goes to the prompt with the fewest tokens left, then to the next: a short
