@@ -2,6 +2,7 @@
 
 #include <math.h>
 #include <stdbool.h>
+#include <stdio.h>
 
 #include "core/base/file.h"
 
@@ -64,6 +65,16 @@ enum mb_status mb_json_load(const char *path, json_t **ret, struct mb_error *err
     }
     st = mb_json_parse(m.at, m.n, path, ret, err);
     mb_file_unmap(&m);
+    return st;
+}
+
+enum mb_status mb_json_where(enum mb_status st, const char *where, struct mb_error *err)
+{
+    if (st != MB_OK && err) {
+        char what[sizeof err->what];
+        (void) snprintf(what, sizeof what, "%s", err->what);
+        (void) snprintf(err->what, sizeof err->what, "%.150s: %.240s", where, what);
+    }
     return st;
 }
 
