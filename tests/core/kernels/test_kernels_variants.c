@@ -1,0 +1,439 @@
+/* Goal:   every variant of every kernel returns exactly the bits that portable C returns.
+ * Method: for each instruction set that this processor has, ask the selector for it, and compare
+ *         each slot with portable C over short shapes (every ragged end near 16, 32 and a
+ *         group's border), floats of all kinds and weights at their limits. Bytes around
+ *         the outputs are compared too: a kernel that writes past its end is found.
+ *         MB_REQUIRE_ISA="avx2 avx512 ..." turns a set that is missing from a skip to a failure. */
+#include <stdio.h>
+
+#include "tests/core/kernels/inputs.h"
+
+enum { AVX512 = MB_CPU_AVX2 | MB_CPU_AVX512 };
+
+static const struct {
+    const char *name;
+    mb_cpu_flags flags;
+} sets[] = {
+    {"c", 0},
+    {"avx2", MB_CPU_AVX2},
+    {"avx512", AVX512},
+    {"avx512vpopcntdq", AVX512 | MB_CPU_VPOPCNTDQ},
+    {"avx512vnni", AVX512 | MB_CPU_VNNI},
+    {"avx512vbmi", AVX512 | MB_CPU_VBMI},
+    {"all", ~0u},
+};
+enum { N_SETS = sizeof sets / sizeof sets[0] };
+
+static struct mb_kernels plain, best;
+static const char *set_name;
+
+/* Is name among the words of $MB_REQUIRE_ISA? */
+static int required(const char *name)
+{
+    const char *text = getenv("MB_REQUIRE_ISA");
+    char words[512], word[64];
+    (void) snprintf(words, sizeof words, " %s ", text ? text : "");
+    (void) snprintf(word, sizeof word, " %s ", name);
+    return strstr(words, word) != NULL;
+}
+
+/* Selects set i; false when this processor lacks it. */
+static int select_set(int i)
+{
+    mb_cpu_flags have = mb_cpu_detect();
+    set_name = sets[i].name;
+    mb_kernels_select(&plain, 0);
+    if (sets[i].flags != ~0u && (have & sets[i].flags) != sets[i].flags) {
+        ck_assert_msg(!required(set_name), "MB_REQUIRE_ISA names %s, which is not here",
+                      set_name);
+        return 0;
+    }
+    mb_kernels_select(&best, have & sets[i].flags);
+    return 1;
+}
+
+#define select_or_skip(i)                                                   \
+    do {                                                                    \
+        if (!select_set(i)) {                                               \
+            mb_skip("instruction set %s: not on this processor", set_name); \
+        }                                                                   \
+    } while (0)
+
+/* Widths around what vectors, words and groups do. */
+static const uint32_t widths[] = {1,   2,   3,   7,   8,   9,   15,  16,  17,  23,  24,
+                                  25,  31,  32,  33,  47,  48,  49,  63,  64,  65,  79,
+                                  80,  95,  96,  97,  100, 127, 128, 129, 159, 160, 161,
+                                  191, 193, 224, 255, 256, 257, 258, 288, 289, 299, 300};
+enum { N_WIDTHS = sizeof widths / sizeof widths[0], WIDTH_MAX = 300, GUARD = 5 };
+
+struct bool_case {
+    struct mb_bool_shape shape;
+    size_t n_tokens, n_planes;
+    enum weights weights;
+    enum inputs inputs;
+};
+
+static void check_product(const struct bool_case *c)
+{
+    const struct mb_bool_shape *s = &c->shape;
+    struct mb_bool_draft d = matrix_new(s, c->weights, s->n_cols * 31 + s->n_rows);
+    struct mb_bool_matrix w = mb_bool_draft_view(&d);
+    struct mb_codes *x = codes_new(s, c->n_tokens, c->n_planes, c->inputs, s->n_cols);
+    size_t ldy = s->n_rows + GUARD, n = ldy * c->n_tokens, tiles = mb_bool_tiles(s);
+    float *want = mb_alloc(n, sizeof *want), *got = mb_alloc(n, sizeof *got);
+    void *scratch = mb_alloc(mb_bool_expand_scratch(s), 1);
+    ck_assert(want && got && scratch);
+
+    mb_bool_product_fn *products[] = {plain.bool_expand, best.bool_popcount, best.bool_expand};
+    plain.bool_popcount(want, ldy, &w, x, c->n_tokens, c->n_planes, 0, tiles, NULL);
+    for (size_t i = 0; i < 3; i++) {
+        memset(got, 0, n * sizeof *got);
+        products[i](got, ldy, &w, x, c->n_tokens, c->n_planes, 0, tiles / 2, scratch);
+        products[i](got, ldy, &w, x, c->n_tokens, c->n_planes, tiles / 2, tiles, scratch);
+        assert_same_floats(got, want, n,
+                           "%s %s: %u x %u, G %u, K %u, P %zu, %zu tokens, ldy %zu", set_name,
+                           i == 1 ? "bool_popcount" : "bool_expand", s->n_rows, s->n_cols,
+                           s->group, s->n_kernels, c->n_planes, c->n_tokens, ldy);
+    }
+    mb_free(scratch);
+    mb_free(want);
+    mb_free(got);
+    codes_free(x);
+    mb_bool_draft_fini(&d);
+}
+
+static const uint32_t groups[] = {32, 64, 128, 256, 320}; /* the last is the whole row */
+static const size_t planes[] = {1, 4, 5, 6, 7, 8};
+
+START_TEST(bool_products_agree)
+{
+    select_or_skip(_i);
+    size_t turn = 0;
+    for (size_t c = 0; c < N_WIDTHS; c++) {
+        for (size_t g = 0; g < 5; g++, turn++) {
+            struct bool_case one = {{(uint32_t) (1 + turn * 7 % 40), widths[c], groups[g],
+                                     (uint32_t) (1 + turn % 8)},
+                                    1 + turn * 5 % 17,
+                                    planes[turn % 6],
+                                    WEIGHTS_USUAL,
+                                    INPUTS_USUAL};
+            check_product(&one);
+        }
+    }
+    for (size_t i = 0; i < 40 * 6;
+         i++) { /* all rows with all planes, all kernels, all tokens */
+        struct bool_case one = {
+            {(uint32_t) (1 + i / 6), 137, groups[i % 5], (uint32_t) (1 + i % 8)},
+            1 + i % 17,
+            planes[i % 6],
+            WEIGHTS_USUAL,
+            INPUTS_USUAL};
+        check_product(&one);
+    }
+    for (size_t i = 0; i < 8 * 6; i++) { /* all kernels with all planes, at one token */
+        struct bool_case one = {{33, 300, 64, (uint32_t) (1 + i / 6)},
+                                1,
+                                planes[i % 6],
+                                WEIGHTS_USUAL,
+                                INPUTS_USUAL};
+        check_product(&one);
+    }
+}
+END_TEST
+
+START_TEST(bool_products_agree_at_the_limits)
+{
+    select_or_skip(_i);
+    for (size_t i = 0; i < 2 * 3 * 6 * 8; i++) {
+        struct bool_case one = {{18, 289, groups[i % 5], (uint32_t) (1 + i / 36)},
+                                1 + i % 9,
+                                planes[i % 6],
+                                (enum weights)(i / 6 % 2),
+                                (enum inputs)(i / 12 % 3)};
+        check_product(&one);
+    }
+    for (size_t i = 0; i < 3; i++) { /* the largest group: T comes near 2^31 */
+        struct bool_case one = {
+            {2, MB_GROUP_COLS_MAX, MB_GROUP_COLS_MAX, 1}, 2, 8, WEIGHTS_LIMIT, (enum inputs) i};
+        check_product(&one);
+    }
+}
+END_TEST
+
+static void check_code(enum floats kind, size_t n, size_t group, size_t n_planes)
+{
+    enum { ROOM = 512 };
+    static _Alignas(64) uint8_t u[2][ROOM];
+    static uint32_t words[2][ROOM / 32 * MB_PLANES_MAX];
+    float a[2][ROOM / 32] = {{0}};
+    struct mb_kernels *k[] = {&plain, &best};
+    float *x = floats_new(kind, n + group, n);
+    size_t n_words = (n + 31) / 32;
+    for (int i = 0; i < 2; i++) {
+        struct mb_codes c = {u[i], words[i], a[i]};
+        memset(u[i], 0xa5, sizeof u[i]);
+        memset(words[i], 0xa5, sizeof words[i]);
+        k[i]->code(&c, x, n, group, n_planes);
+        k[i]->code_planes(&c, n_words, n_planes);
+    }
+    assert_same_floats(a[1], a[0], ROOM / 32, "%s code: a, kind %d, n %zu, G %zu, P %zu",
+                       set_name, kind, n, group, n_planes);
+    ck_assert_msg(memcmp(u[0], u[1], sizeof u[0]) == 0,
+                  "%s code: u, kind %d, n %zu, G %zu, P %zu", set_name, kind, n, group,
+                  n_planes);
+    ck_assert_msg(memcmp(words[0], words[1], sizeof words[0]) == 0,
+                  "%s code_planes: kind %d, n %zu, P %zu", set_name, kind, n, n_planes);
+    mb_free(x);
+}
+
+START_TEST(codes_agree)
+{
+    select_or_skip(_i);
+    for (int kind = 0; kind < FLOATS_KINDS; kind++) {
+        for (size_t c = 0; c < N_WIDTHS; c++) {
+            for (size_t i = 0; i < 30; i++) {
+                check_code((enum floats) kind, widths[c], groups[i % 5], planes[i / 5]);
+            }
+        }
+    }
+}
+END_TEST
+
+START_TEST(dense_agrees)
+{
+    select_or_skip(_i);
+    enum { ROWS = 11, TOKENS = 7 };
+    static char memory[ROWS * WIDTH_MAX * sizeof(float) + 64];
+    mb_dense_fn *fns[][2] = {{plain.dense_f32, best.dense_f32},
+                             {plain.dense_f16, best.dense_f16},
+                             {plain.dense_bf16, best.dense_bf16}};
+    for (size_t c = 0, turn = 0; c < N_WIDTHS; c++) {
+        for (int kind = 0; kind < FLOATS_KINDS; kind++, turn++) {
+            size_t n = widths[c], row = turn % 4, row_end = row + 1 + turn % (ROWS - 4);
+            size_t tokens = 1 + turn % TOKENS, ldy = ROWS + 2;
+            float *x = floats_new((enum floats) kind, n, tokens * n);
+            char *w = memory + turn % 5; /* any alignment */
+            for (int type = 0; type < 3; type++) {
+                for (size_t i = 0; i < ROWS * n; i++) {
+                    float v = float_of((enum floats) kind, 99, i);
+                    uint16_t h =
+                        type == 1 ? mb_f32_to_f16(v) : (uint16_t) (mb_f32_bits(v) >> 16);
+                    memcpy(w + i * (type == 0 ? 4 : 2), type == 0 ? (void *) &v : (void *) &h,
+                           type == 0 ? 4 : 2);
+                }
+                float want[TOKENS * (ROWS + 2)] = {0}, got[TOKENS * (ROWS + 2)] = {0};
+                fns[type][0](want, ldy, w, x, n, tokens, row, row_end);
+                fns[type][1](got, ldy, w, x, n, tokens, row, row_end);
+                assert_same_floats(
+                    got, want, TOKENS * ldy,
+                    "%s dense type %d: kind %d, n %zu, rows %zu..%zu, %zu tokens", set_name,
+                    type, kind, n, row, row_end, tokens);
+            }
+            mb_free(x);
+        }
+    }
+}
+END_TEST
+
+static void check_pointwise(enum floats kind, size_t n)
+{
+    enum { ROOM = WIDTH_MAX + GUARD };
+    float *x = floats_new(kind, n, ROOM), *w = floats_new(FLOATS_WIDE, n + 1, ROOM);
+    float y[2][ROOM];
+    uint16_t t[ROOM];
+    struct mb_kernels *k[] = {&plain, &best};
+    for (size_t i = 0; i < ROOM; i++) {
+        t[i] = (uint16_t) mb_rng_u64(n, 3, i);
+    }
+    for (int what = 0; what < 6; what++) {
+        for (int i = 0; i < 2; i++) {
+            memcpy(y[i], x, sizeof y[i]);
+            switch (what) {
+            case 0:
+                k[i]->rmsnorm(y[i], y[i], w, n, 1e-5f);
+                break;
+            case 1:
+                k[i]->rope(y[i], w, w + 1, n / 2 * 2);
+                break;
+            case 2:
+                k[i]->silu_mul(y[i], y[i], w, n);
+                break;
+            case 3:
+                k[i]->add(y[i], w, n);
+                break;
+            case 4:
+                k[i]->scale_f16(y[i], x, t, n);
+                break;
+            default:
+                k[i]->silu_mul(y[i], w, y[i], n);
+                break;
+            }
+        }
+        assert_same_floats(y[1], y[0], ROOM, "%s pointwise %d: kind %d, n %zu", set_name, what,
+                           kind, n);
+    }
+    mb_free(x);
+    mb_free(w);
+}
+
+START_TEST(pointwise_kernels_agree)
+{
+    select_or_skip(_i);
+    for (int kind = 0; kind < FLOATS_KINDS; kind++) {
+        for (size_t c = 0; c < N_WIDTHS; c++) {
+            check_pointwise((enum floats) kind, widths[c]);
+        }
+    }
+}
+END_TEST
+
+/* exp as it stands inside the vector kernels, over its whole range: with u = 1, silu shows it. */
+START_TEST(exp_agrees_everywhere)
+{
+    select_or_skip(_i);
+    enum { N = 1 << 18 };
+    float *g = mb_alloc(N, sizeof *g), *one = mb_alloc(N, sizeof *one);
+    float *want = mb_alloc(N, sizeof *want), *got = mb_alloc(N, sizeof *got);
+    for (size_t i = 0; i < N; i++) {
+        g[i] = i % 2 ? -90 + (float) i * (180.0f / N)
+                     : mb_f32_of_bits((uint32_t) i << 14); /* every exponent, either sign */
+        one[i] = 1;
+    }
+    plain.silu_mul(want, g, one, N);
+    best.silu_mul(got, g, one, N);
+    assert_same_floats(got, want, N, "%s silu", set_name);
+    mb_free(g);
+    mb_free(one);
+    mb_free(want);
+    mb_free(got);
+}
+END_TEST
+
+struct attend_state {
+    float out[6 * 136], sum[6 * 16], max[6];
+};
+
+/* Three blocks in a row for n_q heads; what lies in positions that are not visible is NaN. */
+static void check_attend(int half, enum floats kind, size_t d, size_t n_q, size_t first,
+                         size_t n)
+{
+    struct attend_state s[2];
+    struct mb_kernels *k[] = {&plain, &best};
+    static _Alignas(64) char kb[MB_KV_BLOCK * 136 * 4], vb[MB_KV_BLOCK * 136 * 4];
+    static _Alignas(64) char kb2[sizeof kb], vb2[sizeof vb];
+    float *q = floats_new(kind == FLOATS_HUGE ? FLOATS_USUAL : kind, 5, n_q * d);
+    memset(s, 0, sizeof s);
+    for (size_t h = 0; h < 6; h++) {
+        s[0].max[h] = s[1].max[h] = -INFINITY;
+    }
+    for (uint64_t block = 0; block < 3; block++) {
+        memset(kb, 0xff, sizeof kb);
+        memset(vb, 0xff, sizeof vb);
+        memset(kb2, 0xff, sizeof kb2);
+        memset(vb2, 0xff, sizeof vb2);
+        for (size_t j = first; j < n; j++) {
+            float *kv = floats_new(kind, block * 32 + j, 2 * d);
+            (half ? plain.kv_store_f16 : plain.kv_store_f32)(kb, vb, kv, kv + d, d, j);
+            (half ? best.kv_store_f16 : best.kv_store_f32)(kb2, vb2, kv, kv + d, d, j);
+            mb_free(kv);
+        }
+        ck_assert_msg(memcmp(kb, kb2, sizeof kb) == 0 && memcmp(vb, vb2, sizeof vb) == 0,
+                      "%s kv_store: half %d, kind %d, d %zu", set_name, half, kind, d);
+        for (int i = 0; i < 2; i++) {
+            (half ? k[i]->attend_f16 : k[i]->attend_f32)(s[i].out, s[i].sum, s[i].max, q, n_q,
+                                                         d, kb, vb, first, n, 0.25f);
+        }
+    }
+    for (int i = 0; i < 2; i++) {
+        assert_same_floats(s[1].sum, s[0].sum, 96, "%s attend sum: kind %d", set_name, kind);
+        assert_same_floats(s[1].max, s[0].max, 6, "%s attend max: kind %d", set_name, kind);
+        assert_same_floats(s[1].out, s[0].out, 6 * 136,
+                           "%s attend out %d: half %d, kind %d, d %zu, n_q %zu, [%zu, %zu)",
+                           set_name, i, half, kind, d, n_q, first, n);
+        plain.attend_finish(s[0].out, s[0].sum, n_q, d);
+        best.attend_finish(s[1].out, s[1].sum, n_q, d);
+    }
+    mb_free(q);
+}
+
+START_TEST(attention_agrees)
+{
+    select_or_skip(_i);
+    static const size_t widths_of_heads[] = {2,  6,  8,  16, 18, 24,  32,
+                                             40, 48, 64, 66, 80, 128, 136};
+    static const size_t ends[][2] = {{0, 32}, {0, 1},   {0, 16}, {0, 17}, {31, 32},
+                                     {5, 9},  {16, 32}, {3, 30}, {15, 17}};
+    for (size_t w = 0, turn = 0; w < 14; w++) {
+        for (int kind = 0; kind < FLOATS_KINDS; kind++) {
+            for (int half = 0; half < 2; half++, turn++) {
+                for (size_t e = 0; e < 9; e += 1 + turn % 2) {
+                    check_attend(half, (enum floats) kind, widths_of_heads[w], 1 + turn % 6,
+                                 ends[e][0], ends[e][1]);
+                }
+            }
+        }
+    }
+}
+END_TEST
+
+START_TEST(the_best_set_is_really_selected)
+{
+    mb_cpu_flags have = mb_cpu_detect();
+    char text[64];
+    mb_cpu_describe(have, text, sizeof text);
+    printf("this processor has: %s\n", text);
+    mb_kernels_select(&best, have);
+    mb_kernels_select(&plain, 0);
+    ck_assert_str_eq(plain.name, "c");
+#ifdef __x86_64__
+    ck_assert_str_eq(best.name, have & MB_CPU_AVX512 ? "avx512"
+                                : have & MB_CPU_AVX2 ? "avx2"
+                                                     : "c");
+    ck_assert((best.bool_expand == plain.bool_expand) == (have == 0));
+#endif
+    mb_kernels_select(&best, MB_CPU_AVX512 | MB_CPU_VNNI); /* a step without the one below */
+    ck_assert_str_eq(best.name, "c");
+    ck_assert(best.bool_expand == plain.bool_expand);
+}
+END_TEST
+
+START_TEST(names_narrow_the_processor)
+{
+    struct mb_error err;
+    mb_cpu_flags got = 77, all = AVX512 | MB_CPU_VPOPCNTDQ | MB_CPU_VNNI | MB_CPU_VBMI;
+    static const struct {
+        const char *name;
+        mb_cpu_flags want;
+    } names[] = {{"auto", AVX512 | MB_CPU_VPOPCNTDQ | MB_CPU_VNNI | MB_CPU_VBMI},
+                 {"c", 0},
+                 {"avx2", MB_CPU_AVX2},
+                 {"avx512", AVX512},
+                 {"avx512vnni", AVX512 | MB_CPU_VPOPCNTDQ | MB_CPU_VNNI | MB_CPU_VBMI}};
+    for (size_t i = 0; i < 5; i++) {
+        mb_assert_ok(mb_cpu_narrow(names[i].name, all, &got, &err), &err);
+        ck_assert_uint_eq(got, names[i].want);
+    }
+    got = 77;
+    ck_assert_int_eq(mb_cpu_narrow("avx512", MB_CPU_AVX2, &got, &err), MB_E_UNSUPPORTED);
+    ck_assert_msg(strstr(err.what, "has only avx2") != NULL, "%s", err.what);
+    ck_assert_int_eq(mb_cpu_narrow("sse9", all, &got, &err), MB_E_INVALID);
+    ck_assert_uint_eq(got, 77);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *s = suite_create("kernels_variants");
+    TCase *t = tcase_create("variants");
+    tcase_add_test(t, the_best_set_is_really_selected);
+    tcase_add_test(t, names_narrow_the_processor);
+    tcase_add_loop_test(t, bool_products_agree, 0, N_SETS);
+    tcase_add_loop_test(t, bool_products_agree_at_the_limits, 0, N_SETS);
+    tcase_add_loop_test(t, codes_agree, 0, N_SETS);
+    tcase_add_loop_test(t, dense_agrees, 0, N_SETS);
+    tcase_add_loop_test(t, pointwise_kernels_agree, 0, N_SETS);
+    tcase_add_loop_test(t, exp_agrees_everywhere, 0, N_SETS);
+    tcase_add_loop_test(t, attention_agrees, 0, N_SETS);
+    suite_add_tcase(s, t);
+    return mb_run_suite(s);
+}
