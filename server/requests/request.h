@@ -61,7 +61,7 @@ struct mbd_request_params {
     bool ignore_eos;
     bool want_logprob;
     uint32_t want_top;
-    const char *stop[MB_STOPS_MAX]; /* copied */
+    const char *stop[MB_STOPS_MAX]; /* UTF-8; copied */
     size_t n_stop_bytes[MB_STOPS_MAX];
     size_t n_stops;
 };
