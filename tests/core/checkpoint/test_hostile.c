@@ -516,7 +516,7 @@ START_TEST(random_bytes_in_a_section_are_refused)
         }
         seal_section(i);
         seal(n);
-        char says[80];
+        char says[128];
         (void) snprintf(says, sizeof says, "section %zu '%s': ", i, e->name);
         assert_refused(says);
         memcpy(good, copy, n_good);
