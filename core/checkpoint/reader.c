@@ -34,7 +34,7 @@ static enum mb_status wrong(const char *field, uint64_t got, uint64_t want,
 static enum mb_status check_identity(const struct mb_format_header *h, struct mb_error *err)
 {
     if (memcmp(h->magic, MB_FORMAT_MAGIC, sizeof h->magic) != 0) {
-        int named = memcmp(h->magic + 1, MB_FORMAT_MAGIC + 1, 3) == 0;
+        int named = memcmp(h->magic + 1, &MB_FORMAT_MAGIC[1], 3) == 0;
         return mb_fail(err, MB_E_FORMAT, 0, "checkpoint: header: magic: %s",
                        named ? "damaged as by a transfer in text mode"
                              : "this is not an .mbool file");

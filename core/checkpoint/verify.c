@@ -2,11 +2,12 @@
 #include <math.h>
 #include <string.h>
 
-#include "core/base/checked.h"
 #include "core/base/checksum.h"
 #include "core/base/half.h"
 #include "core/checkpoint/format.h"
 #include "core/checkpoint/reader.h"
+#include "core/tokenizer/tokenizer.h"
+#include "core/tokenizer/utf8.h"
 
 /* How much is read between two calls of progress. */
 enum { STEP_BYTES = 8 << 20 };
@@ -105,6 +106,25 @@ static enum mb_status check_bool(const struct verify *v, const struct mb_section
     return mb_bool_check(&m, err);
 }
 
+static enum mb_status check_bytes(const struct verify *v, const struct mb_section *s,
+                                  struct mb_error *err)
+{
+    const uint8_t *at = mb_checkpoint_data(v->c, s);
+    size_t n = (size_t) s->bytes;
+    if (strcmp(s->name, "tokenizer") == 0) {
+        struct mb_tokenizer *t;
+        enum mb_status st = mb_tokenizer_from_bytes(at, n, &t, err);
+        if (st == MB_OK) {
+            mb_tokenizer_free(t);
+        }
+        return st;
+    }
+    if (n > 0 && memchr(at, '\0', n)) {
+        return mb_fail(err, MB_E_FORMAT, 0, "a text with a zero byte");
+    }
+    return mb_utf8_valid(at, n) ? MB_OK : mb_fail(err, MB_E_FORMAT, 0, "not UTF-8");
+}
+
 static enum mb_status check_content(const struct verify *v, const struct mb_section *s,
                                     struct mb_error *err)
 {
@@ -116,7 +136,7 @@ static enum mb_status check_content(const struct verify *v, const struct mb_sect
     case MB_SECTION_BOOL:
         return check_bool(v, s, err);
     default:
-        return MB_OK;
+        return check_bytes(v, s, err);
     }
 }
 

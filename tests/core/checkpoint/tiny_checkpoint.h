@@ -10,6 +10,7 @@
 
 #include "core/base/rng.h"
 #include "core/checkpoint/writer.h"
+#include "core/tokenizer/spec.h"
 
 static const struct mb_shape tiny_shape = {
     .n_layers = 2,
@@ -32,6 +33,25 @@ struct tiny_options {
 };
 
 static const struct tiny_options tiny_full = { tiny_shape, 3, 32, true, false };
+
+/* The letters a to s, and "ab": as bytes of a tokenizer section. */
+static inline void tiny_tokenizer(struct mb_bytes *ret)
+{
+    struct mb_bpe_spec *spec = mb_bpe_spec_new();
+    struct mb_error err;
+    if (!spec) {
+        ret->failed = true;
+        return;
+    }
+    for (uint32_t id = 0; id < 20; id++) {
+        char letter = (char) ('a' + id);
+        (void) mb_bpe_spec_token(spec, id, id < 19 ? &letter : "ab", id < 19 ? 1 : 2,
+                                 MB_TOKEN_PRESENT, &err);
+    }
+    (void) mb_bpe_spec_merge(spec, (struct mb_bpe_merge) { 0, 1, 19 }, &err);
+    mb_bpe_spec_write(spec, ret);
+    mb_bpe_spec_free(spec);
+}
 
 /* Valid contents that depend on nothing but seed. */
 static inline void tiny_fill(struct mb_bool_draft *d, uint64_t seed)
@@ -138,9 +158,26 @@ static inline enum mb_status tiny_add_block(struct mb_checkpoint_writer *w,
     return MB_OK;
 }
 
-/* tokenizer: bytes of that section, or NULL to leave it out. Widths up to 64. */
+/* The sections that are text for someone else. */
+static inline enum mb_status tiny_add_texts(struct mb_checkpoint_writer *w, struct mb_error *err)
+{
+    static const char how[] = "source=LlamaForCausalLM\nkernels=3\n";
+    static const char chat[] = "{% for m in messages %}{{ m.content }}{% endfor %}";
+    struct mb_bytes tokenizer = { 0 };
+    tiny_tokenizer(&tokenizer);
+    enum mb_status st = mb_checkpoint_add_bytes(w, "chat_template", chat, sizeof chat - 1, err);
+    if (st == MB_OK) {
+        st = mb_checkpoint_add_bytes(w, "provenance", how, sizeof how - 1, err);
+    }
+    if (st == MB_OK) {
+        st = mb_checkpoint_add_bytes(w, "tokenizer", tokenizer.at, tokenizer.len, err);
+    }
+    mb_bytes_fini(&tokenizer);
+    return st;
+}
+
+/* Widths up to 64. */
 static inline enum mb_status tiny_write(const char *path, const struct tiny_options *o,
-                                        const void *tokenizer, size_t n_tokenizer,
                                         struct mb_error *err)
 {
     const struct mb_shape *s = &o->shape;
@@ -153,19 +190,12 @@ static inline enum mb_status tiny_write(const char *path, const struct tiny_opti
         norm[i] = 1;
         t[i] = 0x3c00;
     }
-    static const char how[] = "source=LlamaForCausalLM\nkernels=3\n";
-    static const char chat[] = "{% for m in messages %}{{ m.content }}{% endfor %}";
 
     enum mb_status st = mb_checkpoint_writer_open(path, s, 64, &w, err);
     if (st != MB_OK) {
         return st;
     }
-    if ((tokenizer &&
-         (st = mb_checkpoint_add_bytes(w, "tokenizer", tokenizer, n_tokenizer, err)) != MB_OK) ||
-        (o->optional && (st = mb_checkpoint_add_bytes(w, "chat_template", chat, sizeof chat - 1,
-                                                      err)) != MB_OK) ||
-        (o->optional &&
-         (st = mb_checkpoint_add_bytes(w, "provenance", how, sizeof how - 1, err)) != MB_OK) ||
+    if ((o->optional && (st = tiny_add_texts(w, err)) != MB_OK) ||
         (st = mb_checkpoint_add_f64(w, "rope.inv_freq", inv_freq, s->head_width / 2, err)) !=
             MB_OK ||
         (st = tiny_add_embed(w, "embed", o, err)) != MB_OK) {
