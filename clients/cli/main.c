@@ -4,6 +4,8 @@
 #include "clients/cli/command.h"
 
 static const struct mbc_command *const commands[] = {
+    &mbc_generate,
+    &mbc_bench,
     NULL,
 };
 
