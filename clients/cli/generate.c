@@ -89,7 +89,8 @@ struct generation {
     struct mb_bytes text;  /* all that was shown */
     float *logits;         /* [V] */
     json_t *logprobs;
-    const char *finish_reason;
+    const char *finish_reason; /* "stop", "length", "interrupted" */
+    bool met_stop;             /* a stop string: nothing may follow */
     double load_s, prompt_s, decode_s;
 };
 
@@ -314,7 +315,7 @@ static bool take_token(struct generation *g, uint32_t *ret)
         return true;
     }
     if (!mb_ids_push(&g->output, sampled.token)) {
-        g->finish_reason = "memory";
+        g->finish_reason = "length"; /* no memory for a longer one */
         return true;
     }
     if (g->request->logprobs) {
@@ -324,7 +325,8 @@ static bool take_token(struct generation *g, uint32_t *ret)
     bool stopped = mb_stops_feed(g->stops, (const char *) g->piece.at, g->piece.len, &g->shown);
     show(g);
     if (stopped) {
-        g->finish_reason = "stop string";
+        g->finish_reason = "stop";
+        g->met_stop = true;
     }
     return stopped;
 }
@@ -371,7 +373,7 @@ static enum mb_status generate(struct generation *g, struct mb_error *err)
     if (st == MB_OK) {
         st = decode(g, err);
     }
-    if (strcmp(g->finish_reason, "stop string") != 0) { /* after one, nothing may follow */
+    if (!g->met_stop) {
         mb_decoder_finish(&g->decoder, &g->piece);
         (void) mb_stops_feed(g->stops, (const char *) g->piece.at, g->piece.len, &g->shown);
         mb_stops_finish(g->stops, &g->shown);
