@@ -12,10 +12,8 @@
 #include <stddef.h>
 
 #include "core/base/bytes.h"
+#include "proto/completion.h" /* MB_STOPS_MAX, MB_STOP_BYTES_MAX */
 #include "proto/status.h"
-
-#define MB_STOPS_MAX      16    /* OpenAI's interface allows 4 */
-#define MB_STOP_BYTES_MAX 1024u /* of one string, and so of the text held back */
 
 struct mb_stop_text {
     const char *at; /* any bytes */
