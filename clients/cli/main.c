@@ -6,6 +6,8 @@
 static const struct mbc_command *const commands[] = {
     &mbc_inspect,
     &mbc_verify,
+    &mbc_generate,
+    &mbc_bench,
     NULL,
 };
 
