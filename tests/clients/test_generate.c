@@ -55,8 +55,8 @@ START_TEST(greedy_is_the_published_text)
     run(&got, false, "generate %s --temperature 0 --max-tokens 200 --ignore-eos", dir);
     ck_assert_int_eq(got.status, 0);
     static char want[4096];
-    FILE *f =
-        fopen(mb_data_path("models/stories260K/upstream_expected_temperature0_200steps.txt"), "r");
+    FILE *f = fopen(
+        mb_data_path("models/stories260K/upstream_expected_temperature0_200steps.txt"), "r");
     ck_assert_ptr_nonnull(f);
     size_t n = fread(want, 1, sizeof want - 2, f);
     (void) fclose(f);
@@ -72,8 +72,9 @@ START_TEST(the_same_seed_gives_the_same_text_everywhere)
     if (!dir) {
         mb_skip("models/stories260K is not here");
     }
-    static const char line[] = "generate %s --prompt 'One day' --seed 11 --top-p 0.95 --top-k 40 "
-                               "--temperature 1.2 --frequency-penalty 0.2 --max-tokens 60 %s";
+    static const char line[] =
+        "generate %s --prompt 'One day' --seed 11 --top-p 0.95 --top-k 40 "
+        "--temperature 1.2 --frequency-penalty 0.2 --max-tokens 60 %s";
     static struct outcome want, got;
     run(&want, false, line, dir, "--threads 1 --isa c");
     ck_assert_int_eq(want.status, 0);
@@ -117,11 +118,13 @@ START_TEST(json_tells_tokens_and_likelihoods)
     ck_assert_uint_eq(json_array_size(tokens), (size_t) n_tokens);
     ck_assert_uint_eq(json_array_size(logprobs), (size_t) n_tokens);
     size_t i;
-    json_array_foreach (logprobs, i, entry) {
+    json_array_foreach(logprobs, i, entry)
+    {
         json_t *top = json_object_get(entry, "top");
         ck_assert_uint_eq(json_array_size(top), 3);
         double best = json_real_value(json_object_get(json_array_get(top, 0), "logprob"));
-        ck_assert_double_eq(json_real_value(json_object_get(entry, "logprob")), best); /* greedy */
+        ck_assert_double_eq(json_real_value(json_object_get(entry, "logprob")),
+                            best); /* greedy */
         ck_assert_double_le(best, 0);
     }
     json_decref(root);
@@ -230,9 +233,11 @@ START_TEST(bench_measures_everything)
     ck_assert_uint_eq(json_array_size(lists[1]), 5);
     for (int l = 0; l < 2; l++) {
         size_t i;
-        json_array_foreach (lists[l], i, entry) {
+        json_array_foreach(lists[l], i, entry)
+        {
             ck_assert_double_gt(json_real_value(json_object_get(entry, "tokens_per_s")), 1);
-            ck_assert_double_gt(json_real_value(json_object_get(entry, "floor_tokens_per_s")), 1);
+            ck_assert_double_gt(json_real_value(json_object_get(entry, "floor_tokens_per_s")),
+                                1);
         }
     }
     json_decref(root);
