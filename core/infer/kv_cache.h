@@ -47,6 +47,8 @@ enum mb_status mb_kv_reserve(struct mb_kv_cache *c, uint32_t seq, uint32_t n_pos
 void mb_kv_release(struct mb_kv_cache *c, uint32_t seq);
 
 enum mb_kv_type mb_kv_type(const struct mb_kv_cache *c);
+uint32_t mb_kv_seqs(const struct mb_kv_cache *c);
+uint32_t mb_kv_layers(const struct mb_kv_cache *c);
 uint32_t mb_kv_blocks(const struct mb_kv_cache *c);
 uint32_t mb_kv_blocks_free(const struct mb_kv_cache *c);
 static inline uint32_t mb_kv_blocks_for(uint32_t n_positions)
