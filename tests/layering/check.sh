@@ -65,9 +65,18 @@ check 'mbd_ does not occur in clients' "$(sources clients | xargs -r grep -nwE '
 check 'no flag that would break reproducible floating point' \
     "$(grep -rnE 'fast-math|-Ofast|funsafe-math' --include=meson.build . | grep -v '#')"
 
+# A header of an instruction set is compiled with its flags, as the files that include it are.
+isa_flags() {
+    case $1 in
+    *_avx2.h) echo "-mavx2 -mfma -mf16c" ;;
+    *_avx512.h) echo "-mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512vl -mavx512dq" ;;
+    esac
+}
+
 alone=
 for header in $(find proto core server clients tests -name '*.h' | sort); do
-    out=$("$cc" -std=c11 -D_GNU_SOURCE -Wall -Wextra -pedantic -Werror -I. -fsyntax-only \
+    read -r -a isa <<<"$(isa_flags "$header")"
+    out=$("$cc" -std=c11 "${isa[@]}" -D_GNU_SOURCE -Wall -Wextra -pedantic -Werror -I. -fsyntax-only \
         -DMB_VERSION='""' -x c - 2>&1 <<<"#include \"$header\"
 typedef int mb_not_empty;") || alone+="$header:
 $out
