@@ -4,9 +4,12 @@
 #include "core/model/model.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "core/checkpoint/reader.h"
 #include "tests/check_main.h"
+#include "tests/support/rig.h"
 #include "tests/support/tiny_model.h"
 
 static void expect(const struct mb_model *m, const char *says)
@@ -129,6 +132,40 @@ START_TEST(names_and_sizes)
 }
 END_TEST
 
+/* Through a file and back: the same logits, to the bit. */
+START_TEST(a_checkpoint_holds_the_model)
+{
+    char path[256];
+    (void) snprintf(path, sizeof path, "%s/test_model_%d.mbool", getenv("MB_BUILD"), _i);
+    struct mb_error err = { 0 };
+    struct mb_model *made = tiny_model_new(&tiny_specs[_i], 4), *read = NULL;
+    struct mb_checkpoint *c = NULL;
+    mb_assert_ok(tiny_model_write(made, path, &err), &err);
+    mb_assert_ok(mb_checkpoint_open(path, &c, &err), &err);
+    mb_assert_ok(mb_model_from_checkpoint(c, &read, &err), &err);
+    ck_assert_uint_ne(read->digest, 0);
+    ck_assert_mem_eq(&read->shape, &made->shape, sizeof made->shape);
+
+    enum { N = 20 };
+    const struct mb_model *models[] = { made, read };
+    static float logits[2][N * 512];
+    for (int i = 0; i < 2; i++) {
+        uint32_t tokens[N];
+        for (uint32_t t = 0; t < N; t++) {
+            tokens[t] = t * 7 % made->shape.n_vocab;
+        }
+        struct rig r;
+        ck_assert(rig_open(&r, models[i], "auto", 1, MB_KV_F16));
+        rig_feed(&r, 0, tokens, N, logits[i]);
+        rig_close(&r);
+    }
+    ck_assert_mem_eq(logits[0], logits[1], N * made->shape.n_vocab * sizeof(float));
+    mb_model_unref(made);
+    mb_model_unref(read);
+    (void) remove(path);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("model");
@@ -137,6 +174,7 @@ int main(void)
     tcase_add_test(t, what_is_misshapen_is_named);
     tcase_add_test(t, the_last_reference_releases_once);
     tcase_add_test(t, names_and_sizes);
+    tcase_add_loop_test(t, a_checkpoint_holds_the_model, 0, TINY_SPECS);
     suite_add_tcase(s, t);
     return mb_run_suite(s);
 }
