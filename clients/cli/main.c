@@ -4,6 +4,7 @@
 #include "clients/cli/command.h"
 
 static const struct mbc_command *const commands[] = {
+    &mbc_convert,
     &mbc_eval,
     NULL,
 };
