@@ -5,11 +5,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "core/base/file.h"
 #include "core/import/hf_config.h"
 #include "core/import/json.h"
 #include "core/import/safetensors.h"
+#include "core/import/tokenizer_json.h"
 
 #define TEMPLATE_BYTES_MAX (1u << 20) /* templates in the wild are under 20 KB */
 
@@ -266,6 +268,44 @@ static enum mb_status read_template(struct mb_hf *h, struct mb_error *err)
     st = template_of_config(h, root, err);
     json_decref(root);
     return st;
+}
+
+/* The path of a file of the folder, or NULL in *ret_path when there is none. */
+static enum mb_status join_if_there(const struct mb_hf *h, const char *file, char buffer[PATH_MAX],
+                                    const char **ret_path, struct mb_error *err)
+{
+    enum mb_status st = join(buffer, h->dir, file, err);
+    if (st == MB_OK) {
+        *ret_path = access(buffer, F_OK) == 0 ? buffer : NULL;
+    }
+    return st;
+}
+
+enum mb_status mb_hf_tokenizer(const struct mb_hf *h, struct mb_bytes *ret, struct mb_error *err)
+{
+    static const char *const files[] = { "tokenizer.json", "tokenizer_config.json",
+                                         "generation_config.json", "config.json" };
+    enum { N_FILES = sizeof files / sizeof files[0] };
+    char buffers[N_FILES][PATH_MAX];
+    const char *paths[N_FILES];
+    for (size_t i = 0; i < N_FILES; i++) {
+        enum mb_status st = join_if_there(h, files[i], buffers[i], &paths[i], err);
+        if (st != MB_OK) {
+            return st;
+        }
+    }
+    if (!paths[0]) {
+        return mb_fail(err, MB_E_NOTFOUND, 0, "'%s' has no tokenizer.json", h->dir);
+    }
+    struct mb_bpe_spec *spec;
+    enum mb_status st =
+        mb_tokenizer_json_read(paths[0], paths[1], paths[2], paths[3], &spec, err);
+    if (st != MB_OK) {
+        return st;
+    }
+    mb_bpe_spec_write(spec, ret);
+    mb_bpe_spec_free(spec);
+    return ret->failed ? mb_fail(err, MB_E_NOMEM, 0, "no memory for the tokenizer") : MB_OK;
 }
 
 enum mb_status mb_hf_open(const char *dir, struct mb_hf **ret, struct mb_error *err)

@@ -87,7 +87,7 @@ static enum mb_status view_block(const struct mb_checkpoint *c, struct mb_model 
     }
     for (int i = 0; st == MB_OK && i < MB_BLOCK_INPUTS; i++) {
         st = view_scale(
-            c, mb_block_tensor_name(name, layer, mb_block_input_name((enum mb_block_input) i)),
+            c, mb_block_tensor_name(name, layer, mb_block_scale_name((enum mb_block_input) i)),
             mb_block_input_width(&m->shape, (enum mb_block_input) i), &b->input_scale[i], err);
     }
     return st;
@@ -113,7 +113,7 @@ static enum mb_status view_all(const struct mb_checkpoint *c, struct mb_model *m
         st = view_linear(c, "head", &m->head, err);
     }
     if (st == MB_OK) {
-        st = view_scale(c, "head_in", s->width, &m->head_input_scale, err);
+        st = view_scale(c, "head_in.t", s->width, &m->head_input_scale, err);
     }
     for (uint32_t layer = 0; st == MB_OK && layer < s->n_layers; layer++) {
         st = view_block(c, m, layer, err);

@@ -19,11 +19,13 @@ static const struct {
     [MB_FFN_DOWN] = { "ffn_down", MB_IN_FFN_DOWN },
 };
 
-static const char *const input_names[MB_BLOCK_INPUTS] = {
-    [MB_IN_ATTN] = "attn_in",
-    [MB_IN_ATTN_O] = "attn_o_in",
-    [MB_IN_FFN] = "ffn_in",
-    [MB_IN_FFN_DOWN] = "ffn_down_in",
+static const struct {
+    const char *name, *scale;
+} inputs[MB_BLOCK_INPUTS] = {
+    [MB_IN_ATTN] = { "attn_in", "attn_in.t" },
+    [MB_IN_ATTN_O] = { "attn_o_in", "attn_o_in.t" },
+    [MB_IN_FFN] = { "ffn_in", "ffn_in.t" },
+    [MB_IN_FFN_DOWN] = { "ffn_down_in", "ffn_down_in.t" },
 };
 
 const char *mb_block_linear_name(enum mb_block_linear l)
@@ -35,7 +37,13 @@ const char *mb_block_linear_name(enum mb_block_linear l)
 const char *mb_block_input_name(enum mb_block_input i)
 {
     assert(i < MB_BLOCK_INPUTS);
-    return input_names[i];
+    return inputs[i].name;
+}
+
+const char *mb_block_scale_name(enum mb_block_input i)
+{
+    assert(i < MB_BLOCK_INPUTS);
+    return inputs[i].scale;
 }
 
 enum mb_block_input mb_block_linear_input(enum mb_block_linear l)

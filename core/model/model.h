@@ -52,7 +52,7 @@ struct mb_model {
     const uint16_t *head_input_scale; /* t of the head, or NULL */
     const float *final_norm; /* [D] */
     struct mb_block *blocks; /* [n_layers] */
-    uint64_t digest;         /* of everything that affects output */
+    uint64_t digest;         /* of everything that affects output; 0 for a float model */
 
     /* Life. release frees whatever the views point into; owner is its argument. */
     atomic_uint n_refs;
@@ -63,13 +63,14 @@ struct mb_model {
 /* "attn_q", ..., as in the checkpoint's section names. */
 const char *mb_block_linear_name(enum mb_block_linear l);
 const char *mb_block_input_name(enum mb_block_input i); /* "attn_in", "attn_o_in", ... */
+const char *mb_block_scale_name(enum mb_block_input i); /* "attn_in.t", ... */
 enum mb_block_input mb_block_linear_input(enum mb_block_linear l);
 
 /* Names of what a model is made of, the same in checkpoints and in messages:
  *
- *     embed  head  head_in  final_norm  rope.inv_freq
- *     blocks.<layer>.<part>    part: attn_norm, ffn_norm, a linear's name, or the name of an
- *                              input for its scale t
+ *     embed  head  head_in.t  final_norm  rope.inv_freq
+ *     blocks.<layer>.<part>    part: attn_norm, ffn_norm, a linear's name, the name of an
+ *                              input's scale
  *
  * Writes "blocks.<layer>.<part>" and returns ret. */
 #define MB_TENSOR_NAME_MAX 56 /* with the terminator */

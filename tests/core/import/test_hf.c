@@ -6,6 +6,7 @@
 #include "core/base/bytes.h"
 #include "core/base/file.h"
 #include "core/import/hf.h"
+#include "core/tokenizer/tokenizer.h"
 #include "tests/check_main.h"
 
 static struct mb_hf *open_real(const char *name, struct mb_error *err)
@@ -52,6 +53,28 @@ START_TEST(a_real_folder_opens)
     ck_assert_uint_eq(mb_hf_tensor(h, "model.norm.weight")->n_rows, 1);
     ck_assert_int_eq(!mb_hf_tensor(h, "lm_head.weight"), rows[_i].tied);
     ck_assert_ptr_null(mb_hf_tensor(h, "nothing"));
+    mb_hf_free(h);
+}
+END_TEST
+
+START_TEST(a_real_tokenizer_builds)
+{
+    struct mb_error err = { 0 };
+    struct mb_bytes bytes = { 0 };
+    struct mb_tokenizer *t;
+    struct mb_hf *h = open_real("stories3M", &err);
+    if (!h) {
+        mb_skip("no models/stories3M");
+    }
+    mb_assert_ok(mb_hf_tokenizer(h, &bytes, &err), &err);
+    mb_assert_ok(mb_tokenizer_from_bytes(bytes.at, bytes.len, &t, &err), &err);
+    uint32_t bos;
+    const uint32_t *eos;
+    ck_assert_uint_eq(mb_tokenizer_n_vocab(t), 4096);
+    ck_assert(mb_tokenizer_bos(t, &bos) && bos == 1);
+    ck_assert(mb_tokenizer_eos(t, &eos) == 1 && eos[0] == 2);
+    mb_tokenizer_free(t);
+    mb_bytes_fini(&bytes);
     mb_hf_free(h);
 }
 END_TEST
@@ -194,6 +217,9 @@ START_TEST(a_made_folder_opens)
                      MB_LINEAR_BF16);
     ck_assert_uint_eq(mb_hf_tensor(h, "model.layers.0.self_attn.v_proj.weight")->n_rows, 2);
     ck_assert_ptr_null(mb_hf_chat_template(h));
+    struct mb_error err = { 0 };
+    struct mb_bytes none = { 0 };
+    ck_assert_int_eq(mb_hf_tokenizer(h, &none, &err), MB_E_NOTFOUND);
     mb_hf_free(h);
     mb_hf_free(NULL);
 }
@@ -300,6 +326,7 @@ int main(void)
     Suite *s = suite_create("hf");
     TCase *real = tcase_create("real");
     tcase_add_loop_test(real, a_real_folder_opens, 0, 4);
+    tcase_add_test(real, a_real_tokenizer_builds);
     suite_add_tcase(s, real);
     TCase *t = tcase_create("made");
     tcase_add_checked_fixture(t, setup, teardown);

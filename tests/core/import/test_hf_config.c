@@ -158,7 +158,7 @@ static const struct {
     { "{\"architectures\": [\"LlamaForCausalLM\"], \"hidden_size\": 1e3}",
       "hidden_size: not an integer", MB_E_FORMAT },
     { "{\"architectures\": [\"LlamaForCausalLM\"], \"hidden_size\": 99999999999999999999}",
-      "too big integer", MB_E_FORMAT },
+      "hidden_size: not an integer", MB_E_FORMAT },
     { "{\"architectures\": [\"LlamaForCausalLM\"], \"hidden_size\": 131073}",
       "hidden_size: 131073 is outside", MB_E_FORMAT },
     { "{" PLAIN ", \"num_key_value_heads\": 3}", "n_kv_heads: 3 does not divide", MB_E_FORMAT },

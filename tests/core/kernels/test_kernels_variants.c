@@ -211,7 +211,7 @@ START_TEST(dense_agrees)
         for (int kind = 0; kind < FLOATS_KINDS; kind++, turn++) {
             size_t n = widths[c], row = turn % 4, row_end = row + 1 + turn % (ROWS - 4);
             size_t tokens = 1 + turn % TOKENS, ldy = ROWS + 2;
-            float *x = floats_new((enum floats) kind, n, tokens * n);
+            float *x = floats_new((enum floats) kind, n * 2, tokens * n);
             char *w = memory + turn % 5; /* any alignment */
             for (int type = 0; type < 3; type++) {
                 for (size_t i = 0; i < ROWS * n; i++) {
