@@ -138,6 +138,18 @@ START_TEST(cancelling_before_or_after_its_life_is_harmless)
 }
 END_TEST
 
+START_TEST(a_request_that_everybody_dropped_is_cancelled)
+{
+    struct mbd_request_params p = rig_params(2, 1500);
+    engine_rig_start(&rig);
+    struct mbd_request *q = rig_request(&rig, prompt, PROMPT, &p);
+    rig_submit(&rig, q);
+    mbd_request_unref(q);
+    rig_assert_idle(&rig);
+    ck_assert_uint_eq(rig_counter(MBD_REQUESTS_CANCELLED), 1);
+}
+END_TEST
+
 /* --- readers --- */
 
 /* Waits until the engine takes no steps any more. */
@@ -468,6 +480,7 @@ int main(void)
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_loop_test(t, cancelling_gives_everything_back_within_one_step, 0, 4);
     tcase_add_test(t, cancelling_before_or_after_its_life_is_harmless);
+    tcase_add_test(t, a_request_that_everybody_dropped_is_cancelled);
     tcase_add_loop_test(t, a_reader_that_does_not_read_stalls_itself_alone, 0, 2);
     tcase_add_loop_test(t, the_queue_is_bounded_in_requests_and_in_tokens, 0, 2);
     tcase_add_test(t, a_prompt_beyond_the_token_bound_runs_when_nobody_waits);
