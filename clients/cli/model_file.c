@@ -56,8 +56,8 @@ enum mb_status mbc_model_file_open(const char *path, struct mbc_model_file *ret,
 {
     struct mbc_model_file f = { 0 };
     struct stat sb;
-    bool folder = stat(path, &sb) == 0 && S_ISDIR(sb.st_mode);
-    enum mb_status st = folder ? open_folder(path, &f, err) : open_checkpoint(path, &f, err);
+    f.is_float = stat(path, &sb) == 0 && S_ISDIR(sb.st_mode);
+    enum mb_status st = f.is_float ? open_folder(path, &f, err) : open_checkpoint(path, &f, err);
     if (st != MB_OK) {
         mbc_model_file_close(&f);
         return st;

@@ -3,13 +3,15 @@
 #ifndef MBC_MODEL_FILE_H
 #define MBC_MODEL_FILE_H
 
-#include "core/kernels/cpu.h"
+#include <stdbool.h>
+
 #include "core/model/model.h"
 #include "core/tokenizer/tokenizer.h"
 
 struct mbc_model_file {
     struct mb_model *model;
     struct mb_tokenizer *tokenizer; /* NULL when the model came with none */
+    bool is_float;                  /* a folder, which runs as the float model */
 };
 
 enum mb_status mbc_model_file_open(const char *path, struct mbc_model_file *ret,
