@@ -91,7 +91,7 @@ static const struct crossing {
       { 0, 6, 2, 1, 1, 1, 1, 1, 1 } },
 #endif
 #ifdef MB_HAVE_AVX512VBMI
-    { mb_bool_popcount_avx512vbmi, mb_bool_expand_avx512vnni, { 0, 16, 3, 3, 2, 2, 2, 2, 2 } },
+    { mb_bool_popcount_avx512vbmi, mb_bool_expand_avx512vnni, { 0, 24, 3, 3, 2, 2, 2, 2, 2 } },
 #endif
 #endif
 };
