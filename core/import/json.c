@@ -2,8 +2,13 @@
 
 #include <math.h>
 #include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include "core/base/file.h"
+
+enum { INTEGER_DIGITS_MAX = 18, INTEGER_DIGITS_KEPT = 8 }; /* 64 bits hold any 18 digits */
 
 /* The deepest nesting outside strings. jansson recurses once a level; asked before it does. */
 static size_t depth_of(const uint8_t *at, size_t n)
@@ -30,6 +35,59 @@ static size_t depth_of(const uint8_t *at, size_t n)
     return deepest;
 }
 
+/* The next integer of more than 18 digits at or after i, outside strings: [*ret_at, + *ret_n) are
+ * its digits. False when there is none. */
+static bool next_long_integer(const uint8_t *at, size_t n, size_t i, size_t *ret_at, size_t *ret_n)
+{
+    bool in_string = false;
+    while (i < n) {
+        if (in_string || at[i] == '"') {
+            in_string = at[i] == '"' ? !in_string : in_string;
+            i += at[i] == '\\' ? 2 : 1;
+            continue;
+        }
+        size_t digits = 0;
+        while (i + digits < n && at[i + digits] >= '0' && at[i + digits] <= '9') {
+            digits++;
+        }
+        bool part_of_real = (i > 0 && memchr(".eE+", at[i - 1], 4)) ||
+                            (i + digits < n && memchr(".eE", at[i + digits], 3));
+        if (digits > INTEGER_DIGITS_MAX && at[i] != '0' && !part_of_real) {
+            *ret_at = i;
+            *ret_n = digits;
+            return true;
+        }
+        i += digits ? digits : 1;
+    }
+    return false;
+}
+
+/* jansson refuses integers beyond 64 bits, and transformers writes "model_max_length":
+ * 1000000000000000019884624838656 for "no limit". Such an integer becomes a real of the same first
+ * digits and the same length, in a copy; *ret is NULL when there is none. */
+static enum mb_status integers_to_reals(const uint8_t *at, size_t n, const char *file,
+                                        uint8_t **ret, struct mb_error *err)
+{
+    uint8_t *copy = NULL;
+    size_t i = 0, digits;
+    while (next_long_integer(at, n, i, &i, &digits)) {
+        if (!copy) {
+            copy = malloc(n);
+            if (!copy) {
+                return mb_fail(err, MB_E_NOMEM, 0, "%s: no memory", file);
+            }
+            memcpy(copy, at, n);
+        }
+        char exponent[24];
+        int len = snprintf(exponent, sizeof exponent, "e%zu", digits - INTEGER_DIGITS_KEPT);
+        memset(copy + i + INTEGER_DIGITS_KEPT, ' ', digits - INTEGER_DIGITS_KEPT);
+        memcpy(copy + i + INTEGER_DIGITS_KEPT, exponent, (size_t) len);
+        i += digits;
+    }
+    *ret = copy;
+    return MB_OK;
+}
+
 enum mb_status mb_json_parse(const uint8_t *at, size_t n, const char *file, json_t **ret,
                              struct mb_error *err)
 {
@@ -41,8 +99,15 @@ enum mb_status mb_json_parse(const uint8_t *at, size_t n, const char *file, json
         return mb_fail(err, MB_E_LIMIT, 0, "%s: nested deeper than %d", file,
                        MB_JSON_DEPTH_MAX);
     }
+    uint8_t *copy = NULL;
+    enum mb_status st = integers_to_reals(at, n, file, &copy, err);
+    if (st != MB_OK) {
+        return st;
+    }
     json_error_t why;
-    json_t *root = json_loadb(n ? (const char *) at : "", n, JSON_REJECT_DUPLICATES, &why);
+    const uint8_t *text = copy ? copy : at;
+    json_t *root = json_loadb(n ? (const char *) text : "", n, JSON_REJECT_DUPLICATES, &why);
+    free(copy);
     if (!root) {
         return mb_fail(err, MB_E_FORMAT, 0, "%s: line %d, column %d: %s", file, why.line,
                        why.column, why.text);
@@ -64,6 +129,16 @@ enum mb_status mb_json_load(const char *path, json_t **ret, struct mb_error *err
     }
     st = mb_json_parse(m.at, m.n, path, ret, err);
     mb_file_unmap(&m);
+    return st;
+}
+
+enum mb_status mb_json_where(enum mb_status st, const char *where, struct mb_error *err)
+{
+    if (st != MB_OK && err) {
+        char what[sizeof err->what];
+        (void) snprintf(what, sizeof what, "%s", err->what);
+        (void) snprintf(err->what, sizeof err->what, "%.150s: %.240s", where, what);
+    }
     return st;
 }
 
