@@ -1,5 +1,6 @@
 /* Goal:   a spec is stored and read back as it was, and nothing else is believed.
- * Method: round trips of both families; every cut and every changed byte of the stored form; each field
+ * Method: round trips of both families; every cut and every changed byte of the stored form;
+ * each field
  *         made wrong in turn, with the message that names it. */
 #include "core/tokenizer/vocabulary.h"
 #include "tests/core/tokenizer/small.h"

@@ -1,4 +1,5 @@
-/* Goal:   texts fall into pieces as the tokenizers library's documentation and GPT-2 have it, and no
+/* Goal:   texts fall into pieces as the tokenizers library's documentation and GPT-2 have it,
+ * and no
  *         pattern can run away.
  * Method: its examples, piece by piece; patterns known to explode on texts made for them. */
 #include "core/tokenizer/split.h"
@@ -42,8 +43,8 @@ static struct mb_bpe_spec *spec_of(enum mb_bpe_step_kind kind, unsigned flags,
                                    enum mb_bpe_mode mode, const char *pattern)
 {
     struct mb_bpe_spec *s = mb_bpe_spec_new();
-    SMALL_STEP(s, MB_BPE_PRE_TOKENIZER, (uint8_t) kind, (uint8_t) flags, (uint8_t) mode, pattern,
-               "");
+    SMALL_STEP(s, MB_BPE_PRE_TOKENIZER, (uint8_t) kind, (uint8_t) flags, (uint8_t) mode,
+               pattern, "");
     return s;
 }
 
@@ -122,7 +123,8 @@ START_TEST(metaspace)
     expect(spec_of(MB_BPE_METASPACE, 0, MB_BPE_PREPEND_FIRST, "\u2581"), "a b", false,
            "a\u2581b");
     expect(spec_of(MB_BPE_METASPACE, 0, MB_BPE_PREPEND_NEVER, "\u2581"), " b", true, "\u2581b");
-    expect(spec_of(MB_BPE_METASPACE, 0, MB_BPE_PREPEND_ALWAYS, "\u2581"), " b", true, "\u2581b");
+    expect(spec_of(MB_BPE_METASPACE, 0, MB_BPE_PREPEND_ALWAYS, "\u2581"), " b", true,
+           "\u2581b");
 }
 END_TEST
 
@@ -137,8 +139,8 @@ END_TEST
 
 START_TEST(wild_patterns_are_stopped)
 {
-    static const char *const wild[] = { "(a+)+$", "(a|aa)+$", "(?:a?){40}a{40}", "(.*)*b",
-                                        "^(?=(a+)+b)", "((((a*)*)*)*)*c" };
+    static const char *const wild[] = { "(a+)+$", "(a|aa)+$",    "(?:a?){40}a{40}",
+                                        "(.*)*b", "^(?=(a+)+b)", "((((a*)*)*)*)*c" };
     int n_stopped = 0; /* PCRE2 sees through some of them */
     char text[20001];
     memset(text, 'a', sizeof text - 1);
