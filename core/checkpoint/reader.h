@@ -31,6 +31,9 @@ uint64_t mb_checkpoint_bytes(const struct mb_checkpoint *c);  /* size of the fil
 uint64_t mb_checkpoint_digest(const struct mb_checkpoint *c); /* of the section table, which
                                                                 holds every checksum */
 
+/* The whole file, mb_checkpoint_bytes long, 64-byte aligned. */
+const void *mb_checkpoint_memory(const struct mb_checkpoint *c);
+
 /* What a section holds. */
 enum mb_section_kind {
     MB_SECTION_BYTES = 1,  /* opaque: "tokenizer", "chat_template", "provenance" */

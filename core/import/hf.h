@@ -26,6 +26,20 @@ const struct mb_shape *mb_hf_shape(const struct mb_hf *h);
 const char *mb_hf_architecture(const struct mb_hf *h); /* "LlamaForCausalLM" */
 const double *mb_hf_inv_freq(const struct mb_hf *h); /* [head_width / 2] */
 
+/* One of the tensors that the model is made of, e.g. "model.layers.0.mlp.up_proj.weight". A
+ * vector is one row. Opening has found every one of them, of the size that the shape asks for:
+ *
+ *     model.embed_tokens.weight, model.norm.weight, lm_head.weight (absent when tied), and in
+ *     model.layers.N.: input_layernorm, post_attention_layernorm,
+ *     self_attn.{q,k,v,o}_proj, mlp.{gate,up,down}_proj, each with .weight */
+struct mb_hf_tensor {
+    enum mb_linear_kind kind; /* MB_LINEAR_F32, _F16 or _BF16 */
+    uint32_t n_rows, n_cols;
+    const void *data; /* row-major, any alignment; valid as long as the folder is open */
+};
+/* NULL for any other name. O(log n). */
+const struct mb_hf_tensor *mb_hf_tensor(const struct mb_hf *h, const char *name);
+
 /* The tokenizer as bytes for mb_tokenizer_from_bytes; MB_E_NOTFOUND when the folder has none. */
 enum mb_status mb_hf_tokenizer(const struct mb_hf *h, struct mb_bytes *ret, struct mb_error *err);
 /* Chat template, or NULL; terminated. */

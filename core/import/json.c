@@ -132,6 +132,16 @@ enum mb_status mb_json_load(const char *path, json_t **ret, struct mb_error *err
     return st;
 }
 
+enum mb_status mb_json_where(enum mb_status st, const char *where, struct mb_error *err)
+{
+    if (st != MB_OK && err) {
+        char what[sizeof err->what];
+        (void) snprintf(what, sizeof what, "%s", err->what);
+        (void) snprintf(err->what, sizeof err->what, "%.150s: %.240s", where, what);
+    }
+    return st;
+}
+
 /* *ret is the field, or NULL when it is absent or null and need not be there. */
 static enum mb_status get(const json_t *obj, const char *field, enum mb_json_need need,
                           const json_t **ret, struct mb_error *err)

@@ -22,6 +22,10 @@ enum mb_status mb_json_parse(const uint8_t *at, size_t n, const char *file, json
 /* The same of a whole file. Errors: also those of mb_file_map. */
 enum mb_status mb_json_load(const char *path, json_t **ret, struct mb_error *err);
 
+/* Puts "where: " before what err says (err may be NULL), so that a field is named with its file;
+ * returns st as it was. */
+enum mb_status mb_json_where(enum mb_status st, const char *where, struct mb_error *err);
+
 /* A field of obj. Absent or null leaves *ret as it is when optional, else MB_E_FORMAT. */
 enum mb_json_need { MB_JSON_OPTIONAL, MB_JSON_REQUIRED };
 enum mb_status mb_json_u32(const json_t *obj, const char *field, enum mb_json_need need,

@@ -1,4 +1,5 @@
-/* The KV cache: a pool of blocks of MB_KV_BLOCK positions, and sequences that own lists of them.
+/* The KV cache: a pool of blocks of MB_KV_BLOCK positions, and sequences that own lists of
+ * them.
  *
  * A block holds, for every layer and key head, K as [2][d][16] and V as [MB_KV_BLOCK][d] (see
  * kernels.h), in float16 or float32. A block is owned by one sequence, or free (J2).
@@ -47,6 +48,8 @@ enum mb_status mb_kv_reserve(struct mb_kv_cache *c, uint32_t seq, uint32_t n_pos
 void mb_kv_release(struct mb_kv_cache *c, uint32_t seq);
 
 enum mb_kv_type mb_kv_type(const struct mb_kv_cache *c);
+uint32_t mb_kv_seqs(const struct mb_kv_cache *c);
+uint32_t mb_kv_layers(const struct mb_kv_cache *c);
 uint32_t mb_kv_blocks(const struct mb_kv_cache *c);
 uint32_t mb_kv_blocks_free(const struct mb_kv_cache *c);
 static inline uint32_t mb_kv_blocks_for(uint32_t n_positions)

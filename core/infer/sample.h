@@ -19,13 +19,16 @@
 struct mb_sampling {
     float temperature;        /* 0..2; 0 is greedy */
     uint32_t top_k;           /* 0 is off */
-    float top_p;              /* (0, 1]; 1 is off */
+    float top_p;              /* 1e-9..1; 1 is off */
     float min_p;              /* [0, 1]; 0 is off */
-    float repetition_penalty; /* > 0; 1 is off; over prompt and output */
+    float repetition_penalty; /* 0.01..100; 1 is off; over prompt and output */
     float presence_penalty;   /* -2..2; over the output */
     float frequency_penalty;  /* -2..2; over the output */
     uint64_t seed;
 };
+
+/* Every field within its range? Errors: MB_E_INVALID, naming the field and its range. */
+enum mb_status mb_sampling_check(const struct mb_sampling *p, struct mb_error *err);
 
 struct mb_sampler;
 
@@ -49,7 +52,8 @@ struct mb_sampled {
     struct mb_logprob top[MB_LOGPROBS_MAX];
 };
 
-/* Draws the next token and counts it. logits [n_vocab] is left as it was. With want_top 0 and
+/* Draws the next token and counts it. logprob and top are 0 and empty unless wanted; logprobs
+ * are at least -9999. logits [n_vocab] is left as it was. With want_top 0 and
  * !want_logprob no softmax over the vocabulary is computed for greedy. NaN logits count as
  * -inf; when all are, token 0 is drawn. */
 void mb_sampler_draw(struct mb_sampler *s, const float *logits, uint32_t want_top,

@@ -29,11 +29,13 @@ struct mb_batch {
 
 struct mb_stepper;
 
+#define MB_STEP_TOKENS_MAX (1u << 16) /* far above what a step gains anything by */
+
 struct mb_stepper_options {
     const struct mb_kernels *kernels; /* borrowed for life */
     struct mb_pool *pool;             /* borrowed for life; NULL is one thread */
-    uint32_t tokens_max;              /* of a step */
-    uint32_t logits_max;              /* of a step */
+    uint32_t tokens_max;              /* of a step, 1..MB_STEP_TOKENS_MAX */
+    uint32_t logits_max;              /* of a step, 0..tokens_max */
 };
 
 /* Scratch for any model of this shape whose groups are at least as in model (the scratch of a
@@ -61,7 +63,9 @@ struct mb_tap {
 };
 
 /* The parts of a step, for callers that walk the layers themselves (conversion). x is
- * [n_tokens][D], the residual stream. */
+ * [n_tokens][D], the residual stream. They check the batch as mb_step does, but do not count
+ * its positions as stored, so that one layer after the other may pass over them; kv_layer is
+ * where in the cache this layer keeps its K and V. */
 enum mb_status mb_step_embed(struct mb_stepper *s, const struct mb_model *m,
                              const struct mb_batch *b, float *x, struct mb_error *err);
 enum mb_status mb_step_block(struct mb_stepper *s, const struct mb_model *m, uint32_t layer,
@@ -72,8 +76,8 @@ enum mb_status mb_step_block(struct mb_stepper *s, const struct mb_model *m, uin
 enum mb_status mb_step_head(struct mb_stepper *s, const struct mb_model *m, const float *x,
                             uint32_t n, float *logits, struct mb_error *err);
 
-/* Where the time of the last steps went, in nanoseconds, when the stepper was given a clock
- * (core itself reads none). */
+/* Where the time of the steps since set_clock went, in nanoseconds, when the stepper was given
+ * a clock (core itself reads none). */
 enum mb_phase { MB_PHASE_EMBED, MB_PHASE_NORM, MB_PHASE_CODE, MB_PHASE_PRODUCT, MB_PHASE_ATTEND,
                 MB_PHASE_GATE, MB_PHASE_HEAD, MB_PHASES };
 void mb_stepper_set_clock(struct mb_stepper *s, uint64_t (*now_ns)(void));

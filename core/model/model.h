@@ -52,7 +52,7 @@ struct mb_model {
     const uint16_t *head_input_scale; /* t of the head, or NULL */
     const float *final_norm; /* [D] */
     struct mb_block *blocks; /* [n_layers] */
-    uint64_t digest;         /* of everything that affects output */
+    uint64_t digest;         /* of everything that affects output; 0 for a float model */
 
     /* Life. release frees whatever the views point into; owner is its argument. */
     atomic_uint n_refs;
@@ -63,11 +63,24 @@ struct mb_model {
 /* "attn_q", ..., as in the checkpoint's section names. */
 const char *mb_block_linear_name(enum mb_block_linear l);
 const char *mb_block_input_name(enum mb_block_input i); /* "attn_in", "attn_o_in", ... */
+const char *mb_block_scale_name(enum mb_block_input i); /* "attn_in.t", ... */
 enum mb_block_input mb_block_linear_input(enum mb_block_linear l);
 
-/* Rows and columns that linear l of a block must have. */
+/* Names of what a model is made of, the same in checkpoints and in messages:
+ *
+ *     embed  head  head_in.t  final_norm  rope.inv_freq
+ *     blocks.<layer>.<part>    part: attn_norm, ffn_norm, a linear's name, the name of an
+ *                              input's scale
+ *
+ * Writes "blocks.<layer>.<part>" and returns ret. */
+#define MB_TENSOR_NAME_MAX 56 /* with the terminator */
+const char *mb_block_tensor_name(char ret[MB_TENSOR_NAME_MAX], uint32_t layer,
+                                 const char *part);
+
+/* Rows and columns that linear l of a block must have, and the width of an input. */
 void mb_block_linear_size(const struct mb_shape *s, enum mb_block_linear l, uint32_t *ret_rows,
                           uint32_t *ret_cols);
+uint32_t mb_block_input_width(const struct mb_shape *s, enum mb_block_input i);
 
 /* A model with the shape set, blocks allocated and zeroed, one reference; the opener fills the
  * views and then calls mb_model_check. */

@@ -1,0 +1,158 @@
+/* The float model over a Hugging Face folder: the yardstick of conversion, and what evaluation
+ * and conversion run. Linear layers are views into the mapped files; norms, which may be of any
+ * type and alignment, are converted to float32 once. */
+#include <stdio.h>
+#include <string.h>
+
+#include "core/base/half.h"
+#include "core/base/memory.h"
+#include "core/import/hf.h"
+
+/* What the model points into. */
+struct folder {
+    struct mb_hf *hf;
+    float *norms; /* [2 n_layers + 1][D] */
+};
+
+static void release_folder(void *owner)
+{
+    struct folder *f = owner;
+    mb_hf_free(f->hf);
+    mb_free(f->norms);
+    mb_free(f);
+}
+
+static const struct {
+    const char *name;
+    enum mb_block_linear linear;
+} linear_names[MB_BLOCK_LINEARS] = {
+    { "self_attn.q_proj", MB_ATTN_Q }, { "self_attn.k_proj", MB_ATTN_K },
+    { "self_attn.v_proj", MB_ATTN_V }, { "self_attn.o_proj", MB_ATTN_O },
+    { "mlp.gate_proj", MB_FFN_GATE },  { "mlp.up_proj", MB_FFN_UP },
+    { "mlp.down_proj", MB_FFN_DOWN },
+};
+
+static enum mb_status find(const struct mb_hf *h, const char *name,
+                           const struct mb_hf_tensor **ret, struct mb_error *err)
+{
+    *ret = mb_hf_tensor(h, name);
+    return *ret ? MB_OK : mb_fail(err, MB_E_FORMAT, 0, "tensor %s is missing", name);
+}
+
+static enum mb_status view(const struct mb_hf *h, const char *name, struct mb_linear *ret,
+                           struct mb_error *err)
+{
+    const struct mb_hf_tensor *t;
+    enum mb_status st = find(h, name, &t, err);
+    if (st == MB_OK) {
+        *ret = (struct mb_linear) {
+            .kind = t->kind,
+            .n_rows = t->n_rows,
+            .n_cols = t->n_cols,
+            .dense = t->data,
+        };
+    }
+    return st;
+}
+
+static float element(const struct mb_hf_tensor *t, size_t i)
+{
+    float x;
+    uint16_t half;
+    if (t->kind == MB_LINEAR_F32) {
+        memcpy(&x, (const uint8_t *) t->data + i * sizeof x, sizeof x);
+        return x;
+    }
+    memcpy(&half, (const uint8_t *) t->data + i * sizeof half, sizeof half);
+    return t->kind == MB_LINEAR_F16 ? mb_f16_to_f32(half) : mb_bf16_to_f32(half);
+}
+
+/* The tensor as n floats at norm. */
+static enum mb_status convert_norm(const struct mb_hf *h, const char *name, uint32_t n,
+                                   float *norm, struct mb_error *err)
+{
+    const struct mb_hf_tensor *t;
+    enum mb_status st = find(h, name, &t, err);
+    if (st != MB_OK) {
+        return st;
+    }
+    if (t->n_rows != 1 || t->n_cols != n) {
+        return mb_fail(err, MB_E_FORMAT, 0, "tensor %s is not a vector of %u", name,
+                       (unsigned) n);
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        norm[i] = element(t, i);
+    }
+    return MB_OK;
+}
+
+/* norms has room for this block's two. */
+static enum mb_status view_block(const struct mb_hf *h, struct mb_model *m, uint32_t layer,
+                                 float *norms, struct mb_error *err)
+{
+    struct mb_block *b = &m->blocks[layer];
+    uint32_t width = m->shape.width;
+    char name[96];
+    (void) snprintf(name, sizeof name, "model.layers.%u.input_layernorm.weight",
+                    (unsigned) layer);
+    enum mb_status st = convert_norm(h, name, width, norms, err);
+    if (st == MB_OK) {
+        (void) snprintf(name, sizeof name, "model.layers.%u.post_attention_layernorm.weight",
+                        (unsigned) layer);
+        st = convert_norm(h, name, width, norms + width, err);
+    }
+    b->attn_norm = norms;
+    b->ffn_norm = norms + width;
+    for (int l = 0; st == MB_OK && l < MB_BLOCK_LINEARS; l++) {
+        (void) snprintf(name, sizeof name, "model.layers.%u.%s.weight", (unsigned) layer,
+                        linear_names[l].name);
+        st = view(h, name, &b->linear[linear_names[l].linear], err);
+    }
+    return st;
+}
+
+static enum mb_status view_all(const struct mb_hf *h, struct mb_model *m, float *norms,
+                               struct mb_error *err)
+{
+    size_t width = m->shape.width;
+    m->inv_freq = mb_hf_inv_freq(h);
+    enum mb_status st = view(h, "model.embed_tokens.weight", &m->embed, err);
+    if (st == MB_OK && m->shape.tied_head) {
+        m->head = m->embed;
+    } else if (st == MB_OK) {
+        st = view(h, "lm_head.weight", &m->head, err);
+    }
+    for (uint32_t i = 0; st == MB_OK && i < m->shape.n_layers; i++) {
+        st = view_block(h, m, i, norms + i * 2 * width, err);
+    }
+    float *final_norm = norms + (size_t) m->shape.n_layers * 2 * width;
+    if (st == MB_OK) {
+        st = convert_norm(h, "model.norm.weight", m->shape.width, final_norm, err);
+    }
+    m->final_norm = final_norm;
+    return st == MB_OK ? mb_model_check(m, err) : st;
+}
+
+enum mb_status mb_model_from_hf(struct mb_hf *h, struct mb_model **ret, struct mb_error *err)
+{
+    const struct mb_shape *shape = mb_hf_shape(h);
+    struct mb_model *m = NULL;
+    enum mb_status st = mb_model_new(shape, &m, err);
+    if (st != MB_OK) {
+        return st;
+    }
+    struct folder *f = mb_alloc(1, sizeof *f);
+    float *norms = mb_alloc((2 * (size_t) shape->n_layers + 1) * shape->width, sizeof *norms);
+    st = f && norms ? view_all(h, m, norms, err) : mb_fail(err, MB_E_NOMEM, 0, "no memory");
+    if (st != MB_OK) {
+        mb_model_unref(m); /* release is not set yet: h stays the caller's */
+        mb_free(norms);
+        mb_free(f);
+        return st;
+    }
+    *f = (struct folder) { .hf = h, .norms = norms };
+    m->release = release_folder;
+    m->owner = f;
+    *ret = m;
+    return MB_OK;
+}

@@ -1,0 +1,135 @@
+/* Linear layers of a step: code the inputs once, then every row tile of every layer that reads
+ * them is a unit of one parallel job. No sum crosses a unit. */
+#include <assert.h>
+
+#include "core/infer/stepper.h"
+
+struct code_job {
+    struct mb_stepper *s;
+    size_t n_cols, group, n_planes;
+    bool planes;
+};
+
+static void code_token(const void *args, size_t t)
+{
+    const struct code_job *j = args;
+    const struct mb_kernels *k = j->s->kernels;
+    struct mb_codes *c = &j->s->codes[t];
+    k->code(c, j->s->in + t * j->n_cols, j->n_cols, j->group, j->n_planes);
+    if (j->planes) {
+        k->code_planes(c, mb_div_up(j->n_cols, MB_WORD_COLS), j->n_planes);
+    }
+}
+
+/* Popcounts read K bits a weight; expanding costs the same for any K, once for all tokens. */
+static bool use_popcount(const struct mb_stepper *s, const struct mb_linear *w, size_t n)
+{
+    return n <= s->kernels->popcount_tokens_max[w->boolean.shape.n_kernels];
+}
+
+static void code_inputs(struct mb_stepper *s, size_t n, size_t n_cols,
+                        const struct mb_product *products, size_t n_products)
+{
+    struct code_job j = { .s = s, .n_cols = n_cols, .n_planes = s->shape.n_planes };
+    for (size_t i = 0; i < n_products; i++) {
+        const struct mb_linear *w = products[i].w;
+        if (w->kind == MB_LINEAR_BOOL) {
+            assert(j.group == 0 || j.group == w->boolean.shape.group);
+            assert(mb_bool_groups(&w->boolean.shape) <= s->groups_max);
+            assert(mb_bool_expand_scratch(&w->boolean.shape) <= s->expand_bytes);
+            j.group = w->boolean.shape.group;
+            j.planes |= use_popcount(s, w, n);
+        }
+    }
+    if (j.group != 0) {
+        mb_step_for_tokens(s, n, code_token, &j);
+    }
+}
+
+struct product_job {
+    struct mb_stepper *s;
+    const struct mb_product *products;
+    size_t n_products;
+    size_t n_tokens, n_cols;
+    size_t n_tiles; /* of all products together */
+    size_t tiles_per_part;
+};
+
+static size_t tiles_of(const struct mb_linear *w)
+{
+    return mb_div_up(w->n_rows, MB_TILE_ROWS);
+}
+
+static void run_dense(const struct product_job *j, const struct mb_product *p, size_t row,
+                      size_t row_end)
+{
+    const struct mb_kernels *k = j->s->kernels;
+    mb_dense_fn *dense = p->w->kind == MB_LINEAR_F32   ? k->dense_f32
+                         : p->w->kind == MB_LINEAR_F16 ? k->dense_f16
+                                                       : k->dense_bf16;
+    dense(p->y, p->w->n_rows, p->w->dense, j->s->in, j->n_cols, j->n_tokens, row, row_end);
+}
+
+static void run_tiles(const struct product_job *j, const struct mb_product *p, size_t tile,
+                      size_t tile_end, size_t worker)
+{
+    struct mb_stepper *s = j->s;
+    size_t n_rows = p->w->n_rows;
+    size_t row = tile * MB_TILE_ROWS, row_end = tile_end * MB_TILE_ROWS;
+    row_end = row_end < n_rows ? row_end : n_rows;
+    if (p->w->kind == MB_LINEAR_BOOL) {
+        mb_bool_product_fn *product = use_popcount(s, p->w, j->n_tokens)
+                                          ? s->kernels->bool_popcount
+                                          : s->kernels->bool_expand;
+        product(p->y, n_rows, &p->w->boolean, s->codes, j->n_tokens, s->shape.n_planes, tile,
+                tile_end, s->workers[worker].expand);
+    } else {
+        run_dense(j, p, row, row_end);
+    }
+    for (size_t t = 0; p->add_to && t < j->n_tokens; t++) {
+        s->kernels->add(p->add_to + t * n_rows + row, p->y + t * n_rows + row, row_end - row);
+    }
+}
+
+/* A part is a range of the products' tiles laid end to end; it may lie in several of them. */
+static void run_part(void *job, size_t part, size_t worker)
+{
+    const struct product_job *j = job;
+    size_t begin = part * j->tiles_per_part;
+    size_t end = begin + j->tiles_per_part;
+    for (size_t i = 0, before = 0; i < j->n_products; i++) {
+        size_t n = tiles_of(j->products[i].w);
+        size_t from = begin > before ? begin - before : 0;
+        size_t to = end < before + n ? end - before : n;
+        if (end > before && from < to) {
+            run_tiles(j, &j->products[i], from, to, worker);
+        }
+        before += n;
+    }
+}
+
+void mb_step_linears(struct mb_stepper *s, size_t n, size_t n_cols,
+                     const struct mb_product *products, size_t n_products, enum mb_phase phase)
+{
+    assert(n_products <= MB_PRODUCTS_MAX);
+    code_inputs(s, n, n_cols, products, n_products);
+    mb_step_lap(s, MB_PHASE_CODE);
+
+    struct product_job j = {
+        .s = s,
+        .products = products,
+        .n_products = n_products,
+        .n_tokens = n,
+        .n_cols = n_cols,
+    };
+    for (size_t i = 0; i < n_products; i++) {
+        assert(products[i].w->n_cols == n_cols);
+        j.n_tiles += tiles_of(products[i].w);
+    }
+    /* Several parts a thread, so that the slowest does not hold up the rest for long. */
+    size_t n_threads = mb_pool_threads(s->pool);
+    size_t n_parts = n_threads == 1 ? 1 : n_threads * 6;
+    j.tiles_per_part = mb_div_up(j.n_tiles, n_parts);
+    mb_pool_run(s->pool, mb_div_up(j.n_tiles, j.tiles_per_part), run_part, &j);
+    mb_step_lap(s, phase);
+}

@@ -1,0 +1,88 @@
+/* Inside core/infer: the scratch of a step, and the two ways its work is handed to the pool.
+ *
+ * Letters: T tokens of the step, D width, H d query heads, F width of the feed-forward. */
+#ifndef MB_CORE_STEPPER_H
+#define MB_CORE_STEPPER_H
+
+#include "core/base/checked.h"
+#include "core/infer/step.h"
+
+/* Scratch that one worker uses for the part it runs. */
+struct mb_step_worker {
+    void *expand;    /* of the widest linear, see mb_bool_expand_scratch */
+    float *attn_sum; /* [H / KV heads][16] */
+    float *attn_max; /* [H / KV heads] */
+};
+
+struct mb_stepper {
+    const struct mb_kernels *kernels;
+    struct mb_pool *pool;
+    struct mb_shape shape;
+    uint32_t tokens_max, logits_max;
+
+    float *x;         /* [T][D] the residual stream */
+    float *in;        /* [T][widest input] what the next linears read; rows are packed */
+    float *q, *k, *v; /* [T][H d], [T][KV d] twice */
+    float *gate, *up; /* [T][F] */
+    float *y;         /* [T][D] what o and down add to x */
+    float *cos, *sin; /* [T][d / 2] of each token's position */
+
+    struct mb_codes *codes; /* [T], the coded form of in */
+    uint8_t *codes_u;       /* what codes points into */
+    uint32_t *codes_planes;
+    float *codes_a;
+    size_t groups_max, expand_bytes; /* what was sized, for asserting that a model fits */
+
+    struct mb_step_worker *workers; /* [threads of pool] */
+    uint8_t *workers_memory;
+
+    uint64_t (*now_ns)(void);
+    uint64_t mark_ns;
+    uint64_t spent_ns[MB_PHASES];
+};
+
+/* Runs fn for every token in [0, n), a chunk of neighbours per part. */
+typedef void mb_token_fn(const void *args, size_t token);
+void mb_step_for_tokens(struct mb_stepper *s, size_t n, mb_token_fn *fn, const void *args);
+
+/* The time since the last lap (or start) goes to a phase. */
+void mb_step_lap_start(struct mb_stepper *s);
+void mb_step_lap(struct mb_stepper *s, enum mb_phase p);
+
+/* One linear layer of those that read the same input. */
+struct mb_product {
+    const struct mb_linear *w;
+    float *y;      /* [T][w->n_rows] */
+    float *add_to; /* NULL, or [T][w->n_rows] that y is added to */
+};
+
+#define MB_PRODUCTS_MAX 3 /* q, k, v */
+
+/* y = W in for n tokens and each of the products, whose inputs are the same n_cols columns of
+ * s->in: codes them once (when any layer is Boolean), then runs the rows of all layers as one
+ * job. The time goes to MB_PHASE_CODE and phase. */
+void mb_step_linears(struct mb_stepper *s, size_t n, size_t n_cols,
+                     const struct mb_product *products, size_t n_products, enum mb_phase phase);
+
+/* in = norm(x) of n rows; row i of in is row rows[i] of x, or row i when rows is NULL. */
+void mb_step_norm(struct mb_stepper *s, const float *x, const uint32_t *rows, size_t n,
+                  const float *weight);
+
+/* in *= t over n rows of width columns; nothing when t is NULL. */
+void mb_step_scale(struct mb_stepper *s, const uint16_t *t, size_t n, size_t width);
+
+/* sin and cos of the batch's positions, which all layers share. */
+void mb_step_angles(struct mb_stepper *s, const struct mb_model *m, const struct mb_batch *b);
+
+/* Rotates q and k, stores k and v, and attends: in = attention's output. */
+void mb_step_attend(struct mb_stepper *s, struct mb_kv_cache *kv, uint32_t kv_layer,
+                    const struct mb_batch *b);
+
+/* A block, after mb_step_angles; the batch is valid. tap may be NULL.
+ * Errors: MB_E_CANCELLED when the tap said so. */
+enum mb_status mb_step_block_run(struct mb_stepper *s, const struct mb_model *m, uint32_t layer,
+                                 struct mb_kv_cache *kv, uint32_t kv_layer,
+                                 const struct mb_batch *b, const struct mb_tap *tap, float *x,
+                                 struct mb_error *err);
+
+#endif

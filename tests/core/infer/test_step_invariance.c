@@ -1,0 +1,174 @@
+/* Goal:   A1: a request's logits and tokens are the same bits whatever the batch, the cut of
+ *         its prompt, the number of threads, and the instruction set.
+ * Method: one request in portable C, alone, on one thread, its prompt in one step, is the
+ *         yardstick; then every combination, compared with memcmp. The other requests of the
+ *         batch have prompts of their own, come and go, and stand before and behind it. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/base/rng.h"
+#include "tests/check_main.h"
+#include "tests/support/rig.h"
+#include "tests/support/tiny_model.h"
+
+enum { PROMPT = 75, NEW = 8, TOTAL = PROMPT + NEW, OTHERS = 16 };
+
+struct way {
+    const char *isa;
+    size_t n_threads;
+    uint32_t chunk; /* tokens of the prompt in a step */
+    uint32_t n_others;
+    enum mb_kv_type type;
+};
+
+struct outcome {
+    uint32_t tokens[TOTAL];
+    float *logits; /* [TOTAL][V] after each token but the last */
+};
+
+static uint32_t random_token(uint64_t stream, uint64_t i, uint32_t n_vocab)
+{
+    return (uint32_t) (mb_rng_u64(77, stream, i) % n_vocab);
+}
+
+struct batch_space {
+    uint32_t token[RIG_TOKENS_MAX], position[RIG_TOKENS_MAX], seq[RIG_TOKENS_MAX];
+    uint32_t logits_of[RIG_TOKENS_MAX];
+};
+
+/* Adds n tokens of another request: prompts of 1 to 9 tokens, then one by one; released now and
+ * then, so that blocks change hands. */
+static void add_other(struct rig *r, struct batch_space *s, struct mb_batch *b, uint32_t seq,
+                      uint32_t step)
+{
+    if ((step + seq) % 5 == 4) {
+        mb_kv_release(r->kv, seq);
+    }
+    uint32_t at = mb_kv_seq(r->kv, seq)->n_positions;
+    uint32_t n = at == 0 ? 1 + (seq * 7 + step) % 9 : 1;
+    ck_assert_int_eq(mb_kv_reserve(r->kv, seq, at + n, NULL), MB_OK);
+    for (uint32_t i = 0; i < n; i++, b->n_tokens++) {
+        s->token[b->n_tokens] = random_token(seq, at + i, r->model->shape.n_vocab);
+        s->position[b->n_tokens] = at + i;
+        s->seq[b->n_tokens] = seq;
+    }
+}
+
+/* One step with n tokens of our request (sequence 0) from position at, amid the others. */
+static void step(struct rig *r, const struct way *w, const uint32_t *tokens, uint32_t at,
+                 uint32_t n, uint32_t number, float *logits)
+{
+    static struct batch_space s;
+    struct mb_batch b = {
+        .token = s.token, .position = s.position, .seq = s.seq, .logits_of = s.logits_of
+    };
+    struct mb_error err = { 0 };
+    for (uint32_t o = 1; o <= w->n_others / 2; o++) {
+        add_other(r, &s, &b, o, number);
+    }
+    mb_assert_ok(mb_kv_reserve(r->kv, 0, at + n, &err), &err);
+    for (uint32_t i = 0; i < n; i++, b.n_tokens++, b.n_logits++) {
+        s.token[b.n_tokens] = tokens[at + i];
+        s.position[b.n_tokens] = at + i;
+        s.seq[b.n_tokens] = 0;
+        s.logits_of[b.n_logits] = b.n_tokens;
+    }
+    for (uint32_t o = w->n_others / 2 + 1; o <= w->n_others; o++) {
+        add_other(r, &s, &b, o, number);
+    }
+    mb_assert_ok(mb_step(r->stepper, r->model, r->kv, &b, NULL, logits, &err), &err);
+}
+
+/* false when this processor lacks the instruction set. */
+static bool run(const struct mb_model *m, const struct way *w, struct outcome *ret)
+{
+    struct rig r;
+    if (!rig_open(&r, m, w->isa, w->n_threads, w->type)) {
+        return false;
+    }
+    size_t v = m->shape.n_vocab;
+    uint32_t at = 0, number = 0;
+    ret->logits = calloc(TOTAL * v, sizeof *ret->logits);
+    ck_assert_ptr_nonnull(ret->logits);
+    for (uint32_t i = 0; i < PROMPT; i++) {
+        ret->tokens[i] = random_token(1000, i, m->shape.n_vocab);
+    }
+    while (at < TOTAL - 1) {
+        uint32_t n = at >= PROMPT ? 1 : w->chunk < PROMPT - at ? w->chunk : PROMPT - at;
+        step(&r, w, ret->tokens, at, n, number++, ret->logits + at * v);
+        at += n;
+        if (at >= PROMPT) {
+            ret->tokens[at] = rig_argmax(ret->logits + (at - 1) * v, m->shape.n_vocab);
+        }
+    }
+    rig_close(&r);
+    return true;
+}
+
+static void compare(const struct mb_model *m, const struct way *w, const struct outcome *want)
+{
+    struct outcome got = { 0 };
+    if (!run(m, w, &got)) {
+        return;
+    }
+    for (size_t i = 0; i + 1 < TOTAL; i++) {
+        size_t v = m->shape.n_vocab;
+        ck_assert_msg(memcmp(got.logits + i * v, want->logits + i * v, v * sizeof(float)) == 0,
+                      "%s, %zu threads, chunk %u, %u others, kv %d: logits differ at %zu",
+                      w->isa, w->n_threads, (unsigned) w->chunk, (unsigned) w->n_others,
+                      (int) w->type, i);
+    }
+    ck_assert_mem_eq(got.tokens, want->tokens, sizeof got.tokens);
+    free(got.logits);
+}
+
+static const uint32_t chunks[] = { 1, 7, 64, PROMPT };
+
+/* On one instruction set: every cut with every number of threads alone, and amid the others. */
+static void all_ways(const struct mb_model *m, enum mb_kv_type type, const char *isa,
+                     const struct outcome *want)
+{
+    for (size_t c = 0; c < sizeof chunks / sizeof chunks[0]; c++) {
+        for (size_t n_threads = 1; n_threads <= 3; n_threads++) {
+            compare(m, &(struct way) { isa, n_threads, chunks[c], 0, type }, want);
+        }
+        compare(m, &(struct way) { isa, 1 + c % 3, chunks[c], OTHERS, type }, want);
+    }
+}
+
+/* On the other instruction sets, ways that between them take each kernel at each size. */
+static void some_ways(const struct mb_model *m, enum mb_kv_type type, const char *isa,
+                      const struct outcome *want)
+{
+    compare(m, &(struct way) { isa, 1, 1, 0, type }, want);
+    compare(m, &(struct way) { isa, 1, PROMPT, 0, type }, want);
+    compare(m, &(struct way) { isa, 2, 7, OTHERS, type }, want);
+}
+
+static void check_model(const struct mb_model *m, enum mb_kv_type type)
+{
+    struct outcome want = { 0 };
+    ck_assert(run(m, &(struct way) { "c", 1, PROMPT, 0, type }, &want));
+    all_ways(m, type, rig_isas[0], &want);
+    for (size_t i = 1; rig_isas[i]; i++) {
+        some_ways(m, type, rig_isas[i], &want);
+    }
+    free(want.logits);
+}
+
+START_TEST(tiny_models)
+{
+    struct mb_model *m = tiny_model_new(&tiny_specs[_i / 2], 3);
+    check_model(m, _i % 2 ? MB_KV_F32 : MB_KV_F16);
+    mb_model_unref(m);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *s = suite_create("step_invariance");
+    TCase *t = tcase_create("A1");
+    tcase_add_loop_test(t, tiny_models, 0, 2 * TINY_SPECS);
+    suite_add_tcase(s, t);
+    return mb_run_suite(s);
+}
