@@ -157,7 +157,7 @@ END_TEST
 /* The post-processor's template says what stands around a text, not tokenizer_config.json. */
 START_TEST(the_template_wins)
 {
-    const char *const others[3] = { "{'add_bos_token': false, 'bos_token': '</s>'}" };
+    const char *const others[3] = { "{'add_bos_token': true, 'bos_token': '</s>'}" };
     struct mb_tokenizer *t = small_tokenizer(accept(characters, NULL, NULL, others));
     SMALL_EXPECT(t, "ab", MB_ENCODE_BOS_EOS, "<s>|_ab|</s>|</s>");
     mb_tokenizer_free(t);

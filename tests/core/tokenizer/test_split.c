@@ -180,6 +180,24 @@ START_TEST(long_runs_are_no_wild_text)
 }
 END_TEST
 
+/* One match of many steps: it is given more and more of them. */
+START_TEST(long_matches_are_no_wild_text)
+{
+    char text[20002];
+    memset(text, 'a', sizeof text);
+    strcpy(text + sizeof text - 3, "!x");
+    struct mb_error err = { 0 };
+    struct mb_bytes got = { 0 };
+    struct mb_bpe_spec *s =
+        spec_of(MB_BPE_SPLIT, MB_BPE_REGEX, MB_BPE_ISOLATED, "(?:a|b)+!|\\p{L}");
+    mb_assert_ok(split(s, text, true, &got, &err), &err);
+    ck_assert_uint_eq(got.len, sizeof text);
+    ck_assert_str_eq(mb_bytes_text(&got) + got.len - 4, "a!|x");
+    mb_bytes_fini(&got);
+    mb_bpe_spec_free(s);
+}
+END_TEST
+
 START_TEST(broken_patterns_are_refused)
 {
     struct mb_error err = { 0 };
@@ -205,6 +223,7 @@ int main(void)
     tcase_add_test(t, steps_follow_each_other);
     tcase_add_test(t, wild_patterns_are_stopped);
     tcase_add_test(t, long_runs_are_no_wild_text);
+    tcase_add_test(t, long_matches_are_no_wild_text);
     tcase_add_test(t, broken_patterns_are_refused);
     suite_add_tcase(s, t);
     return mb_run_suite(s);
