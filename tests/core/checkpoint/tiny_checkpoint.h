@@ -12,18 +12,11 @@
 #include "core/checkpoint/writer.h"
 #include "core/tokenizer/spec.h"
 
-static const struct mb_shape tiny_shape = {
-    .n_layers = 2,
-    .width = 40,
-    .n_heads = 2,
-    .n_kv_heads = 1,
-    .head_width = 8,
-    .ffn_width = 50,
-    .n_vocab = 20,
-    .context = 32,
-    .n_planes = 8,
-    .norm_eps = 1e-5f,
-};
+#define TINY_SHAPE \
+    { .n_layers = 2, .width = 40, .n_heads = 2, .n_kv_heads = 1, .head_width = 8, \
+      .ffn_width = 50, .n_vocab = 20, .context = 32, .n_planes = 8, .norm_eps = 1e-5f }
+
+static const struct mb_shape tiny_shape = TINY_SHAPE;
 
 struct tiny_options {
     struct mb_shape shape;
@@ -32,7 +25,7 @@ struct tiny_options {
     bool half;      /* embedding and head in float16 */
 };
 
-static const struct tiny_options tiny_full = { tiny_shape, 3, 32, true, false };
+static const struct tiny_options tiny_full = { TINY_SHAPE, 3, 32, true, false };
 
 /* The letters a to s, and "ab": as bytes of a tokenizer section. */
 static inline void tiny_tokenizer(struct mb_bytes *ret)
