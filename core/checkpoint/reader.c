@@ -161,6 +161,11 @@ static enum mb_status check_entries(const struct mb_checkpoint *c, struct mb_err
         }
         end = e->offset + e->bytes;
     }
+    if (end != c->n) {
+        return mb_fail(err, MB_E_FORMAT, 0,
+                       "checkpoint: header: file_bytes: %zu, but the last section ends at %llu",
+                       c->n, (unsigned long long) end);
+    }
     return MB_OK;
 }
 

@@ -416,7 +416,7 @@ END_TEST
 START_TEST(a_required_section_must_be_there)
 {
     size_t n = header()->n_sections;
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = 0; i < n - 1; i++) { /* without its last one, a file has bytes after the end */
         uint8_t *copy = malloc(n_good);
         char says[128];
         memcpy(copy, good, n_good);
@@ -492,10 +492,11 @@ START_TEST(the_scale_of_a_matrix_is_a_number)
         seal(header()->n_sections);
         assert_refused("'blocks.0.ffn_down': scale_all");
     }
+    entry(i)->scale_all = 1;
     i = index_of("final_norm");
     entry(i)->scale_all = -0.0f; /* not all bits zero */
     seal(header()->n_sections);
-    assert_refused("scale_all"); /* of ffn_down still, which comes first */
+    assert_refused("'final_norm': scale_all: not zero");
 }
 END_TEST
 
@@ -545,6 +546,19 @@ START_TEST(the_gap_inside_a_boolean_section_is_zero)
     seal_section(i);
     seal(header()->n_sections);
     assert_refused("'blocks.0.attn_q': byte 191, between scales and coefficients");
+}
+END_TEST
+
+START_TEST(nothing_comes_after_the_last_section)
+{
+    size_t n = header()->n_sections;
+    uint64_t end = entry(n - 2)->offset + entry(n - 2)->bytes;
+    char says[80];
+    header()->n_sections--;
+    seal(n - 1);
+    (void) snprintf(says, sizeof says, "file_bytes: %zu, but the last section ends at %llu", n_good,
+                    (unsigned long long) end);
+    assert_refused(says);
 }
 END_TEST
 
@@ -612,6 +626,7 @@ int main(void)
     tcase_add_test(t, random_bytes_in_a_section_are_refused);
     tcase_add_test(t, a_text_has_no_zero_byte);
     tcase_add_test(t, the_gap_inside_a_boolean_section_is_zero);
+    tcase_add_test(t, nothing_comes_after_the_last_section);
     tcase_add_test(t, bytes_of_no_section_are_zero);
     tcase_add_loop_test(t, the_writer_writes_what_it_always_wrote, 0, N_SEEDS);
     suite_add_tcase(s, t);
