@@ -185,8 +185,8 @@ static int by_data(const void *a, const void *b)
 static enum mb_status check_tiling(struct mb_safetensors *s, size_t n_before,
                                    const struct source *from, struct mb_error *err)
 {
-    struct mb_safetensor *mine = s->tensors + n_before;
     size_t n = s->n_tensors - n_before;
+    struct mb_safetensor *mine = n > 0 ? s->tensors + n_before : NULL;
     if (n > 0) {
         qsort(mine, n, sizeof *mine, by_data);
     }

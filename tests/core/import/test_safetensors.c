@@ -64,6 +64,21 @@ START_TEST(a_file_gives_its_tensors)
 }
 END_TEST
 
+START_TEST(a_file_may_have_no_tensors)
+{
+    struct mb_error err = { 0 };
+    struct mb_safetensors *s;
+    size_t n;
+    uint8_t *at = make_file("{\"__metadata__\":{}}", 0, &n);
+    mb_assert_ok(mb_safetensors_of_memory(at, n, "f", &s, &err), &err);
+    ck_assert_uint_eq(mb_safetensors_count(s), 0);
+    ck_assert_ptr_null(mb_safetensors_at(s, 0));
+    ck_assert_ptr_null(mb_safetensors_find(s, "a"));
+    mb_safetensors_free(s);
+    free(at);
+}
+END_TEST
+
 START_TEST(a_truncated_file_is_refused_at_every_byte)
 {
     struct mb_error err = { 0 };
@@ -120,6 +135,7 @@ static const struct {
 } bad[] = { /* all over 16 bytes of data */
     { "[]", "not a JSON object" },
     { "{}", "the tensors end at 0" },
+    { "{\"__metadata__\":null}", "the tensors end at 0" },
     { "{\"t\":3}", "dtype" },
     { "{\"t\":{\"dtype\":\"F32\"}}", "shape" },
     { ONE("\"F32\"", "[4]", "null"), "data_offsets: not two" },
@@ -258,6 +274,7 @@ int main(void)
     Suite *s = suite_create("safetensors");
     TCase *t = tcase_create("safetensors");
     tcase_add_test(t, a_file_gives_its_tensors);
+    tcase_add_test(t, a_file_may_have_no_tensors);
     tcase_add_test(t, a_truncated_file_is_refused_at_every_byte);
     tcase_add_loop_test(t, a_wrong_header_length_is_refused, 0, 6);
     tcase_add_test(t, a_huge_header_is_refused);
