@@ -1,5 +1,5 @@
-/* A checkpoint of any bytes: opened, verified, and read as if it were good. What opens is a model:
- * the reader has checked all that mb_model_from_checkpoint asks for.
+/* A checkpoint of any bytes: opened, verified, and read as if it were good. What opens is a
+ * model: the reader has checked all that mb_model_from_checkpoint asks for.
  *
  * Each input is tried as it is, and again with the sizes and checksums of header, table and
  * sections put right, so that mutations reach what the checksums guard. */

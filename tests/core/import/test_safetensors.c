@@ -1,4 +1,5 @@
-/* Goal:   a .safetensors file gives its tensors, and a hostile one a message that names the field.
+/* Goal:   a .safetensors file gives its tensors, and a hostile one a message that names the
+ *         field.
  * Method: files made here from a header's text; each bad one differs from a good one in one
  *         place. All are parsed from blocks of exactly their size, so that a sanitizer sees a
  *         read past the end. */
@@ -28,11 +29,11 @@ static uint8_t *make_file(const char *header, size_t n_data, size_t *ret_n)
     return exact;
 }
 
-#define GOOD \
-    "{\"__metadata__\":{\"format\":\"pt\"}," \
+#define GOOD                                                             \
+    "{\"__metadata__\":{\"format\":\"pt\"},"                             \
     "\"b\":{\"dtype\":\"F32\",\"shape\":[2,3],\"data_offsets\":[4,28]}," \
-    "\"a\":{\"dtype\":\"BF16\",\"shape\":[2],\"data_offsets\":[0,4]}," \
-    "\"e\":{\"dtype\":\"I64\",\"shape\":[],\"data_offsets\":[28,36]}," \
+    "\"a\":{\"dtype\":\"BF16\",\"shape\":[2],\"data_offsets\":[0,4]},"   \
+    "\"e\":{\"dtype\":\"I64\",\"shape\":[],\"data_offsets\":[28,36]},"   \
     "\"z\":{\"dtype\":\"F16\",\"shape\":[5,0],\"data_offsets\":[28,28]}}"
 enum { GOOD_DATA = 36 };
 
@@ -125,14 +126,15 @@ END_TEST
 
 #define ONE(dtype, shape, offsets) \
     "{\"t\":{\"dtype\":" dtype ",\"shape\":" shape ",\"data_offsets\":" offsets "}}"
-#define TWO(first, second) \
+#define TWO(first, second)                                                \
     "{\"t\":{\"dtype\":\"U8\",\"shape\":[8],\"data_offsets\":" first "}," \
     "\"u\":{\"dtype\":\"U8\",\"shape\":[8],\"data_offsets\":" second "}}"
 #define LONG_32 "nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn"
 
 static const struct {
     const char *header, *says;
-} bad[] = { /* all over 16 bytes of data */
+} bad[] = {
+    /* all over 16 bytes of data */
     { "[]", "not a JSON object" },
     { "{}", "the tensors end at 0" },
     { "{\"__metadata__\":null}", "the tensors end at 0" },
@@ -174,7 +176,8 @@ START_TEST(what_is_wrong_is_named)
     size_t n;
     uint8_t *at = make_file(bad[_i].header, 16, &n);
     ck_assert_int_eq(mb_safetensors_of_memory(at, n, "f", &s, &err), MB_E_FORMAT);
-    ck_assert_msg(strstr(err.what, bad[_i].says), "'%s' is not in '%s'", bad[_i].says, err.what);
+    ck_assert_msg(strstr(err.what, bad[_i].says), "'%s' is not in '%s'", bad[_i].says,
+                  err.what);
     free(at);
 }
 END_TEST
