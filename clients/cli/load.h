@@ -1,5 +1,5 @@
-/* Opens what a command line names as a model: an .mbool file, or a Hugging Face folder, which is
- * run as the float model. */
+/* Opens what a command line names as a model: an .mbool file, or a Hugging Face folder, which
+ * is run as the float model. */
 #ifndef MBC_LOAD_H
 #define MBC_LOAD_H
 

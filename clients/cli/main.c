@@ -4,8 +4,10 @@
 #include "clients/cli/command.h"
 
 static const struct mbc_command *const commands[] = {
+    &mbc_convert,
     &mbc_inspect,
     &mbc_verify,
+    &mbc_eval,
     &mbc_generate,
     &mbc_bench,
     NULL,

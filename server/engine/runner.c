@@ -51,11 +51,12 @@ static enum mb_status make(struct mbd_runner *r, const struct mbd_engine_options
     if (st != MB_OK) {
         return st;
     }
+    bool few = o->step_tokens_max < o->sequences_max; /* a token asks for logits at most once */
     struct mb_stepper_options so = {
         .kernels = o->kernels,
         .pool = r->pool,
         .tokens_max = o->step_tokens_max,
-        .logits_max = o->sequences_max,
+        .logits_max = few ? o->step_tokens_max : o->sequences_max,
     };
     st = mb_stepper_new(r->model, &so, &r->stepper, err);
     if (st != MB_OK) {

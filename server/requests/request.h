@@ -80,7 +80,8 @@ void mbd_request_unref(struct mbd_request *r); /* any thread; NULL is allowed */
  * state there are no more. */
 bool mbd_request_next(struct mbd_request *r, struct mbd_event *ret);
 /* In any state, any number of times: the engine gives slot and blocks back within one step and
- * posts CANCELLED (or what the request had become meanwhile). */
+ * posts CANCELLED (or what the request had become meanwhile). Who drops the last reference but
+ * the engine's without cancelling, cancels too, within a second. */
 void mbd_request_cancel(struct mbd_request *r);
 struct mbd_request_times mbd_request_times(const struct mbd_request *r); /* any thread */
 uint32_t mbd_request_prompt_tokens(const struct mbd_request *r);

@@ -21,6 +21,7 @@ struct mb_stops *mbd_request_stops(struct mbd_request *r);
 /* But for stop, which points nowhere now. */
 const struct mbd_request_params *mbd_request_params(const struct mbd_request *r);
 enum mbd_request_state mbd_request_state(const struct mbd_request *r);
+/* Or dropped by everybody but the caller, who holds one reference. */
 bool mbd_request_is_cancelled(const struct mbd_request *r);
 
 /* Does any event fit now? When not, the reader rings the bell once it made room. */

@@ -408,7 +408,7 @@ int main(void)
     Suite *s = suite_create("plan_sim");
     TCase *t = tcase_create("crowd");
     tcase_set_timeout(t, 120);
-    tcase_add_loop_test(t, a_crowd_is_served, 0, 24);
+    tcase_add_loop_test(t, a_crowd_is_served, 0, 16);
     suite_add_tcase(s, t);
     return mb_run_suite(s);
 }

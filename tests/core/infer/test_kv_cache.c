@@ -11,8 +11,16 @@
 enum { BLOCKS = 37, SEQS = 7, POSITIONS_MAX = 400, NOBODY = -1 };
 
 static const struct mb_shape shape = {
-    .n_layers = 3, .width = 32, .n_heads = 4, .n_kv_heads = 2, .head_width = 8, .ffn_width = 64,
-    .n_vocab = 10, .context = 400, .n_planes = 8, .norm_eps = 1e-5f,
+    .n_layers = 3,
+    .width = 32,
+    .n_heads = 4,
+    .n_kv_heads = 2,
+    .head_width = 8,
+    .ffn_width = 64,
+    .n_vocab = 10,
+    .context = 400,
+    .n_planes = 8,
+    .norm_eps = 1e-5f,
 };
 
 static struct mb_kv_cache *make(enum mb_kv_type type)
@@ -55,8 +63,8 @@ START_TEST(random_reserving_and_releasing_keeps_owners)
         } else {
             uint32_t n = (uint32_t) (mb_rng_u64(1, 2, i) % (POSITIONS_MAX + 50));
             uint32_t want = mb_kv_blocks_for(n);
-            bool fits = n <= POSITIONS_MAX &&
-                        (want <= reserved[s] || want - reserved[s] <= n_free);
+            bool fits =
+                n <= POSITIONS_MAX && (want <= reserved[s] || want - reserved[s] <= n_free);
             enum mb_status st = mb_kv_reserve(c, s, n, NULL);
             ck_assert_int_eq(st, fits ? MB_OK : MB_E_LIMIT);
             if (fits && want > reserved[s]) {

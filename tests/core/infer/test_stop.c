@@ -1,6 +1,6 @@
-/* Goal:   no byte of a stop string is shown, nothing else is lost, and text flows as early as it
- *         can.
- * Method: random text over two letters, cut at random, against a search over the whole text; and
+/* Goal:   no byte of a stop string is shown, nothing else is lost, and text flows as early as
+ *         it can.
+ * Method: random text over two letters, cut at random, against a search over the whole text;
  *         what is held back must be exactly the longest suffix that begins a stop string. */
 #include "core/infer/stop.h"
 

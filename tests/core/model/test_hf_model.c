@@ -1,7 +1,8 @@
 /* Goal:   the float model computes what other programs say of the same weights.
- * Method: the published greedy ids and logits of two trained models (golden_greedy.json, float64);
- *         and for two architectures with random weights, rope scaling and a sliding window, the
- *         float64 forward pass of tests/support, with rope frequencies recomputed here. */
+ * Method: the published greedy ids and logits of two trained models (golden_greedy.json,
+ *         float64); and for two architectures with random weights, rope scaling and a sliding
+ *         window, the float64 forward pass of tests/support, with rope frequencies recomputed
+ *         here. */
 #include <jansson.h>
 #include <math.h>
 #include <stdlib.h>
@@ -22,7 +23,8 @@ static struct mb_hf *open_folder(const char *name)
     if (!path) {
         return NULL;
     }
-    (void) snprintf(dir, sizeof dir, "%.*s", (int) (strlen(path) - strlen("/config.json")), path);
+    (void) snprintf(dir, sizeof dir, "%.*s", (int) (strlen(path) - strlen("/config.json")),
+                    path);
     struct mb_error err = { 0 };
     struct mb_hf *hf = NULL;
     mb_assert_ok(mb_hf_open(dir, &hf, &err), &err);
@@ -54,7 +56,8 @@ static void compare_top(const json_t *top, const float *logits)
 {
     const json_t *pair;
     size_t i;
-    json_array_foreach (top, i, pair) {
+    json_array_foreach(top, i, pair)
+    {
         double want = json_number_value(json_array_get(pair, 1));
         json_int_t id = json_integer_value(json_array_get(pair, 0));
         ck_assert_msg(fabs((double) logits[id] - want) <= 1e-3, "logit of %d: %f, not %f",
@@ -78,8 +81,8 @@ static void run_case(const struct mb_model *m, const json_t *c)
     compare_top(json_object_get(c, "first_top10"), last);
     for (uint32_t i = 0; i < n_want; i++) {
         uint32_t token = rig_argmax(last, v);
-        ck_assert_msg(token == want[i], "token %u is %u, not %u", (unsigned) i, (unsigned) token,
-                      (unsigned) want[i]);
+        ck_assert_msg(token == want[i], "token %u is %u, not %u", (unsigned) i,
+                      (unsigned) token, (unsigned) want[i]);
         rig_feed(&r, 0, &token, 1, logits);
         last = logits;
     }
@@ -101,7 +104,8 @@ START_TEST(greedy_ids_and_logits_are_the_published_ones)
     const json_t *cases = json_object_get(json_object_get(root, trained[_i]), "cases"), *c;
     ck_assert_uint_gt(json_array_size(cases), 0);
     size_t i;
-    json_array_foreach (cases, i, c) {
+    json_array_foreach(cases, i, c)
+    {
         run_case(m, c);
     }
     mb_model_unref(m);
@@ -223,8 +227,8 @@ START_TEST(architectures_agree_with_float64)
         size = fmax(size, fabs(want[i]));
     }
     for (size_t i = 0; i < N * v; i++) {
-        ck_assert_msg(fabs((double) got[i] - want[i]) <= 2e-6 * size, "logit %zu: %g, not %g", i,
-                      (double) got[i], want[i]);
+        ck_assert_msg(fabs((double) got[i] - want[i]) <= 2e-6 * size, "logit %zu: %g, not %g",
+                      i, (double) got[i], want[i]);
     }
     rig_close(&r);
     free(got);

@@ -26,7 +26,9 @@ void mbd_metrics_set(struct mbd_metrics *m, enum mbd_gauge g, uint64_t value)
 
 void mbd_metrics_observe(struct mbd_metrics *m, enum mbd_histogram h, uint64_t value)
 {
-    ck_assert_uint_lt(value, 100 * MBD_SECOND_NS); /* no difference went below zero */
+    if (value > 100 * MBD_SECOND_NS) { /* not ck_assert: Check allocates to note a success */
+        ck_abort_msg("a difference of times went below zero");
+    }
     atomic_fetch_add(&recorder.observed[h], 1);
 }
 

@@ -115,6 +115,7 @@ START_TEST(cancelling_rings_once_and_outlives_the_listener)
 {
     struct mbd_request *r = new_request();
     struct mbd_bell *bell = mbd_bell_new();
+    mbd_request_ref(r); /* the engine's */
     ck_assert(!mbd_request_is_cancelled(r));
     mbd_request_attach(r, bell, 1);
     mbd_bell_unref(bell); /* the engine is gone; the request keeps the bell */
@@ -122,6 +123,18 @@ START_TEST(cancelling_rings_once_and_outlives_the_listener)
     mbd_request_cancel(r);
     ck_assert(mbd_request_is_cancelled(r));
     ck_assert(mbd_bell_heard(bell) && !mbd_bell_heard(bell));
+    mbd_request_unref(r);
+    mbd_request_unref(r);
+}
+END_TEST
+
+START_TEST(a_request_that_only_the_engine_holds_is_cancelled)
+{
+    struct mbd_request *r = new_request();
+    mbd_request_ref(r);
+    ck_assert(!mbd_request_is_cancelled(r));
+    mbd_request_unref(r); /* the reader's */
+    ck_assert(mbd_request_is_cancelled(r));
     mbd_request_unref(r);
 }
 END_TEST
@@ -187,6 +200,7 @@ int main(void)
     tcase_add_test(t, events_come_back_as_they_were_told);
     tcase_add_test(t, a_full_ring_still_takes_the_end_and_room_rings_the_bell);
     tcase_add_test(t, cancelling_rings_once_and_outlives_the_listener);
+    tcase_add_test(t, a_request_that_only_the_engine_holds_is_cancelled);
     tcase_add_test(t, no_wake_up_is_lost_between_a_stalled_engine_and_its_reader);
     suite_add_tcase(s, t);
     return mb_run_suite(s);
