@@ -4,7 +4,7 @@
  * a stop string is ever shown.
  *
  * Life:    _new/_free. Threads: one thread at a time per object.
- * Memory:  at _new, about 3 bytes for each byte of the strings; feeding allocates in ret only. */
+ * Memory:  at _new, 3 bytes for each byte of the strings; feeding allocates in ret only. */
 #ifndef MB_CORE_STOP_H
 #define MB_CORE_STOP_H
 
@@ -12,10 +12,8 @@
 #include <stddef.h>
 
 #include "core/base/bytes.h"
+#include "proto/completion.h" /* MB_STOPS_MAX, MB_STOP_BYTES_MAX */
 #include "proto/status.h"
-
-#define MB_STOPS_MAX      16    /* OpenAI's interface allows 4 */
-#define MB_STOP_BYTES_MAX 1024u /* of one string, and so of the text held back */
 
 struct mb_stop_text {
     const char *at; /* any bytes */

@@ -5,7 +5,10 @@
 #include <string.h>
 
 #include "core/base/rng.h"
+#include "core/tokenizer/utf8.h"
 #include "core/tokenizer/vocabulary.h"
+
+enum { JOINT_BITS = 1 << 20 }; /* real vocabularies join 10,000 to 60,000 pairs of characters */
 
 struct mb_merge_slot {
     uint32_t left, right;
@@ -25,6 +28,52 @@ static size_t slot_of(const struct mb_merges *m, uint32_t left, uint32_t right, 
     return i;
 }
 
+static struct mb_edges edges_of(struct mb_bpe_text text, const uint8_t *at)
+{
+    struct mb_edges e = { 0 };
+    if (text.n > 0) {
+        size_t last = text.n - 1;
+        while (last > 0 && (at[last] & 0xc0) == 0x80) {
+            last--;
+        }
+        e.first = mb_utf8_first(at, text.n).c;
+        e.last = mb_utf8_first(at + last, text.n - last).c;
+    }
+    return e;
+}
+
+static size_t joint_of(const struct mb_merges *m, uint32_t left, uint32_t right)
+{
+    uint64_t key = (uint64_t) m->edges[left].last << 32 | m->edges[right].first;
+    return (size_t) mb_rng_mix(key) & (JOINT_BITS - 1);
+}
+
+/* May any merge ever span the boundary between these two symbols? It would be the merge of a token
+ * that ends as left does with one that begins as right does. */
+static bool joins(const struct mb_merges *m, uint32_t left, uint32_t right)
+{
+    size_t i = joint_of(m, left, right);
+    return m->joints[i / 64] >> i % 64 & 1;
+}
+
+static bool find_joints(struct mb_merges *m, const struct mb_bpe_spec *spec)
+{
+    m->edges = calloc(spec->n_tokens ? spec->n_tokens : 1, sizeof *m->edges);
+    m->joints = calloc(JOINT_BITS / 64, sizeof *m->joints);
+    if (!m->edges || !m->joints) {
+        return false;
+    }
+    for (uint32_t id = 0; id < spec->n_tokens; id++) {
+        struct mb_bpe_text text = spec->tokens[id].text;
+        m->edges[id] = edges_of(text, mb_bpe_at(spec, text));
+    }
+    for (uint32_t rank = 0; rank < spec->n_merges; rank++) {
+        size_t i = joint_of(m, spec->merges[rank].left, spec->merges[rank].right);
+        m->joints[i / 64] |= UINT64_C(1) << i % 64;
+    }
+    return true;
+}
+
 enum mb_status mb_merges_init(struct mb_merges *m, const struct mb_bpe_spec *spec,
                               struct mb_error *err)
 {
@@ -34,7 +83,7 @@ enum mb_status mb_merges_init(struct mb_merges *m, const struct mb_bpe_spec *spe
     }
     *m = (struct mb_merges) { .at = spec->merges, .mask = n_slots - 1 };
     m->slots = malloc(n_slots * sizeof *m->slots);
-    if (!m->slots) {
+    if (!m->slots || !find_joints(m, spec)) {
         return mb_fail(err, MB_E_NOMEM, 0, "tokenizer: no memory for the merges");
     }
     memset(m->slots, 0xff, n_slots * sizeof *m->slots);
@@ -54,7 +103,9 @@ enum mb_status mb_merges_init(struct mb_merges *m, const struct mb_bpe_spec *spe
 void mb_merges_fini(struct mb_merges *m)
 {
     free(m->slots);
-    m->slots = NULL;
+    free(m->edges);
+    free(m->joints);
+    *m = (struct mb_merges) { 0 };
 }
 
 uint32_t mb_merges_rank(const struct mb_merges *m, uint32_t left, uint32_t right)
@@ -140,30 +191,29 @@ static uint64_t heap_pop(struct mb_bpe *b)
 
 /* n symbols begin with at most n - 1 merges, and each of at most n - 1 merges done takes one off the
  * heap and puts at most two on: 2 n entries always suffice. */
-static bool heap_reserve(struct mb_bpe *b)
+static bool heap_reserve(struct mb_bpe *b, size_t n)
 {
-    size_t need = 2 * b->n;
-    if (need <= b->heap_cap) {
+    if (2 * n <= b->heap_cap) {
         return true;
     }
-    uint64_t *p = realloc(b->heap, need * sizeof *p);
+    uint64_t *p = realloc(b->heap, 2 * n * sizeof *p);
     if (!p) {
         return false;
     }
     b->heap = p;
-    b->heap_cap = need;
+    b->heap_cap = 2 * n;
     return true;
 }
 
-static void link_all(struct mb_bpe *b, const struct mb_merges *m)
+/* Links symbols [start, end) to one list, and puts their merges on the heap. */
+static void link_all(struct mb_bpe *b, const struct mb_merges *m, size_t start, size_t end)
 {
-    size_t n = b->n;
     b->n_heap = 0;
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = start; i < end; i++) {
         struct mb_symbol *s = &b->symbols[i];
-        s->previous = i > 0 ? (uint32_t) (i - 1) : MB_NO_ID;
-        s->next = i + 1 < n ? (uint32_t) (i + 1) : MB_NO_ID;
-        s->rank = i + 1 < n ? mb_merges_rank(m, s->id, b->symbols[i + 1].id) : MB_NO_ID;
+        s->previous = i > start ? (uint32_t) (i - 1) : MB_NO_ID;
+        s->next = i + 1 < end ? (uint32_t) (i + 1) : MB_NO_ID;
+        s->rank = i + 1 < end ? mb_merges_rank(m, s->id, b->symbols[i + 1].id) : MB_NO_ID;
         if (s->rank != MB_NO_ID) {
             b->heap[b->n_heap++] = heap_key(s->rank, (uint32_t) i);
         }
@@ -177,25 +227,15 @@ static void link_all(struct mb_bpe *b, const struct mb_merges *m)
 static void rank_anew(struct mb_bpe *b, const struct mb_merges *m, uint32_t i)
 {
     struct mb_symbol *s = &b->symbols[i];
-    s->rank =
-        s->next == MB_NO_ID ? MB_NO_ID : mb_merges_rank(m, s->id, b->symbols[s->next].id);
+    s->rank = s->next == MB_NO_ID ? MB_NO_ID : mb_merges_rank(m, s->id, b->symbols[s->next].id);
     if (s->rank != MB_NO_ID) {
         heap_push(b, heap_key(s->rank, i));
     }
 }
 
-bool mb_bpe_merge(struct mb_bpe *b, const struct mb_merges *m)
+/* Merges the list on the heap until no merge is left; its first symbol stays where it is. */
+static void merge_list(struct mb_bpe *b, const struct mb_merges *m)
 {
-    if (b->n < 2) {
-        if (b->n == 1) {
-            b->symbols[0].next = MB_NO_ID;
-        }
-        return true;
-    }
-    if (!heap_reserve(b)) {
-        return false;
-    }
-    link_all(b, m);
     while (b->n_heap > 0) {
         uint64_t key = heap_pop(b);
         uint32_t rank = (uint32_t) (key >> 32);
@@ -216,5 +256,25 @@ bool mb_bpe_merge(struct mb_bpe *b, const struct mb_merges *m)
             rank_anew(b, m, s->previous);
         }
     }
+}
+
+bool mb_bpe_merge(struct mb_bpe *b, const struct mb_merges *m)
+{
+    size_t n = 0; /* ids that are final; they never overtake the symbols they come from */
+    for (size_t start = 0, end; start < b->n; start = end) {
+        end = start + 1;
+        while (end < b->n && joins(m, b->symbols[end - 1].id, b->symbols[end].id)) {
+            end++;
+        }
+        if (!heap_reserve(b, end - start)) {
+            return false;
+        }
+        link_all(b, m, start, end);
+        merge_list(b, m);
+        for (uint32_t i = (uint32_t) start; i != MB_NO_ID; i = b->symbols[i].next) {
+            b->symbols[n++].id = b->symbols[i].id;
+        }
+    }
+    b->n = n;
     return true;
 }

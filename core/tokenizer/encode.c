@@ -201,10 +201,8 @@ static enum mb_status encode_piece(struct encoder *e, const uint8_t *at, size_t 
         return no_memory(err);
     }
     enum mb_status st = MB_OK;
-    if (e->bpe.n > 0) {
-        for (uint32_t i = 0; i != MB_NO_ID && st == MB_OK; i = e->bpe.symbols[i].next) {
-            st = emit(e, e->bpe.symbols[i].id, err);
-        }
+    for (size_t i = 0; i < e->bpe.n && st == MB_OK; i++) {
+        st = emit(e, e->bpe.symbols[i].id, err);
     }
     return st;
 }

@@ -33,15 +33,19 @@ struct mbd_engine_options {
     void *wake_arg;
 };
 
-/* Takes a reference on model. */
+/* Takes a reference on model; tokenizer is that of the requests to come.
+ * Errors: MB_E_INVALID, naming the option and its range; MB_E_UNSUPPORTED for a token whose text
+ * would not fit an event; MB_E_NOMEM. */
 enum mb_status mbd_engine_new(struct mb_model *model, const struct mb_tokenizer *tokenizer,
                               const struct mbd_engine_options *o, struct mbd_engine **ret,
                               struct mb_error *err);
 void mbd_engine_free(struct mbd_engine *e); /* NULL is allowed */
 
 /* Admits r and takes a reference until it is final, or refuses: MB_E_LIMIT when the queue is full
- * (err says which bound); MB_E_UNAVAILABLE when draining; MB_E_INVALID when prompt + max_tokens can
- * never fit the context or the KV cache. What was admitted is never judged again. */
+ * (err says which bound; a prompt longer than the bound of tokens is taken when nobody waits);
+ * MB_E_UNAVAILABLE when draining; MB_E_INVALID when prompt + max_tokens can never fit the context or
+ * the KV cache, or a token is not the model's. What was admitted is never judged again; what was
+ * refused may be submitted again. */
 enum mb_status mbd_engine_submit(struct mbd_engine *e, struct mbd_request *r,
                                  struct mb_error *err);
 
@@ -52,9 +56,9 @@ struct mbd_engine_stats {
     uint32_t waiting, prefilling, decoding;
     uint64_t waiting_tokens;
     uint32_t kv_blocks, kv_blocks_free;
-    uint64_t steps;        /* the heartbeat's count */
-    uint64_t heartbeat_ns; /* monotonic; when the engine last went round its loop; idle engines
-                              go round at least once a second */
+    uint64_t steps;        /* taken so far */
+    uint64_t heartbeat_ns; /* mbd_now_ns; when the engine last began a round of its loop: every
+                              step, and when idle at least once a second */
     uint32_t context_max, sequences_max;
 };
 void mbd_engine_stats(const struct mbd_engine *e, struct mbd_engine_stats *ret);

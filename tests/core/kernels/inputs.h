@@ -16,6 +16,7 @@ enum floats {
     FLOATS_USUAL,   /* about -4..4 */
     FLOATS_WIDE,    /* 2^-40 .. 2^40, either sign */
     FLOATS_TINY,    /* subnormals and the smallest normals */
+    FLOATS_VANISH,  /* +-2^-100: products round to a signed zero */
     FLOATS_HUGE,    /* near FLT_MAX: sums overflow */
     FLOATS_SPECIAL, /* NaN, infinities, both zeros, among usual ones */
     FLOATS_ZERO,    /* both zeros */
@@ -25,8 +26,8 @@ enum floats {
 
 static inline float float_of(enum floats kind, uint64_t seed, uint64_t i)
 {
-    static const float special[] = {NAN,   INFINITY,  -INFINITY,  0.0f,
-                                    -0.0f, 0x1p-149f, -0x1p-126f, 3e38f};
+    static const float special[] = { NAN,   INFINITY,  -INFINITY,  0.0f,
+                                     -0.0f, 0x1p-149f, -0x1p-126f, 3e38f };
     uint64_t r = mb_rng_u64(seed, 7, i);
     float unit = (float) (r >> 40) * 0x1p-23f - 1; /* [-1, 1) */
     switch (kind) {
@@ -34,10 +35,15 @@ static inline float float_of(enum floats kind, uint64_t seed, uint64_t i)
         return ldexpf(unit, (int) (r % 81) - 40);
     case FLOATS_TINY:
         return ldexpf(unit, -126 - (int) (r % 23));
+    case FLOATS_VANISH:
+        return seed % 2 ? 0x1p-100f : -0x1p-100f;
     case FLOATS_HUGE:
         return unit * 3.4e38f;
     case FLOATS_SPECIAL:
-        return r % 4 == 0 ? special[r / 4 % 8] : 4 * unit;
+        /* A NaN whose low bits are set, too: it shows arithmetic on a NaN's bits. */
+        return r % 64 == 1  ? mb_f32_of_bits(0x7fc00001)
+               : r % 4 == 0 ? special[r / 4 % 8]
+                            : 4 * unit;
     case FLOATS_ZERO:
         return r & 1 ? 0.0f : -0.0f;
     case FLOATS_EQUAL:

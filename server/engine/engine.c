@@ -1,0 +1,408 @@
+/* How a round of the loop goes: hear the bell (submissions, cancellations), give up what was
+ * cancelled, admit, plan, run the model, draw, tell. A round without work sleeps by the bell.
+ *
+ * Whose is what: a request waits in the mailbox, then in the queue, then it has a slot; each place
+ * holds the engine's one reference on it. Slot i is sequence i of the KV cache (J2), whose blocks
+ * for the whole need are reserved at admission and released when the slot ends (J1). */
+#include "server/engine/engine.h"
+
+#include <assert.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+
+#include "core/base/parallel.h"
+#include "server/clock.h"
+#include "server/engine/engine_check.h"
+#include "server/engine/mailbox.h"
+#include "server/engine/runner.h"
+#include "server/engine/slot.h"
+#include "server/metrics/metrics.h"
+#include "server/requests/request_engine.h"
+#include "server/scheduler/plan.h"
+
+struct mbd_engine {
+    struct mbd_engine_options o;
+    struct mbd_mailbox mailbox;
+    bool draining; /* the control thread's */
+
+    /* The engine thread's. */
+    struct mbd_runner runner;
+    struct mbd_queue queue;
+    struct mbd_plan plan;
+    struct mbd_slot *slots;           /* [sequences_max] */
+    struct mbd_plan_slot *plan_slots; /* [sequences_max], what the plan sees of them */
+    uint64_t n_admitted;
+    bool told; /* a request has events that the control thread was not woken for */
+
+    /* Told to any thread. */
+    atomic_uint prefilling, decoding, kv_blocks_free;
+    atomic_uint_fast64_t steps, heartbeat_ns;
+
+    pthread_t thread;
+    bool started;
+    atomic_bool stop;
+};
+
+/* --- ends --- */
+
+/* Slot and blocks are given back before the reader can know (J1). */
+static void end(struct mbd_engine *e, uint32_t slot, enum mbd_request_state state,
+                enum mb_finish finish, enum mb_status status)
+{
+    static const enum mbd_counter outcome[MBD_REQUEST_STATES] = {
+        [MBD_REQUEST_DONE] = MBD_REQUESTS_STOP,
+        [MBD_REQUEST_CANCELLED] = MBD_REQUESTS_CANCELLED,
+        [MBD_REQUEST_FAILED] = MBD_REQUESTS_FAILED,
+    };
+    uint64_t now = mbd_now_ns();
+    uint64_t submitted = mbd_request_times(e->slots[slot].request).submitted;
+    mbd_metrics_add(e->o.metrics,
+                    finish == MB_FINISH_LENGTH ? MBD_REQUESTS_LENGTH : outcome[state], 1);
+    mbd_metrics_observe(e->o.metrics, MBD_REQUEST_SECONDS, now - submitted);
+    mb_kv_release(e->runner.kv, slot);
+    atomic_store_explicit(&e->kv_blocks_free, mb_kv_blocks_free(e->runner.kv), memory_order_relaxed);
+    mbd_slot_end(&e->slots[slot], state, finish, status, now);
+    e->told = true;
+}
+
+/* Of a request that never had a slot. */
+static void end_waiting(struct mbd_engine *e, const struct mbd_waiting *w)
+{
+    mbd_mailbox_left(&e->mailbox, w);
+    mbd_metrics_add(e->o.metrics, MBD_REQUESTS_CANCELLED, 1);
+    mbd_request_end(w->request, MBD_REQUEST_CANCELLED, MB_FINISH_NONE, MB_OK, mbd_now_ns());
+    mbd_request_unref(w->request);
+    e->told = true;
+}
+
+static bool drop_cancelled(void *arg, const struct mbd_waiting *w)
+{
+    if (!mbd_request_is_cancelled(w->request)) {
+        return false;
+    }
+    end_waiting(arg, w);
+    return true;
+}
+
+static bool drop_all(void *arg, const struct mbd_waiting *w)
+{
+    end_waiting(arg, w);
+    return true;
+}
+
+static void end_cancelled(struct mbd_engine *e)
+{
+    for (uint32_t i = 0; i < e->o.sequences_max; i++) {
+        struct mbd_request *r = e->slots[i].request;
+        if (r && mbd_request_is_cancelled(r)) {
+            end(e, i, MBD_REQUEST_CANCELLED, MB_FINISH_NONE, MB_OK);
+        }
+    }
+}
+
+/* The engine ends: nobody's request is left without a last event. */
+static void end_everything(struct mbd_engine *e)
+{
+    mbd_mailbox_take(&e->mailbox, &e->queue);
+    mbd_queue_filter(&e->queue, drop_all, e);
+    for (uint32_t i = 0; i < e->o.sequences_max; i++) {
+        if (e->slots[i].request) {
+            end(e, i, MBD_REQUEST_CANCELLED, MB_FINISH_NONE, MB_OK);
+        }
+    }
+}
+
+/* --- a round --- */
+
+static void hear(struct mbd_engine *e)
+{
+    if (mbd_bell_heard(e->mailbox.bell)) {
+        mbd_mailbox_take(&e->mailbox, &e->queue);
+        mbd_queue_filter(&e->queue, drop_cancelled, e);
+    }
+}
+
+static void admit(struct mbd_engine *e)
+{
+    uint32_t free_slots = 0;
+    for (uint32_t i = 0; i < e->o.sequences_max; i++) {
+        free_slots += !e->slots[i].request;
+    }
+    uint32_t n = mbd_plan_admit(&e->queue, free_slots, mb_kv_blocks_free(e->runner.kv));
+    for (uint32_t slot = 0; n > 0; slot++) {
+        if (e->slots[slot].request) {
+            continue;
+        }
+        struct mbd_waiting w = mbd_queue_pop(&e->queue);
+        enum mb_status st = mb_kv_reserve(e->runner.kv, slot, w.n_blocks * MB_KV_BLOCK, NULL);
+        assert(st == MB_OK); /* the plan counted the blocks */
+        (void) st;
+        uint64_t now = mbd_now_ns();
+        mbd_metrics_observe(e->o.metrics, MBD_QUEUE_SECONDS,
+                            now - mbd_request_times(w.request).submitted);
+        mbd_metrics_add(e->o.metrics, MBD_PROMPT_TOKENS, w.n_prompt);
+        mbd_slot_start(&e->slots[slot], w.request, e->n_admitted++, now);
+        mbd_mailbox_left(&e->mailbox, &w);
+        n--;
+    }
+}
+
+static enum mbd_plan_kind kind_of(const struct mbd_slot *s)
+{
+    if (!s->request) {
+        return MBD_PLAN_FREE;
+    }
+    if (!mbd_request_may_tell(s->request)) {
+        return MBD_PLAN_STALLED;
+    }
+    return s->n_stored < s->n_prompt ? MBD_PLAN_PROMPT : MBD_PLAN_DECODE;
+}
+
+static void plan(struct mbd_engine *e)
+{
+    uint32_t prefilling = 0, running = 0;
+    for (uint32_t i = 0; i < e->o.sequences_max; i++) {
+        const struct mbd_slot *s = &e->slots[i];
+        e->plan_slots[i] = (struct mbd_plan_slot) {
+            .kind = kind_of(s),
+            .prompt_left = s->request ? s->n_prompt - s->n_stored : 0,
+            .order = s->order,
+        };
+        running += s->request != NULL;
+        prefilling += e->plan_slots[i].prompt_left > 0;
+    }
+    mbd_plan_step(&e->plan, e->plan_slots, e->o.step_tokens_max);
+
+    uint32_t free_blocks = mb_kv_blocks_free(e->runner.kv), blocks = mb_kv_blocks(e->runner.kv);
+    atomic_store_explicit(&e->prefilling, prefilling, memory_order_relaxed);
+    atomic_store_explicit(&e->decoding, running - prefilling, memory_order_relaxed);
+    atomic_store_explicit(&e->kv_blocks_free, free_blocks, memory_order_relaxed);
+    mbd_metrics_set(e->o.metrics, MBD_REQUESTS_WAITING, atomic_load(&e->mailbox.waiting));
+    mbd_metrics_set(e->o.metrics, MBD_REQUESTS_RUNNING, running);
+    mbd_metrics_set(e->o.metrics, MBD_KV_USED_RATIO,
+                    (uint64_t) (blocks - free_blocks) * 1000000 / blocks);
+}
+
+static void fail(void *arg, uint32_t slot, enum mb_status status)
+{
+    end(arg, slot, MBD_REQUEST_FAILED, MB_FINISH_NONE, status);
+}
+
+static void step(struct mbd_engine *e)
+{
+    uint64_t began = mbd_now_ns();
+    if (mbd_runner_run(&e->runner, e->slots, &e->plan, &e->stop, fail, e) != MB_OK) {
+        return; /* the engine is being freed */
+    }
+    uint64_t now = mbd_now_ns();
+    for (uint32_t row = 0; row < e->runner.n_rows; row++) {
+        uint32_t slot = e->runner.row_slot[row];
+        enum mb_finish finish = mbd_slot_tell(&e->slots[slot], now, e->o.metrics);
+        e->told = true;
+        if (finish != MB_FINISH_NONE) {
+            end(e, slot, MBD_REQUEST_DONE, finish, MB_OK);
+        }
+    }
+    atomic_fetch_add_explicit(&e->steps, 1, memory_order_relaxed);
+    mbd_metrics_add(e->o.metrics, MBD_ENGINE_STEPS, 1);
+    mbd_metrics_observe(e->o.metrics, MBD_STEP_SECONDS, now - began);
+    mbd_metrics_observe(e->o.metrics, MBD_BATCH_SEQUENCES, e->plan.n_parts);
+    mbd_metrics_observe(e->o.metrics, MBD_BATCH_TOKENS, e->plan.n_tokens);
+}
+
+static void wake_control(struct mbd_engine *e)
+{
+    if (e->told && e->o.wake) {
+        e->o.wake(e->o.wake_arg);
+    }
+    e->told = false;
+}
+
+static void *engine_main(void *arg)
+{
+    struct mbd_engine *e = arg;
+    while (!atomic_load(&e->stop)) {
+        atomic_store_explicit(&e->heartbeat_ns, mbd_now_ns(), memory_order_relaxed);
+        hear(e);
+        end_cancelled(e);
+        admit(e);
+        plan(e);
+        if (e->plan.n_parts > 0) {
+            step(e);
+        }
+        wake_control(e);
+        if (e->plan.n_parts == 0) {
+            mbd_bell_wait(e->mailbox.bell, MBD_SECOND_NS);
+        }
+    }
+    end_everything(e);
+    wake_control(e);
+    return NULL;
+}
+
+/* --- the control thread --- */
+
+static enum mb_status make_slots(struct mbd_engine *e, struct mb_error *err)
+{
+    uint32_t n = e->o.sequences_max;
+    e->slots = calloc(n, sizeof e->slots[0]);
+    e->plan_slots = calloc(n, sizeof e->plan_slots[0]);
+    if (!e->slots || !e->plan_slots) {
+        return mb_fail(err, MB_E_NOMEM, 0, "no memory for %u slots", (unsigned) n);
+    }
+    enum mb_status st = MB_OK;
+    for (uint32_t i = 0; i < n && st == MB_OK; i++) {
+        st = mbd_slot_init(&e->slots[i], e->runner.model->shape.n_vocab, err);
+    }
+    return st;
+}
+
+static enum mb_status start(struct mbd_engine *e, struct mb_model *model, struct mb_error *err)
+{
+    enum mb_status st = mbd_runner_init(&e->runner, model, &e->o, err);
+    if (st != MB_OK) {
+        return st;
+    }
+    st = mbd_mailbox_init(&e->mailbox, e->o.queue_requests_max, e->o.queue_tokens_max, err);
+    if (st != MB_OK) {
+        return st;
+    }
+    st = mbd_queue_init(&e->queue, e->o.queue_requests_max, err);
+    if (st != MB_OK) {
+        return st;
+    }
+    st = mbd_plan_init(&e->plan, e->o.sequences_max, err);
+    if (st != MB_OK) {
+        return st;
+    }
+    st = make_slots(e, err);
+    if (st != MB_OK) {
+        return st;
+    }
+    atomic_init(&e->kv_blocks_free, mb_kv_blocks_free(e->runner.kv));
+    atomic_init(&e->heartbeat_ns, mbd_now_ns());
+    int sys = pthread_create(&e->thread, NULL, engine_main, e);
+    if (sys != 0) {
+        return mb_fail(err, MB_E_NOMEM, sys, "start the engine's thread");
+    }
+    e->started = true;
+    return MB_OK;
+}
+
+enum mb_status mbd_engine_new(struct mb_model *model, const struct mb_tokenizer *tokenizer,
+                              const struct mbd_engine_options *o, struct mbd_engine **ret,
+                              struct mb_error *err)
+{
+    struct mbd_engine *e = calloc(1, sizeof *e);
+    if (!e) {
+        return mb_fail(err, MB_E_NOMEM, 0, "no memory for an engine");
+    }
+    e->o = *o;
+    e->o.context_max = o->context_max != 0 ? o->context_max : model->shape.context;
+    enum mb_status st = mbd_engine_check(&e->o, &model->shape, tokenizer, err);
+    if (st == MB_OK) {
+        st = start(e, model, err);
+    }
+    if (st != MB_OK) {
+        mbd_engine_free(e);
+        return st;
+    }
+    *ret = e;
+    return MB_OK;
+}
+
+void mbd_engine_free(struct mbd_engine *e)
+{
+    if (!e) {
+        return;
+    }
+    if (e->started) {
+        atomic_store(&e->stop, true);
+        mbd_bell_ring(e->mailbox.bell);
+        pthread_join(e->thread, NULL);
+    }
+    for (uint32_t i = 0; e->slots && i < e->o.sequences_max; i++) {
+        mbd_slot_fini(&e->slots[i]);
+    }
+    free(e->slots);
+    free(e->plan_slots);
+    mbd_plan_fini(&e->plan);
+    mbd_queue_fini(&e->queue);
+    mbd_mailbox_fini(&e->mailbox);
+    mbd_runner_fini(&e->runner);
+    free(e);
+}
+
+/* Can r ever run here? */
+static enum mb_status check_request(const struct mbd_engine *e, const struct mbd_request *r,
+                                    uint32_t n_blocks, struct mb_error *err)
+{
+    uint32_t n_prompt = mbd_request_prompt_tokens(r);
+    uint32_t max_tokens = mbd_request_params(r)->max_tokens;
+    if ((uint64_t) n_prompt + max_tokens > e->o.context_max) {
+        return mb_fail(err, MB_E_INVALID, 0,
+                       "prompt and max_tokens: %u + %u tokens exceed the context of %u",
+                       (unsigned) n_prompt, (unsigned) max_tokens, (unsigned) e->o.context_max);
+    }
+    if (n_blocks > mb_kv_blocks(e->runner.kv)) {
+        return mb_fail(err, MB_E_INVALID, 0,
+                       "prompt and max_tokens: %u + %u tokens need %u KV blocks; there are %u",
+                       (unsigned) n_prompt, (unsigned) max_tokens, (unsigned) n_blocks,
+                       (unsigned) mb_kv_blocks(e->runner.kv));
+    }
+    for (uint32_t i = 0; i < n_prompt; i++) {
+        uint32_t token = mbd_request_prompt(r)[i];
+        if (token >= e->runner.model->shape.n_vocab) {
+            return mb_fail(err, MB_E_INVALID, 0, "prompt: token %u is not below %u",
+                           (unsigned) token, (unsigned) e->runner.model->shape.n_vocab);
+        }
+    }
+    return MB_OK;
+}
+
+enum mb_status mbd_engine_submit(struct mbd_engine *e, struct mbd_request *r,
+                                 struct mb_error *err)
+{
+    /* The last token is told, and never stored. The sum may wrap, for what check refuses. */
+    uint32_t n_prompt = mbd_request_prompt_tokens(r);
+    uint32_t n_stored = n_prompt + mbd_request_params(r)->max_tokens - 1;
+    struct mbd_waiting w = { r, n_prompt, mb_kv_blocks_for(n_stored) };
+    enum mb_status st = check_request(e, r, w.n_blocks, err);
+    if (st != MB_OK) {
+        return st;
+    }
+    if (e->draining) {
+        mbd_metrics_add(e->o.metrics, MBD_REQUESTS_REFUSED, 1);
+        return mb_fail(err, MB_E_UNAVAILABLE, 0, "the server is shutting down");
+    }
+    mbd_request_attach(mbd_request_ref(r), e->mailbox.bell, mbd_now_ns());
+    st = mbd_mailbox_put(&e->mailbox, &w, err);
+    if (st != MB_OK) {
+        mbd_request_detach(r);
+        mbd_request_unref(r);
+        mbd_metrics_add(e->o.metrics, MBD_REQUESTS_REFUSED, 1);
+    }
+    return st;
+}
+
+void mbd_engine_drain(struct mbd_engine *e)
+{
+    e->draining = true;
+}
+
+void mbd_engine_stats(const struct mbd_engine *e, struct mbd_engine_stats *ret)
+{
+    *ret = (struct mbd_engine_stats) {
+        .waiting = atomic_load(&e->mailbox.waiting),
+        .waiting_tokens = atomic_load(&e->mailbox.waiting_tokens),
+        .prefilling = atomic_load_explicit(&e->prefilling, memory_order_relaxed),
+        .decoding = atomic_load_explicit(&e->decoding, memory_order_relaxed),
+        .kv_blocks = mb_kv_blocks(e->runner.kv),
+        .kv_blocks_free = atomic_load_explicit(&e->kv_blocks_free, memory_order_relaxed),
+        .steps = atomic_load_explicit(&e->steps, memory_order_relaxed),
+        .heartbeat_ns = atomic_load_explicit(&e->heartbeat_ns, memory_order_relaxed),
+        .context_max = e->o.context_max,
+        .sequences_max = e->o.sequences_max,
+    };
+}

@@ -1,0 +1,178 @@
+#include "server/engine/runner.h"
+
+#include <assert.h>
+#include <stdlib.h>
+
+#include "core/base/memory.h"
+#include "server/engine/memory_limit.h"
+
+/* Blocks for every sequence at its longest, as far as the memory goes. */
+static enum mb_status count_blocks(const struct mb_shape *shape,
+                                   const struct mbd_engine_options *o, uint32_t *ret,
+                                   struct mb_error *err)
+{
+    uint64_t block = mb_kv_block_bytes(shape, MB_KV_F16);
+    uint64_t wanted = (uint64_t) o->sequences_max * mb_kv_blocks_for(o->context_max);
+    uint64_t bytes = o->kv_bytes != 0 ? o->kv_bytes : mbd_memory_limit() / 4;
+    uint64_t n = bytes / block < wanted ? bytes / block : wanted;
+    if (n == 0) {
+        return mb_fail(err, MB_E_INVALID, 0, "kv_bytes: %llu is below one block of %llu bytes",
+                       (unsigned long long) bytes, (unsigned long long) block);
+    }
+    *ret = n < UINT32_MAX ? (uint32_t) n : UINT32_MAX;
+    return MB_OK;
+}
+
+static bool make_arrays(struct mbd_runner *r, const struct mbd_engine_options *o)
+{
+    r->token = calloc(o->step_tokens_max, sizeof r->token[0]);
+    r->position = calloc(o->step_tokens_max, sizeof r->position[0]);
+    r->seq = calloc(o->step_tokens_max, sizeof r->seq[0]);
+    r->logits_of = calloc(o->sequences_max, sizeof r->logits_of[0]);
+    r->row_slot = calloc(o->sequences_max, sizeof r->row_slot[0]);
+    r->logits = mb_alloc((size_t) o->sequences_max * r->model->shape.n_vocab, sizeof r->logits[0]);
+    return r->token && r->position && r->seq && r->logits_of && r->row_slot && r->logits;
+}
+
+static enum mb_status make(struct mbd_runner *r, const struct mbd_engine_options *o,
+                           struct mb_error *err)
+{
+    const struct mb_shape *shape = &r->model->shape;
+    uint32_t n_blocks = 0;
+    enum mb_status st = count_blocks(shape, o, &n_blocks, err);
+    if (st != MB_OK) {
+        return st;
+    }
+    st = mb_kv_new(shape, MB_KV_F16, n_blocks, o->sequences_max, o->context_max, &r->kv, err);
+    if (st != MB_OK) {
+        return st;
+    }
+    st = mb_pool_new(o->threads, o->pin, &r->pool, err);
+    if (st != MB_OK) {
+        return st;
+    }
+    bool few = o->step_tokens_max < o->sequences_max; /* a token asks for logits at most once */
+    struct mb_stepper_options so = {
+        .kernels = o->kernels,
+        .pool = r->pool,
+        .tokens_max = o->step_tokens_max,
+        .logits_max = few ? o->step_tokens_max : o->sequences_max,
+    };
+    st = mb_stepper_new(r->model, &so, &r->stepper, err);
+    if (st != MB_OK) {
+        return st;
+    }
+    if (!make_arrays(r, o)) {
+        return mb_fail(err, MB_E_NOMEM, 0, "no memory for a step of %u sequences",
+                       (unsigned) o->sequences_max);
+    }
+    return MB_OK;
+}
+
+enum mb_status mbd_runner_init(struct mbd_runner *r, struct mb_model *model,
+                               const struct mbd_engine_options *o, struct mb_error *err)
+{
+    *r = (struct mbd_runner) { .model = mb_model_ref(model) };
+    enum mb_status st = make(r, o, err);
+    if (st != MB_OK) {
+        mbd_runner_fini(r);
+    }
+    return st;
+}
+
+void mbd_runner_fini(struct mbd_runner *r)
+{
+    free(r->token);
+    free(r->position);
+    free(r->seq);
+    free(r->logits_of);
+    free(r->row_slot);
+    mb_free(r->logits);
+    mb_stepper_free(r->stepper);
+    mb_pool_free(r->pool);
+    mb_kv_free(r->kv);
+    mb_model_unref(r->model);
+    *r = (struct mbd_runner) { 0 };
+}
+
+/* Parts [first, last) of the plan as a batch; the rows of logits that it asks for are added to the
+ * rows so far. */
+static struct mb_batch fill(struct mbd_runner *r, const struct mbd_slot *slots,
+                            const struct mbd_plan *plan, uint32_t first, uint32_t last)
+{
+    uint32_t n = 0, first_row = r->n_rows;
+    for (uint32_t i = first; i < last; i++) {
+        const struct mbd_plan_part *part = &plan->parts[i];
+        const struct mbd_slot *s = &slots[part->slot];
+        uint32_t at = mbd_slot_next(s);
+        for (uint32_t j = 0; j < part->n_tokens; j++, n++) {
+            r->token[n] = mbd_slot_token(s, at + j);
+            r->position[n] = at + j;
+            r->seq[n] = part->slot;
+        }
+        if (part->logits) {
+            r->logits_of[r->n_rows] = n - 1;
+            r->row_slot[r->n_rows++] = part->slot;
+        }
+    }
+    return (struct mb_batch) {
+        .n_tokens = n,
+        .token = r->token,
+        .position = r->position,
+        .seq = r->seq,
+        .n_logits = r->n_rows - first_row,
+        .logits_of = r->logits_of + first_row,
+    };
+}
+
+static enum mb_status run_parts(struct mbd_runner *r, struct mbd_slot *slots,
+                                const struct mbd_plan *plan, uint32_t first, uint32_t last,
+                                const atomic_bool *cancel)
+{
+    uint32_t first_row = r->n_rows;
+    struct mb_batch b = fill(r, slots, plan, first, last);
+    float *logits = r->logits + (size_t) first_row * r->model->shape.n_vocab;
+    enum mb_status st = mb_step(r->stepper, r->model, r->kv, &b, cancel, logits, NULL);
+    if (st != MB_OK) {
+        r->n_rows = first_row;
+        return st;
+    }
+    for (uint32_t i = first; i < last; i++) {
+        mbd_slot_stored(&slots[plan->parts[i].slot], plan->parts[i].n_tokens);
+    }
+    return MB_OK;
+}
+
+struct drawing {
+    const struct mbd_runner *runner;
+    struct mbd_slot *slots;
+};
+
+static void draw_row(void *job, size_t row, size_t worker)
+{
+    const struct drawing *d = job;
+    const struct mbd_runner *r = d->runner;
+    mbd_slot_draw(&d->slots[r->row_slot[row]], r->logits + row * r->model->shape.n_vocab);
+}
+
+enum mb_status mbd_runner_run(struct mbd_runner *r, struct mbd_slot *slots,
+                              const struct mbd_plan *plan, const atomic_bool *cancel,
+                              void (*fail)(void *arg, uint32_t slot, enum mb_status status),
+                              void *arg)
+{
+    r->n_rows = 0;
+    enum mb_status st = run_parts(r, slots, plan, 0, plan->n_parts, cancel);
+    for (uint32_t i = 0; st != MB_OK && st != MB_E_CANCELLED && i < plan->n_parts; i++) {
+        enum mb_status alone = run_parts(r, slots, plan, i, i + 1, cancel);
+        if (alone == MB_E_CANCELLED) {
+            st = alone;
+        } else if (alone != MB_OK) {
+            fail(arg, plan->parts[i].slot, alone);
+        }
+    }
+    if (st == MB_E_CANCELLED) {
+        return st;
+    }
+    mb_pool_run(r->pool, r->n_rows, draw_row, &(struct drawing) { r, slots });
+    return MB_OK;
+}

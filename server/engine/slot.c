@@ -1,0 +1,165 @@
+#include "server/engine/slot.h"
+
+#include <assert.h>
+#include <stdlib.h>
+
+#include "core/infer/stop.h"
+#include "server/requests/request_engine.h"
+
+/* Makes room once, so that text of up to MBD_EVENT_TEXT_MAX bytes never allocates. */
+static bool make_room(struct mb_bytes *b)
+{
+    static const uint8_t zeros[MBD_EVENT_TEXT_MAX];
+    mb_bytes_put(b, zeros, sizeof zeros);
+    bool ok = !b->failed;
+    mb_bytes_clear(b);
+    return ok;
+}
+
+enum mb_status mbd_slot_init(struct mbd_slot *s, uint32_t n_vocab, struct mb_error *err)
+{
+    *s = (struct mbd_slot) { 0 };
+    enum mb_status st = mb_sampler_new(n_vocab, &s->sampler, err);
+    if (st != MB_OK) {
+        return st;
+    }
+    if (!make_room(&s->decoded) || !make_room(&s->shown)) {
+        mbd_slot_fini(s);
+        return mb_fail(err, MB_E_NOMEM, 0, "no memory for a slot");
+    }
+    return MB_OK;
+}
+
+void mbd_slot_fini(struct mbd_slot *s)
+{
+    assert(!s->request);
+    mb_sampler_free(s->sampler);
+    mb_bytes_fini(&s->decoded);
+    mb_bytes_fini(&s->shown);
+    *s = (struct mbd_slot) { 0 };
+}
+
+void mbd_slot_start(struct mbd_slot *s, struct mbd_request *r, uint64_t order, uint64_t now_ns)
+{
+    assert(!s->request);
+    s->request = r;
+    s->order = order;
+    s->n_prompt = mbd_request_prompt_tokens(r);
+    s->n_stored = s->n_drawn = 0;
+    s->last_ns = mbd_request_times(r).submitted;
+    mb_sampler_start(s->sampler, &mbd_request_params(r)->sampling, mbd_request_prompt(r),
+                     s->n_prompt);
+    mb_decoder_init(&s->decoder, mbd_request_tokenizer(r), true, true);
+    mbd_request_schedule(r, now_ns);
+}
+
+uint32_t mbd_slot_next(const struct mbd_slot *s)
+{
+    return s->n_stored;
+}
+
+uint32_t mbd_slot_token(const struct mbd_slot *s, uint32_t position)
+{
+    if (position < s->n_prompt) {
+        return mbd_request_prompt(s->request)[position];
+    }
+    assert(position + 1 == s->n_prompt + s->n_drawn);
+    return s->drawn.token;
+}
+
+void mbd_slot_stored(struct mbd_slot *s, uint32_t n)
+{
+    s->n_stored += n;
+}
+
+void mbd_slot_draw(struct mbd_slot *s, const float *logits)
+{
+    const struct mbd_request_params *p = mbd_request_params(s->request);
+    mb_sampler_draw(s->sampler, logits, p->want_top, p->want_logprob, &s->drawn);
+}
+
+static bool ends_sequence(const struct mbd_slot *s)
+{
+    const uint32_t *eos;
+    size_t n = mb_tokenizer_eos(mbd_request_tokenizer(s->request), &eos);
+    for (size_t i = 0; i < n; i++) {
+        if (eos[i] == s->drawn.token) {
+            return !mbd_request_params(s->request)->ignore_eos;
+        }
+    }
+    return false;
+}
+
+/* What may be shown now that the token is drawn, into s->shown; why it ends, if it does. */
+static enum mb_finish show(struct mbd_slot *s, bool is_eos)
+{
+    struct mb_stops *stops = mbd_request_stops(s->request);
+    enum mb_finish finish = MB_FINISH_NONE;
+    mb_bytes_clear(&s->decoded);
+    mb_bytes_clear(&s->shown);
+    if (is_eos) {
+        finish = MB_FINISH_STOP;
+    } else {
+        mb_decoder_push(&s->decoder, s->drawn.token, &s->decoded);
+        if (s->n_drawn == mbd_request_params(s->request)->max_tokens) {
+            finish = MB_FINISH_LENGTH;
+        }
+    }
+    if (finish != MB_FINISH_NONE) {
+        mb_decoder_finish(&s->decoder, &s->decoded);
+    }
+    if (mb_stops_feed(stops, (const char *) s->decoded.at, s->decoded.len, &s->shown)) {
+        return MB_FINISH_STOP;
+    }
+    if (finish != MB_FINISH_NONE) {
+        mb_stops_finish(stops, &s->shown);
+    }
+    return finish;
+}
+
+static void observe(struct mbd_slot *s, uint64_t now_ns, struct mbd_metrics *metrics)
+{
+    if (s->n_drawn == 1) {
+        mbd_request_first_token(s->request, now_ns);
+        mbd_metrics_observe(metrics, MBD_TIME_TO_FIRST_TOKEN, now_ns - s->last_ns);
+    } else {
+        mbd_metrics_observe(metrics, MBD_TIME_BETWEEN_TOKENS, now_ns - s->last_ns);
+    }
+    s->last_ns = now_ns;
+}
+
+enum mb_finish mbd_slot_tell(struct mbd_slot *s, uint64_t now_ns, struct mbd_metrics *metrics)
+{
+    s->n_drawn++;
+    observe(s, now_ns, metrics);
+    bool is_eos = ends_sequence(s);
+    enum mb_finish finish = show(s, is_eos);
+    struct mbd_event e = {
+        .state = MBD_REQUEST_DECODE,
+        .has_token = !is_eos,
+        .text = (const char *) s->shown.at,
+        .n_text = (uint32_t) s->shown.len,
+    };
+    if (!is_eos) {
+        e.token = s->drawn.token;
+        e.logprob = s->drawn.logprob;
+        e.n_top = s->drawn.n_top;
+        for (uint32_t i = 0; i < e.n_top; i++) {
+            e.top[i] = s->drawn.top[i];
+        }
+        mbd_metrics_add(metrics, MBD_GENERATION_TOKENS, 1);
+    }
+    if (e.has_token || e.n_text > 0) {
+        mbd_request_tell(s->request, &e);
+    }
+    return finish;
+}
+
+void mbd_slot_end(struct mbd_slot *s, enum mbd_request_state state, enum mb_finish finish,
+                  enum mb_status status, uint64_t now_ns)
+{
+    struct mbd_request *r = s->request;
+    s->request = NULL;
+    mbd_request_end(r, state, finish, status, now_ns);
+    mbd_request_unref(r);
+}

@@ -1,0 +1,51 @@
+/* A slot: the place in the engine of one sequence at a time, and what turns its logits to events.
+ *
+ *     logits -> sampler -> token -> decoder -> text -> stop strings -> what may be shown -> ring
+ *
+ * Memory:  everything at _init; a token allocates nothing.
+ * Threads: the engine's. draw may run on a worker of the engine's pool; it touches its slot only. */
+#ifndef MBD_SLOT_H
+#define MBD_SLOT_H
+
+#include <stdint.h>
+
+#include "core/base/bytes.h"
+#include "core/infer/sample.h"
+#include "core/tokenizer/tokenizer.h"
+#include "server/metrics/metrics.h"
+#include "server/requests/request.h"
+
+struct mbd_slot {
+    struct mbd_request *request; /* NULL: free; else a reference */
+    uint64_t order;              /* of admission */
+    uint32_t n_prompt;           /* tokens of the prompt */
+    uint32_t n_stored;           /* positions in the KV cache */
+    uint32_t n_drawn;            /* tokens that the sampler drew */
+    uint64_t last_ns;            /* when the last was told; before the first, the submission */
+    struct mb_sampled drawn;     /* the last one */
+    struct mb_sampler *sampler;
+    struct mb_decoder decoder;
+    struct mb_bytes decoded, shown; /* of one token; cleared for each */
+};
+
+enum mb_status mbd_slot_init(struct mbd_slot *s, uint32_t n_vocab, struct mb_error *err);
+void mbd_slot_fini(struct mbd_slot *s);
+
+/* Takes over the caller's reference on r, which becomes PREFILL. */
+void mbd_slot_start(struct mbd_slot *s, struct mbd_request *r, uint64_t order, uint64_t now_ns);
+/* Draws the next token from logits [n_vocab]. */
+void mbd_slot_draw(struct mbd_slot *s, const float *logits);
+/* Tells the token that was drawn, and returns why the sequence ends with it, if it does. */
+enum mb_finish mbd_slot_tell(struct mbd_slot *s, uint64_t now_ns, struct mbd_metrics *metrics);
+/* Ends the request: tells its final state, gives the reference back, and frees the slot. */
+void mbd_slot_end(struct mbd_slot *s, enum mbd_request_state state, enum mb_finish finish,
+                  enum mb_status status, uint64_t now_ns);
+
+/* The next position to be stored, and the token that belongs there: of the prompt, or the one drawn
+ * last. */
+uint32_t mbd_slot_next(const struct mbd_slot *s);
+uint32_t mbd_slot_token(const struct mbd_slot *s, uint32_t position);
+/* The next n positions are stored. */
+void mbd_slot_stored(struct mbd_slot *s, uint32_t n);
+
+#endif

@@ -1,0 +1,70 @@
+/* Goal:   a queue keeps its order through pushes, pops and removals, and its bound.
+ * Method: random operations beside a plain list. */
+#include "server/scheduler/queue.h"
+
+#include <string.h>
+
+#include "core/base/rng.h"
+#include "tests/check_main.h"
+
+enum { CAP = 7 };
+
+struct list {
+    uint32_t at[CAP], n;
+};
+
+static bool drop_multiples(void *arg, const struct mbd_waiting *w)
+{
+    return w->n_prompt % *(const uint32_t *) arg == 0;
+}
+
+static void list_filter(struct list *l, uint32_t divisor)
+{
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < l->n; i++) {
+        if (l->at[i] % divisor != 0) {
+            l->at[kept++] = l->at[i];
+        }
+    }
+    l->n = kept;
+}
+
+START_TEST(random_operations_agree_with_a_list)
+{
+    struct mb_error err = { 0 };
+    struct mbd_queue q;
+    struct list l = { .n = 0 };
+    mb_assert_ok(mbd_queue_init(&q, CAP, &err), &err);
+    for (uint32_t round = 1; round < 5000; round++) {
+        uint64_t what = mb_rng_u64((uint64_t) _i, 0, round) % 9;
+        if (what < 5) {
+            bool fits = l.n < CAP;
+            ck_assert_int_eq(mbd_queue_push(&q, &(struct mbd_waiting) { .n_prompt = round }), fits);
+            if (fits) {
+                l.at[l.n++] = round;
+            }
+        } else if (what < 8 && l.n > 0) {
+            ck_assert_uint_eq(mbd_queue_pop(&q).n_prompt, l.at[0]);
+            memmove(l.at, l.at + 1, --l.n * sizeof l.at[0]);
+        } else {
+            uint32_t divisor = 2 + round % 3;
+            mbd_queue_filter(&q, drop_multiples, &divisor);
+            list_filter(&l, divisor);
+        }
+        ck_assert_uint_eq(q.n, l.n);
+        for (uint32_t i = 0; i < l.n; i++) {
+            ck_assert_uint_eq(mbd_queue_at(&q, i)->n_prompt, l.at[i]);
+        }
+    }
+    mbd_queue_fini(&q);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *s = suite_create("queue");
+    TCase *t = tcase_create("queue");
+    tcase_add_loop_test(t, random_operations_agree_with_a_list, 0, 5);
+    suite_add_tcase(s, t);
+    return mb_run_suite(s);
+}
