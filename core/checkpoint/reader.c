@@ -34,7 +34,7 @@ static enum mb_status wrong(const char *field, uint64_t got, uint64_t want,
 static enum mb_status check_identity(const struct mb_format_header *h, struct mb_error *err)
 {
     if (memcmp(h->magic, MB_FORMAT_MAGIC, sizeof h->magic) != 0) {
-        int named = memcmp(h->magic + 1, MB_FORMAT_MAGIC + 1, 3) == 0;
+        int named = memcmp(h->magic + 1, &MB_FORMAT_MAGIC[1], 3) == 0;
         return mb_fail(err, MB_E_FORMAT, 0, "checkpoint: header: magic: %s",
                        named ? "damaged as by a transfer in text mode"
                              : "this is not an .mbool file");
@@ -151,12 +151,13 @@ static enum mb_status check_entries(const struct mb_checkpoint *c, struct mb_err
     for (size_t i = 0; i < c->header.n_sections; i++) {
         const struct mb_format_entry *e = &c->entries[i];
         struct mb_error why = { 0 };
+        if (mb_sections_check_name(e->name, &why) != MB_OK) {
+            return mb_fail(err, MB_E_FORMAT, 0, "checkpoint: section %zu: %.300s", i, why.what);
+        }
         if (mb_sections_check_entry(&c->shape, e, &why) != MB_OK ||
             check_extent(e, end, c->n, &why) != MB_OK) {
-            int named = strncmp(why.what, "name: byte", 10) != 0 &&
-                        memchr(e->name, '\0', sizeof e->name) != NULL;
-            return mb_fail(err, MB_E_FORMAT, 0, "checkpoint: section %zu%s%s%s: %.300s", i,
-                           named ? " '" : "", named ? e->name : "", named ? "'" : "", why.what);
+            return mb_fail(err, MB_E_FORMAT, 0, "checkpoint: section %zu '%s': %.300s", i, e->name,
+                           why.what);
         }
         end = e->offset + e->bytes;
     }

@@ -100,7 +100,7 @@ static const struct rule *find_rule(const struct mb_shape *s, const char *name)
     return NULL;
 }
 
-static enum mb_status check_name(const char *name, struct mb_error *err)
+enum mb_status mb_sections_check_name(const char *name, struct mb_error *err)
 {
     size_t n = strnlen(name, MB_FORMAT_NAME_BYTES);
     if (n == 0 || n == MB_FORMAT_NAME_BYTES) {
@@ -169,7 +169,7 @@ static enum mb_status check_plain(const struct rule *r, const struct mb_format_e
 enum mb_status mb_sections_check_entry(const struct mb_shape *s,
                                        const struct mb_format_entry *e, struct mb_error *err)
 {
-    enum mb_status st = check_name(e->name, err);
+    enum mb_status st = mb_sections_check_name(e->name, err);
     if (st != MB_OK) {
         return st;
     }

@@ -12,8 +12,12 @@
 #include "core/model/shape.h"
 #include "proto/status.h"
 
-/* Name, kind, sizes and coefficients' parameters of one entry; neither offset nor checksum. Errors:
- * MB_E_FORMAT, "bytes: 4096, the shape asks for 8192", to be preceded by the section's place. */
+/* Can name, MB_FORMAT_NAME_BYTES long, be printed and compared? Asked before anything else.
+ * Errors, here and below: MB_E_FORMAT, to be preceded by the section's place. */
+enum mb_status mb_sections_check_name(const char *name, struct mb_error *err);
+
+/* Name, kind, sizes and coefficients' parameters of one entry; neither offset nor checksum.
+ * Errors: "bytes: 4096, the shape asks for 8192". */
 enum mb_status mb_sections_check_entry(const struct mb_shape *s,
                                        const struct mb_format_entry *e, struct mb_error *err);
 

@@ -186,7 +186,7 @@ static const struct reader normalizers[] = {
     { "NFD", MB_BPE_NFD, read_nothing },
     { "NFKC", MB_BPE_NFKC, read_nothing },
     { "NFKD", MB_BPE_NFKD, read_nothing },
-    { NULL },
+    { NULL, 0, NULL },
 };
 
 static const struct reader pre_tokenizers[] = {
@@ -194,7 +194,7 @@ static const struct reader pre_tokenizers[] = {
     { "Split", MB_BPE_SPLIT, read_split },
     { "Metaspace", MB_BPE_METASPACE, read_metaspace },
     { "Digits", MB_BPE_DIGITS, read_digits },
-    { NULL },
+    { NULL, 0, NULL },
 };
 
 static const struct reader decoders[] = {
@@ -204,7 +204,7 @@ static const struct reader decoders[] = {
     { "ByteFallback", MB_BPE_BYTE_TOKENS, read_nothing },
     { "Fuse", MB_BPE_FUSE, read_nothing },
     { "Strip", MB_BPE_STRIP, read_strip },
-    { NULL },
+    { NULL, 0, NULL },
 };
 
 /* A stage's name in the file, and the name of the list in its Sequence. */

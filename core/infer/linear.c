@@ -21,7 +21,7 @@ static void code_token(const void *args, size_t t)
     }
 }
 
-/* Popcounts read K bits a weight; expanding costs the same for any K and is shared by tokens. */
+/* Popcounts read K bits a weight; expanding costs the same for any K, once for all tokens. */
 static bool use_popcount(const struct mb_stepper *s, const struct mb_linear *w, size_t n)
 {
     return n <= s->kernels->popcount_tokens_max[w->boolean.shape.n_kernels];

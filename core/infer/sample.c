@@ -1,5 +1,5 @@
-/* Why one heap serves top_k, top_p and min_p: each of them keeps a prefix of the tokens sorted by
- * logit. So tokens are taken from a heap, best first, for as long as all three agree; what
+/* Why one heap serves top_k, top_p and min_p: each of them keeps a prefix of the tokens sorted
+ * by logit. So tokens are taken from a heap, best first, for as long as all three agree; what
  * remains of a vocabulary of 128,000 is never sorted. */
 #include "core/infer/sample.h"
 
@@ -215,8 +215,8 @@ static void heapify(struct mb_sampler *s)
     }
 }
 
-/* The i-th best; called for i = 0, 1, ... in turn. It is left behind the shrinking heap, so that
- * the sorted tokens lie at the end of the array, best last. */
+/* The i-th best; called for i = 0, 1, ... in turn. It is left behind the shrinking heap, so
+ * that the sorted tokens lie at the end of the array, best last. */
 static struct candidate take_best(struct mb_sampler *s, size_t i)
 {
     size_t last = s->n_vocab - 1 - i;
@@ -245,7 +245,7 @@ static double total_weight(struct mb_sampler *s, float max, size_t n_taken)
     return sum;
 }
 
-/* How many of the best tokens all filters keep, at least one; their weights add up to *ret_sum. */
+/* How many of the best tokens all filters keep, at least one; *ret_sum is their weight. */
 static size_t filter(struct mb_sampler *s, float max, double *ret_sum)
 {
     const struct mb_sampling *p = &s->params;

@@ -168,8 +168,8 @@ static void forget_positions(struct mb_kv_cache *kv, const struct mb_batch *b, u
     }
 }
 
-/* Counts every token's position as stored, if each is its sequence's next one and reserved; else
- * leaves all as they were. */
+/* Counts every token's position as stored, if each is its sequence's next one and reserved;
+ * else leaves all as they were. */
 static enum mb_status count_positions(struct mb_kv_cache *kv, const struct mb_batch *b,
                                       struct mb_error *err)
 {

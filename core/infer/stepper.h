@@ -1,6 +1,6 @@
 /* Inside core/infer: the scratch of a step, and the two ways its work is handed to the pool.
  *
- * Letters: T tokens of the step, D width, H d query heads, F width of the feed-forward layer. */
+ * Letters: T tokens of the step, D width, H d query heads, F width of the feed-forward. */
 #ifndef MB_CORE_STEPPER_H
 #define MB_CORE_STEPPER_H
 

@@ -74,7 +74,8 @@ enum mb_block_input mb_block_linear_input(enum mb_block_linear l);
  *
  * Writes "blocks.<layer>.<part>" and returns ret. */
 #define MB_TENSOR_NAME_MAX 56 /* with the terminator */
-const char *mb_block_tensor_name(char ret[MB_TENSOR_NAME_MAX], uint32_t layer, const char *part);
+const char *mb_block_tensor_name(char ret[MB_TENSOR_NAME_MAX], uint32_t layer,
+                                 const char *part);
 
 /* Rows and columns that linear l of a block must have, and the width of an input. */
 void mb_block_linear_size(const struct mb_shape *s, enum mb_block_linear l, uint32_t *ret_rows,

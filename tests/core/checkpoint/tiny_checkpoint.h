@@ -191,7 +191,7 @@ static inline enum mb_status tiny_write(const char *path, const struct tiny_opti
         t[i] = 0x3c00;
     }
 
-    enum mb_status st = mb_checkpoint_writer_open(path, s, 64, &w, err);
+    enum mb_status st = mb_checkpoint_writer_open(path, s, 13 * s->n_layers + 8, &w, err);
     if (st != MB_OK) {
         return st;
     }

@@ -14,7 +14,8 @@
 #define PUBLISHED_MAX 64
 #define PUBLISHED_SEPARATOR "\n__ggml_vocab_test__\n"
 
-/* The tokenizer of a folder of shared/data, with the files beside it; NULL without the data. */
+/* The tokenizer of a folder of shared/data, with the files beside it, or "<folder>_tokenizer.json";
+ * NULL without the data. */
 static inline struct mb_tokenizer *published_tokenizer(const char *folder)
 {
     static const char *const names[] = { "tokenizer.json", "tokenizer_config.json",
@@ -29,6 +30,11 @@ static inline struct mb_tokenizer *published_tokenizer(const char *folder)
             (void) snprintf(paths[i], sizeof paths[i], "%s", path);
             given[i] = paths[i];
         }
+    }
+    if (!given[0]) {
+        char name[256];
+        (void) snprintf(name, sizeof name, "%s_%s", folder, names[0]);
+        given[0] = mb_data_path(name);
     }
     if (!given[0]) {
         return NULL;
