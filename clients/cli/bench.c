@@ -10,7 +10,7 @@
 #include <string.h>
 
 #include "clients/cli/command.h"
-#include "clients/cli/model_file.h"
+#include "clients/cli/load.h"
 #include "clients/cli/runtime.h"
 #include "core/base/memory.h"
 #include "core/base/rng.h"
@@ -59,7 +59,7 @@ struct rate {
 };
 
 struct bench {
-    struct mbc_model_file loaded;
+    struct mbc_model loaded;
     struct mbc_runtime runtime;
     uint64_t n_threads;
     const char *isa;
@@ -261,7 +261,7 @@ static enum mb_status measure(struct bench *b, struct mb_error *err)
 
 static enum mb_status open_bench(struct bench *b, const char *path, struct mb_error *err)
 {
-    enum mb_status st = mbc_model_file_open(path, &b->loaded, err);
+    enum mb_status st = mbc_load(path, &b->loaded, err);
     if (st != MB_OK) {
         return st;
     }
@@ -409,7 +409,7 @@ static int run_bench(int argc, char **argv)
     if (b) {
         mbc_runtime_close(&b->runtime);
         free(b->logits);
-        mbc_model_file_close(&b->loaded);
+        mbc_unload(&b->loaded);
         free(b);
     }
     return st == MB_OK ? MBC_DONE : mbc_report_error(&mbc_bench, &err);

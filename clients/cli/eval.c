@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "clients/cli/command.h"
-#include "clients/cli/model_file.h"
+#include "clients/cli/load.h"
 #include "core/base/file.h"
 #include "core/convert/svid_model.h"
 #include "core/infer/evaluate.h"
@@ -83,7 +83,7 @@ static int parse(int argc, char **argv, struct arguments *a, bool *ret_exit)
     return MBC_DONE;
 }
 
-static enum mb_status read_windows(const struct arguments *a, const struct mbc_model_file *f,
+static enum mb_status read_windows(const struct arguments *a, const struct mbc_model *f,
                                    struct mb_windows *ret, struct mb_error *err)
 {
     struct mb_file_map text;
@@ -100,11 +100,11 @@ static enum mb_status read_windows(const struct arguments *a, const struct mbc_m
     return st;
 }
 
-static enum mb_status use_svid(const struct arguments *a, struct mbc_model_file *f,
+static enum mb_status use_svid(const struct arguments *a, struct mbc_model *f,
                                struct mb_pool *pool, struct mb_error *err)
 {
     struct mb_model *svid;
-    if (f->model->blocks[0].linear[0].kind == MB_LINEAR_BOOL) {
+    if (!f->is_float) {
         return mb_fail(err, MB_E_INVALID, 0, "--scheme needs the float model of a folder");
     }
     struct mb_progress progress = mbc_progress_begin("svid");
@@ -143,7 +143,7 @@ static void print(const struct arguments *a, const struct mb_evaluation *e)
 
 static enum mb_status evaluate(const struct arguments *a, struct mb_error *err)
 {
-    struct mbc_model_file f = { 0 }, reference = { 0 };
+    struct mbc_model f = { 0 }, reference = { 0 };
     struct mb_windows windows = { 0 };
     struct mb_pool *pool = NULL;
     struct mb_kernels kernels;
@@ -155,10 +155,10 @@ static enum mb_status evaluate(const struct arguments *a, struct mb_error *err)
         st = mb_pool_new(a->n_threads, 0, &pool, err);
     }
     if (st == MB_OK) {
-        st = mbc_model_file_open(a->model, &f, err);
+        st = mbc_load(a->model, &f, err);
     }
     if (st == MB_OK && a->reference) {
-        st = mbc_model_file_open(a->reference, &reference, err);
+        st = mbc_load(a->reference, &reference, err);
     }
     if (st == MB_OK) {
         st = read_windows(a, &f, &windows, err);
@@ -175,8 +175,8 @@ static enum mb_status evaluate(const struct arguments *a, struct mb_error *err)
         print(a, &e);
     }
     mb_windows_fini(&windows);
-    mbc_model_file_close(&f);
-    mbc_model_file_close(&reference);
+    mbc_unload(&f);
+    mbc_unload(&reference);
     mb_pool_free(pool);
     return st;
 }

@@ -5,7 +5,7 @@
 #include <unistd.h>
 
 #include "clients/cli/command.h"
-#include "clients/cli/model_file.h"
+#include "clients/cli/load.h"
 #include "clients/cli/runtime.h"
 #include "core/infer/sample.h"
 #include "core/infer/stop.h"
@@ -78,7 +78,7 @@ struct request {
 /* Everything that lives while a text is generated. */
 struct generation {
     const struct request *request;
-    struct mbc_model_file loaded;
+    struct mbc_model loaded;
     struct mbc_runtime runtime;
     struct mb_sampler *sampler;
     struct mb_stops *stops;
@@ -354,7 +354,7 @@ static enum mb_status decode(struct generation *g, struct mb_error *err)
 static enum mb_status generate(struct generation *g, struct mb_error *err)
 {
     double t0 = mbc_now_s();
-    enum mb_status st = mbc_model_file_open(g->request->model, &g->loaded, err);
+    enum mb_status st = mbc_load(g->request->model, &g->loaded, err);
     if (st == MB_OK) {
         st = encode_prompt(g, err);
     }
@@ -430,7 +430,7 @@ static void clean_up(struct generation *g)
     mb_bytes_fini(&g->text);
     free(g->logits);
     json_decref(g->logprobs);
-    mbc_model_file_close(&g->loaded);
+    mbc_unload(&g->loaded);
 }
 
 static int run_generate(int argc, char **argv)
