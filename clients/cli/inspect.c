@@ -266,7 +266,21 @@ static json_t *text_json(const struct mb_checkpoint *c, const char *name)
     return text ? text : json_null();
 }
 
-/* Its lines key=value as an object of strings; null when there is none. */
+/* Adds value, which it takes, under key: as it is, or to the list of those that came before. */
+static void add_value(json_t *o, const char *key, json_t *value)
+{
+    json_t *before = json_object_get(o, key);
+    if (!before) {
+        (void) json_object_set_new(o, key, value);
+        return;
+    }
+    if (!json_is_array(before)) {
+        (void) json_object_set_new(o, key, json_pack("[O]", before));
+    }
+    (void) json_array_append_new(json_object_get(o, key), value);
+}
+
+/* Its lines "key: value" as an object; null when there is none. */
 static json_t *provenance_json(const struct mb_checkpoint *c)
 {
     const struct mb_section *s = mb_checkpoint_find(c, "provenance");
@@ -279,17 +293,14 @@ static json_t *provenance_json(const struct mb_checkpoint *c)
     while (left > 0) {
         const char *end = memchr(at, '\n', left);
         size_t n = end ? (size_t) (end - at) : left;
-        const char *equals = memchr(at, '=', n);
-        if (equals) {
-            size_t n_key = (size_t) (equals - at);
-            char *key = strndup(at, n_key);
-            json_t *value = json_stringn(equals + 1, n - n_key - 1);
-            if (key && value) { /* else not UTF-8, which verify reports */
-                (void) json_object_set(o, key, value);
-            }
-            json_decref(value);
-            free(key);
+        const char *colon = memmem(at, n, ": ", 2);
+        char *key = colon ? strndup(at, (size_t) (colon - at)) : NULL;
+        json_t *value = colon ? json_stringn(colon + 2, n - (size_t) (colon - at) - 2) : NULL;
+        if (key && value) { /* else no such line, or not UTF-8, which verify reports */
+            add_value(o, key, json_incref(value));
         }
+        json_decref(value);
+        free(key);
         left -= end ? n + 1 : n;
         at += end ? n + 1 : n;
     }

@@ -6,6 +6,7 @@
 #include "core/base/half.h"
 #include "core/checkpoint/format.h"
 #include "core/checkpoint/reader.h"
+#include "core/model/model.h"
 #include "core/tokenizer/tokenizer.h"
 #include "core/tokenizer/utf8.h"
 
@@ -84,8 +85,13 @@ static enum mb_status check_floats(const struct verify *v, const struct mb_secti
     const void *at = mb_checkpoint_data(v->c, s);
     size_t n = (size_t) s->n_rows * s->n_cols;
     for (size_t i = 0; i < n; i++) {
-        if (!isfinite(element(s, at, i))) {
+        double x = element(s, at, i);
+        if (!isfinite(x)) {
             return mb_fail(err, MB_E_FORMAT, 0, "element %zu is not finite", i);
+        }
+        if (s->kind == MB_SECTION_F64 && (x < 0 || x > MB_INV_FREQ_MAX)) { /* rope.inv_freq */
+            return mb_fail(err, MB_E_FORMAT, 0, "element %zu: %g is outside 0..%g", i, x,
+                           MB_INV_FREQ_MAX);
         }
     }
     return MB_OK;

@@ -539,6 +539,19 @@ START_TEST(random_bytes_in_a_section_are_refused)
 }
 END_TEST
 
+START_TEST(frequencies_have_a_range)
+{
+    static const double bad[] = { -1e-300, 1025, 1e300 };
+    size_t i = index_of("rope.inv_freq");
+    for (size_t k = 0; k < 3; k++) {
+        memcpy(good + entry(i)->offset + 8, &bad[k], 8);
+        seal_section(i);
+        seal(header()->n_sections);
+        assert_refused("'rope.inv_freq': element 1: ");
+    }
+}
+END_TEST
+
 START_TEST(a_text_has_no_zero_byte)
 {
     size_t i = index_of("chat_template");
@@ -637,6 +650,7 @@ int main(void)
     tcase_add_test(t, reserved_bytes_of_an_entry_are_zero);
     tcase_add_test(t, the_scale_of_a_matrix_is_a_number);
     tcase_add_test(t, random_bytes_in_a_section_are_refused);
+    tcase_add_test(t, frequencies_have_a_range);
     tcase_add_test(t, a_text_has_no_zero_byte);
     tcase_add_test(t, the_gap_inside_a_boolean_section_is_zero);
     tcase_add_test(t, nothing_comes_after_the_last_section);

@@ -164,7 +164,7 @@ static inline enum mb_status tiny_add_block(struct mb_checkpoint_writer *w,
 static inline enum mb_status tiny_add_texts(struct mb_checkpoint_writer *w,
                                             struct mb_error *err)
 {
-    static const char how[] = "source=LlamaForCausalLM\nkernels=3\n";
+    static const char how[] = "source: tiny\nfile: a\nfile: b\nkernels: 3\n";
     static const char chat[] = "{% for m in messages %}{{ m.content }}{% endfor %}";
     struct mb_bytes tokenizer = { 0 };
     tiny_tokenizer(&tokenizer);
