@@ -104,7 +104,7 @@ static enum mb_status use_svid(const struct arguments *a, struct mbc_model *f,
                                struct mb_pool *pool, struct mb_error *err)
 {
     struct mb_model *svid;
-    if (f->model->blocks[0].linear[0].kind == MB_LINEAR_BOOL) {
+    if (!f->is_float) {
         return mb_fail(err, MB_E_INVALID, 0, "--scheme needs the float model of a folder");
     }
     struct mb_progress progress = mbc_progress_begin("svid");

@@ -109,8 +109,8 @@ static void count_tokens(struct inspection *x)
 static const char *kind_name(const struct mb_section *s)
 {
     static const char *const names[MB_SECTION_KINDS] = {
-        [MB_SECTION_BYTES] = "bytes", [MB_SECTION_F64] = "float64",
-        [MB_SECTION_F32] = "float32", [MB_SECTION_F16] = "float16",
+        [MB_SECTION_BYTES] = "bytes",  [MB_SECTION_F64] = "float64",
+        [MB_SECTION_F32] = "float32",  [MB_SECTION_F16] = "float16",
         [MB_SECTION_BOOL] = "boolean",
     };
     return names[s->kind];
@@ -155,8 +155,8 @@ static void print_summary(const struct inspection *x)
     const struct mb_shape *s = mb_checkpoint_shape(c);
     const struct weights *w = &x->weights;
     printf("%s\n", x->path);
-    printf("  size       %" PRIu64 " bytes in %zu sections, format %d\n", mb_checkpoint_bytes(c),
-           mb_checkpoint_sections(c), MB_FORMAT_VERSION);
+    printf("  size       %" PRIu64 " bytes in %zu sections, format %d\n",
+           mb_checkpoint_bytes(c), mb_checkpoint_sections(c), MB_FORMAT_VERSION);
     printf("  digest     %016" PRIx64 "\n", mb_checkpoint_digest(c));
     printf("  shape      %u layers, width %u, %u heads of %u (%u of keys and values), "
            "feed-forward %u\n",
@@ -340,11 +340,11 @@ static void print_json(const struct inspection *x)
     }
     json_t *root = json_pack(
         "{s:o, s:I, s:o, s:i, s:o, s:o, s:o, s:o, s:o, s:o}", "file", path ? path : json_null(),
-        "bytes", (json_int_t) mb_checkpoint_bytes(c), "digest", hex_json(mb_checkpoint_digest(c)),
-        "format", MB_FORMAT_VERSION, "shape", shape_json(mb_checkpoint_shape(c)), "weights",
-        weights_json(&x->weights), "tokenizer", tokenizer_json(x), "chat_template",
-        text_json(c, "chat_template"), "provenance", provenance_json(c), "sections",
-        sections);
+        "bytes", (json_int_t) mb_checkpoint_bytes(c), "digest",
+        hex_json(mb_checkpoint_digest(c)), "format", MB_FORMAT_VERSION, "shape",
+        shape_json(mb_checkpoint_shape(c)), "weights", weights_json(&x->weights), "tokenizer",
+        tokenizer_json(x), "chat_template", text_json(c, "chat_template"), "provenance",
+        provenance_json(c), "sections", sections);
     (void) json_dumpf(root, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
     printf("\n");
     json_decref(root);

@@ -1,4 +1,5 @@
-/* A checkpoint of any bytes: opened, verified, and read as if it were good.
+/* A checkpoint of any bytes: opened, verified, and read as if it were good. What opens is a
+ * model: the reader has checked all that mb_model_from_checkpoint asks for.
  *
  * Each input is tried as it is, and again with the sizes and checksums of header, table and
  * sections put right, so that mutations reach what the checksums guard. */
@@ -11,6 +12,7 @@
 #include "core/base/checksum.h"
 #include "core/checkpoint/format.h"
 #include "core/checkpoint/reader.h"
+#include "core/model/model.h"
 #include "tests/fuzz/fuzz.h"
 
 /* Rows are read also where verify would refuse: a reader that skips it must be safe. */
@@ -45,7 +47,14 @@ static void use(const void *at, size_t n)
     if (mb_checkpoint_verify(c, NULL, &err) != MB_OK) {
         fuzz_assert(err.what[0] != '\0');
     }
-    mb_checkpoint_free(c);
+    struct mb_model *m;
+    st = mb_model_from_checkpoint(c, &m, &err);
+    fuzz_assert(st == MB_OK || st == MB_E_NOMEM);
+    if (st == MB_OK) {
+        mb_model_unref(m); /* closes the checkpoint */
+    } else {
+        mb_checkpoint_free(c);
+    }
 }
 
 static void put_right(uint8_t *at, size_t n)
