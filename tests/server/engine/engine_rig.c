@@ -92,8 +92,8 @@ static struct mb_tokenizer *new_tokenizer(uint32_t eos)
             (void) snprintf(text, sizeof text, "%s%c%.*s", id % 4 == 0 ? " " : "",
                             (char) ('a' + id % 26), (int) (id / 26), "xyz");
         }
-        enum mb_status st = mb_bpe_spec_token(spec, id, text, strlen(text), MB_TOKEN_PRESENT, &err);
-        mb_assert_ok(st, &err);
+        mb_assert_ok(mb_bpe_spec_token(spec, id, text, strlen(text), MB_TOKEN_PRESENT, &err),
+                     &err);
     }
     struct mb_bpe_text space = mb_bpe_spec_text(spec, " ", 1);
     struct mb_bpe_step steps[] = {

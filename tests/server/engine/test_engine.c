@@ -1,7 +1,7 @@
-/* Goal:   an engine makes the tokens that the model makes, tells them as text, and ends them for the
- *         right reason.
- * Method: a tiny random model; a plain loop over mb_step and the sampler says what must come; stops
- *         and ends of sequence are then put where that text has them. */
+/* Goal:   an engine makes the tokens that the model makes, tells them as text, and ends them
+ *         for the right reason.
+ * Method: a tiny random model; a plain loop over mb_step and the sampler says what must come;
+ *         stops and ends of sequence are then put where that text has them. */
 #include <math.h>
 #include <string.h>
 
@@ -43,7 +43,8 @@ static void generate(const struct mbd_request_params *p, struct result *ret, dou
     ret->n_tokens = 0;
     while (ret->n_tokens < p->max_tokens) {
         uint32_t position[PROMPT], seq[PROMPT] = { 0 };
-        uint32_t n = ret->n_tokens == 0 ? PROMPT : 1, first = ret->n_tokens == 0 ? 0 : PROMPT - 1;
+        bool start = ret->n_tokens == 0;
+        uint32_t n = start ? PROMPT : 1, first = start ? 0 : PROMPT - 1;
         for (uint32_t i = 0; i < n; i++) {
             position[i] = first + ret->n_tokens + i;
         }
