@@ -22,7 +22,7 @@
 #include "proto/status.h"
 
 struct mb_statistics {
-    size_t n_cols, n_owed;
+    size_t n_cols, n_owed, n_tokens;
     float *second; /* [n][n]; complete (both triangles) after mb_statistics_finish */
     float *drift;  /* [n][n] */
     float *owed;   /* [n_owed][n], or NULL */
@@ -38,7 +38,8 @@ void mb_statistics_add(struct mb_statistics *s, struct mb_pool *pool, size_t n, 
 
 /* Divides by the mean of second's diagonal, so that this mean is 1 and what follows has no units;
  * completes second, and adds damping to its diagonal, so that no column is free of cost because
- * the text did not use it. When nothing but zero or infinity was seen, second becomes the
+ * the text did not use it. drift and owed are shrunk by tokens / (tokens + 4 n_cols), as n columns
+ * can be regressed on few tokens to say anything. When nothing but zero or infinity was seen, second becomes the
  * identity and the rest zero: all columns count alike. */
 void mb_statistics_finish(struct mb_statistics *s, double damping);
 

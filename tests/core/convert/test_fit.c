@@ -164,6 +164,36 @@ START_TEST(nearest_is_the_nearest_of_all)
 }
 END_TEST
 
+/* Turning signs and sorting changes the names of patterns, not what they mean. */
+START_TEST(canonical_order_means_the_same)
+{
+    for (unsigned k = 1; k <= MB_KERNELS_MAX; k++) {
+        enum { N = 60 };
+        float alpha[MB_KERNELS_MAX], old[MB_KERNELS_MAX], *w = normals(N);
+        uint8_t pattern[N], map[MB_LEVELS_MAX];
+        struct mb_quadratic q;
+        for (size_t j = 0; j < N; j++) {
+            pattern[j] = (uint8_t) (mb_rng_u64(3, k, j) >> (64 - k));
+        }
+        for (unsigned i = 0; i < k; i++) {
+            alpha[i] = old[i] = normal();
+        }
+        mb_quadratic_of(&q, k, pattern, w, NULL, N);
+        double before = mb_quadratic_at(&q, alpha);
+        mb_coefs_canonical(alpha, &q, k, map);
+        ck_assert_double_eq_tol(mb_quadratic_at(&q, alpha), before, 1e-4 * (1 + fabs(before)));
+        for (unsigned i = 0; i < k; i++) {
+            ck_assert(alpha[i] >= 0 && (i == 0 || alpha[i] <= alpha[i - 1]));
+        }
+        for (unsigned p = 0; p < 1u << k; p++) {
+            ck_assert_float_eq_tol(mb_level_value(alpha, k, map[p]), mb_level_value(old, k, p),
+                                   1e-5f);
+        }
+        mb_free(w);
+    }
+}
+END_TEST
+
 START_TEST(factor_multiplies_back_and_solves)
 {
     struct inputs in;
@@ -319,7 +349,9 @@ START_TEST(more_turns_never_hurt)
     struct inputs in;
     inputs_init(&in, N, 0);
     float *w = normals(M * N);
-    for (uint32_t k = 1; k <= 4; k++) {
+    static const uint32_t kernels[] = { 1, 2, 3, 4, 8 }; /* 8: what rounding may spoil */
+    for (size_t i = 0; i < sizeof kernels / sizeof kernels[0]; i++) {
+        uint32_t k = kernels[i];
         double before = INFINITY;
         for (uint32_t turns = 0; turns <= 6; turns++) {
             struct mb_bool_draft d;
@@ -395,7 +427,7 @@ START_TEST(follows_what_the_float_model_would_say)
     (void) fit(w, M, N, &in, &o, NULL, &stays);
     o.follow = 1;
     (void) fit(w, M, N, &in, &o, NULL, &follows);
-    ck_assert_double_lt(distance(&follows, w, &in), 0.2 * distance(&stays, w, &in));
+    ck_assert_double_lt(distance(&follows, w, &in), 0.4 * distance(&stays, w, &in));
     mb_bool_draft_fini(&stays);
     mb_bool_draft_fini(&follows);
     mb_free(w);
@@ -407,7 +439,7 @@ END_TEST
  * can tell of it. */
 START_TEST(pays_what_the_residual_owes)
 {
-    enum { M = 8, N = 48, T = 400 };
+    enum { M = 8, N = 48, T = 9600 };
     struct mb_error err;
     struct mb_statistics s;
     struct mb_factor f;
@@ -612,6 +644,7 @@ int main(void)
     Suite *s = suite_create("fit");
     TCase *t = tcase_create("fit");
     tcase_add_test(t, nearest_is_the_nearest_of_all);
+    tcase_add_test(t, canonical_order_means_the_same);
     tcase_add_test(t, factor_multiplies_back_and_solves);
     tcase_add_test(t, factor_survives_inputs_that_never_vary);
     tcase_add_test(t, one_kernel_is_the_mean_magnitude);
