@@ -93,16 +93,16 @@ static void side_fini(struct side *s)
     mb_free(s->input);
 }
 
-/* A cache for one block: each window of a batch is a sequence, and all start at position 0 again
- * in every step, as a block's step counts no positions. */
+/* A cache for one block: each window of a batch is a sequence, and all start at position 0
+ * again in every step, as a block's step counts no positions. */
 static enum mb_status cache_init(struct mb_calibration *c, size_t n_seqs, size_t longest,
                                  struct mb_error *err)
 {
     struct mb_shape one = c->shape;
     uint32_t blocks = mb_kv_blocks_for((uint32_t) longest);
     one.n_layers = 1;
-    enum mb_status st = mb_kv_new(&one, MB_KV_F32, (uint32_t) n_seqs * blocks, (uint32_t) n_seqs,
-                                  (uint32_t) longest, &c->kv, err);
+    enum mb_status st = mb_kv_new(&one, MB_KV_F32, (uint32_t) n_seqs * blocks,
+                                  (uint32_t) n_seqs, (uint32_t) longest, &c->kv, err);
     for (uint32_t i = 0; st == MB_OK && i < n_seqs; i++) {
         st = mb_kv_reserve(c->kv, i, (uint32_t) longest, err);
     }
@@ -234,7 +234,8 @@ static enum mb_status look(struct mb_calibration *c, struct side *s, size_t batc
 }
 
 /* dx = t x' - x in place of x'. */
-static void subtract(float *dx, const float *x, const uint16_t *t, size_t n_tokens, size_t width)
+static void subtract(float *dx, const float *x, const uint16_t *t, size_t n_tokens,
+                     size_t width)
 {
     for (size_t i = 0; i < n_tokens; i++) {
         for (size_t j = 0; j < width; j++) {
@@ -293,6 +294,6 @@ enum mb_status mb_calibration_advance(struct mb_calibration *c, size_t batch, ui
     enum mb_status st = mb_step_block(c->original.stepper, c->original.model, layer, c->kv, 0,
                                       &b, NULL, c->original.stream + at, err);
     return st != MB_OK ? st
-                       : mb_step_block(c->converted.stepper, c->converted.model, layer, c->kv, 0,
-                                       &b, NULL, c->converted.stream + at, err);
+                       : mb_step_block(c->converted.stepper, c->converted.model, layer, c->kv,
+                                       0, &b, NULL, c->converted.stream + at, err);
 }

@@ -11,7 +11,8 @@
 #include "core/convert/provenance.h"
 #include "core/import/hf.h"
 
-/* t beside the geometric mean of its layer: float16 has room, and no column is taken for noise. */
+/* t beside the geometric mean of its layer: float16 has room, and no column is taken for
+ * noise. */
 #define INPUT_SCALE_MAX 256.0
 
 /* Everything that a conversion holds on to; fini accepts it in any state. */
@@ -163,8 +164,8 @@ static enum mb_status convert_embed(struct conversion *c, struct mb_error *err)
     return st;
 }
 
-/* Root mean square of each column over the layers that share input i, over the geometric mean of
- * them all, in float16; and what divides the weights in turn. */
+/* Root mean square of each column over the layers that share input i, over the geometric mean
+ * of them all, in float16; and what divides the weights in turn. */
 static enum mb_status choose_scale(struct conversion *c, uint32_t layer, enum mb_block_input i,
                                    float *ret_inverse, struct mb_error *err)
 {
@@ -378,14 +379,16 @@ static enum mb_status convert_head(struct conversion *c, struct mb_error *err)
         }
     }
     if (st == MB_OK) {
-        st = fit_tensor(c, "head", &w, c->calibration ? &learned.inputs : NULL, &o, &draft, err);
+        st =
+            fit_tensor(c, "head", &w, c->calibration ? &learned.inputs : NULL, &o, &draft, err);
     }
     learned_fini(&learned);
     mb_bool_draft_fini(&draft);
     return st;
 }
 
-/* The converted model before anything is: it says which groups will come, for sizing scratch. */
+/* The converted model before anything is: it says which groups will come, for sizing
+ * scratch. */
 static enum mb_status plan_converted(struct conversion *c, const struct mb_shape *shape,
                                      struct mb_error *err)
 {
@@ -444,7 +447,8 @@ static enum mb_status write_words(struct conversion *c, const char *dir, const c
                                      err);
     }
     if (st == MB_OK && tokenizer->len > 0) {
-        st = mb_checkpoint_add_bytes(c->writer, "tokenizer", tokenizer->at, tokenizer->len, err);
+        st =
+            mb_checkpoint_add_bytes(c->writer, "tokenizer", tokenizer->at, tokenizer->len, err);
     }
     if (st == MB_OK && template) {
         st = mb_checkpoint_add_bytes(c->writer, "chat_template", template, strlen(template),
@@ -469,8 +473,8 @@ static enum mb_status convert_all(struct conversion *c, struct mb_error *err)
                                 &c->calibration, err);
     }
     size_t per_block = c->calibration ? mb_calibration_batches(c->calibration) : 0;
-    c->total = n_layers * (per_block > 0 ? per_block * (2 * MB_BLOCK_INPUTS + 1)
-                                         : MB_BLOCK_INPUTS);
+    c->total =
+        n_layers * (per_block > 0 ? per_block * (2 * MB_BLOCK_INPUTS + 1) : MB_BLOCK_INPUTS);
     for (uint32_t layer = 0; st == MB_OK && layer < n_layers; layer++) {
         st = convert_block(c, layer, err);
     }

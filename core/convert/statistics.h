@@ -11,7 +11,7 @@
  * second says which errors of W the layer's output notices; drift and owed say what W should
  * have been to undo what the layers before it got wrong.
  *
- * Exact:   tiles of the matrices are summed over the same blocks of tokens, whatever the threads.
+ * Exact:   each tile is summed by one thread, over the same tokens in the same order.
  * Life:    _init/_fini. Threads: one at a time; the pool's workers run inside _add. */
 #ifndef MB_CORE_STATISTICS_H
 #define MB_CORE_STATISTICS_H
@@ -36,11 +36,11 @@ void mb_statistics_fini(struct mb_statistics *s);
 void mb_statistics_add(struct mb_statistics *s, struct mb_pool *pool, size_t n, const float *x,
                        const float *dx, const float *dr);
 
-/* Divides by the mean of second's diagonal, so that this mean is 1 and what follows has no units;
- * completes second, and adds damping to its diagonal, so that no column is free of cost because
- * the text did not use it. drift and owed are shrunk by tokens / (tokens + 4 n_cols), as n columns
- * can be regressed on few tokens to say anything. When nothing but zero or infinity was seen, second becomes the
- * identity and the rest zero: all columns count alike. */
+/* Divides by the mean of second's diagonal, so that this mean is 1 and what follows has no
+ * units; completes second, and adds damping to its diagonal, so that no column is free of cost
+ * because the text did not use it. drift and owed are shrunk by tokens / (tokens + 4 n_cols),
+ * as n columns can be regressed on few tokens to say anything. When nothing but zero or
+ * infinity was seen, second becomes the identity and the rest zero: all columns count alike. */
 void mb_statistics_finish(struct mb_statistics *s, double damping);
 
 #endif
