@@ -32,7 +32,8 @@ enum mb_status mb_statistics_init(struct mb_statistics *s, size_t n_cols, size_t
                                   struct mb_error *err);
 void mb_statistics_fini(struct mb_statistics *s);
 
-/* Adds n tokens. Shapes: x, dx = x' - x are [n][n_cols]; dr = r' - r is [n][n_owed] or NULL. */
+/* Adds n tokens. Shapes: x, dx = x' - x are [n][n_cols]; dr = r' - r is [n][n_owed].
+ * dx and dr may be NULL for zero. */
 void mb_statistics_add(struct mb_statistics *s, struct mb_pool *pool, size_t n, const float *x,
                        const float *dx, const float *dr);
 
