@@ -19,6 +19,8 @@
 #define MB_COMPLETION_LOGPROBS_MAX 5  /* OpenAI's limit on completions */
 #define MB_MODEL_NAME_MAX 128
 #define MB_MAX_TOKENS_DEFAULT 16      /* OpenAI's default */
+#define MB_MAX_TOKENS_MAX (1u << 20)  /* no context is longer */
+#define MB_PROMPT_IDS_MAX (1u << 20)  /* the same */
 
 struct mb_completion {
     char *model;  /* NULL: the only one there is */
@@ -27,6 +29,7 @@ struct mb_completion {
     uint32_t *prompt_ids; /* NULL when text is given */
     size_t n_prompt_ids;
 
+    bool has_max_tokens; /* false: max_tokens is a default, and may be cut to what fits */
     uint32_t max_tokens;
     float temperature, top_p, min_p;
     uint32_t top_k;

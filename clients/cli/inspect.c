@@ -109,8 +109,8 @@ static void count_tokens(struct inspection *x)
 static const char *kind_name(const struct mb_section *s)
 {
     static const char *const names[MB_SECTION_KINDS] = {
-        [MB_SECTION_BYTES] = "bytes", [MB_SECTION_F64] = "float64",
-        [MB_SECTION_F32] = "float32", [MB_SECTION_F16] = "float16",
+        [MB_SECTION_BYTES] = "bytes",  [MB_SECTION_F64] = "float64",
+        [MB_SECTION_F32] = "float32",  [MB_SECTION_F16] = "float16",
         [MB_SECTION_BOOL] = "boolean",
     };
     return names[s->kind];
@@ -155,8 +155,8 @@ static void print_summary(const struct inspection *x)
     const struct mb_shape *s = mb_checkpoint_shape(c);
     const struct weights *w = &x->weights;
     printf("%s\n", x->path);
-    printf("  size       %" PRIu64 " bytes in %zu sections, format %d\n", mb_checkpoint_bytes(c),
-           mb_checkpoint_sections(c), MB_FORMAT_VERSION);
+    printf("  size       %" PRIu64 " bytes in %zu sections, format %d\n",
+           mb_checkpoint_bytes(c), mb_checkpoint_sections(c), MB_FORMAT_VERSION);
     printf("  digest     %016" PRIx64 "\n", mb_checkpoint_digest(c));
     printf("  shape      %u layers, width %u, %u heads of %u (%u of keys and values), "
            "feed-forward %u\n",
@@ -266,7 +266,21 @@ static json_t *text_json(const struct mb_checkpoint *c, const char *name)
     return text ? text : json_null();
 }
 
-/* Its lines key=value as an object of strings; null when there is none. */
+/* Adds value, which it takes, under key: as it is, or to the list of those that came before. */
+static void add_value(json_t *o, const char *key, json_t *value)
+{
+    json_t *before = json_object_get(o, key);
+    if (!before) {
+        (void) json_object_set_new(o, key, value);
+        return;
+    }
+    if (!json_is_array(before)) {
+        (void) json_object_set_new(o, key, json_pack("[O]", before));
+    }
+    (void) json_array_append_new(json_object_get(o, key), value);
+}
+
+/* Its lines "key: value" as an object; null when there is none. */
 static json_t *provenance_json(const struct mb_checkpoint *c)
 {
     const struct mb_section *s = mb_checkpoint_find(c, "provenance");
@@ -279,17 +293,14 @@ static json_t *provenance_json(const struct mb_checkpoint *c)
     while (left > 0) {
         const char *end = memchr(at, '\n', left);
         size_t n = end ? (size_t) (end - at) : left;
-        const char *equals = memchr(at, '=', n);
-        if (equals) {
-            size_t n_key = (size_t) (equals - at);
-            char *key = strndup(at, n_key);
-            json_t *value = json_stringn(equals + 1, n - n_key - 1);
-            if (key && value) { /* else not UTF-8, which verify reports */
-                (void) json_object_set(o, key, value);
-            }
-            json_decref(value);
-            free(key);
+        const char *colon = memmem(at, n, ": ", 2);
+        char *key = colon ? strndup(at, (size_t) (colon - at)) : NULL;
+        json_t *value = colon ? json_stringn(colon + 2, n - (size_t) (colon - at) - 2) : NULL;
+        if (key && value) { /* else no such line, or not UTF-8, which verify reports */
+            add_value(o, key, json_incref(value));
         }
+        json_decref(value);
+        free(key);
         left -= end ? n + 1 : n;
         at += end ? n + 1 : n;
     }
@@ -340,11 +351,11 @@ static void print_json(const struct inspection *x)
     }
     json_t *root = json_pack(
         "{s:o, s:I, s:o, s:i, s:o, s:o, s:o, s:o, s:o, s:o}", "file", path ? path : json_null(),
-        "bytes", (json_int_t) mb_checkpoint_bytes(c), "digest", hex_json(mb_checkpoint_digest(c)),
-        "format", MB_FORMAT_VERSION, "shape", shape_json(mb_checkpoint_shape(c)), "weights",
-        weights_json(&x->weights), "tokenizer", tokenizer_json(x), "chat_template",
-        text_json(c, "chat_template"), "provenance", provenance_json(c), "sections",
-        sections);
+        "bytes", (json_int_t) mb_checkpoint_bytes(c), "digest",
+        hex_json(mb_checkpoint_digest(c)), "format", MB_FORMAT_VERSION, "shape",
+        shape_json(mb_checkpoint_shape(c)), "weights", weights_json(&x->weights), "tokenizer",
+        tokenizer_json(x), "chat_template", text_json(c, "chat_template"), "provenance",
+        provenance_json(c), "sections", sections);
     (void) json_dumpf(root, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
     printf("\n");
     json_decref(root);

@@ -1,4 +1,4 @@
-/* mbool verify: reads every byte of a checkpoint and says whether it is what it claims to be. */
+/* mbool verify: reads every byte of a checkpoint, and says whether it is what it claims. */
 #include <inttypes.h>
 #include <jansson.h>
 

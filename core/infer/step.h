@@ -44,6 +44,12 @@ enum mb_status mb_stepper_new(const struct mb_model *m, const struct mb_stepper_
                               struct mb_stepper **ret, struct mb_error *err);
 void mb_stepper_free(struct mb_stepper *s);
 
+/* How many multiply-adds are worth handing to a thread; what is smaller the caller's thread does
+ * alone. No effect on any bit. The default is about ten microseconds of a product, as long as
+ * it takes to call a waiting thread. */
+#define MB_STEP_PART_WORK ((size_t) 1 << 19)
+void mb_stepper_set_part_work(struct mb_stepper *s, size_t work);
+
 /* Runs the batch. Reserves no blocks: every position must be reserved in kv. On success the
  * sequences' n_positions have grown, and logits is [n_logits][n_vocab].
  * Errors: MB_E_INVALID for a token, position or sequence out of range (nothing was changed);

@@ -79,7 +79,7 @@ static const struct crossing {
     mb_bool_product_fn *popcount, *expand;
     size_t tokens_max[MB_KERNELS_MAX + 1];
 } crossings[] = {
-    { mb_bool_popcount_c, mb_bool_expand_c, { 0, 1, 1, 1, 1, 1, 1, 1, 1 } },
+    { mb_bool_popcount_c, mb_bool_expand_c, { 0, 14, 4, 2, 1, 1, 1, 1, 1 } },
 #ifdef MB_HAVE_AVX2
     { mb_bool_popcount_avx2, mb_bool_expand_avx2, { 0, 5, 2, 1, 1, 1, 1, 1, 1 } },
 #endif
@@ -91,7 +91,7 @@ static const struct crossing {
       { 0, 6, 2, 1, 1, 1, 1, 1, 1 } },
 #endif
 #ifdef MB_HAVE_AVX512VBMI
-    { mb_bool_popcount_avx512vbmi, mb_bool_expand_avx512vnni, { 0, 16, 3, 3, 2, 2, 2, 2, 2 } },
+    { mb_bool_popcount_avx512vbmi, mb_bool_expand_avx512vnni, { 0, 24, 3, 3, 2, 2, 2, 2, 2 } },
 #endif
 #endif
 };

@@ -99,6 +99,10 @@ struct mb_checkpoint;
 enum mb_status mb_model_from_checkpoint(struct mb_checkpoint *c, struct mb_model **ret,
                                         struct mb_error *err);
 
+/* Frequencies are 0..this: positions stay below MB_CONTEXT_MAX = 2^20, and mb_sincos takes angles
+ * below 2^31. */
+#define MB_INV_FREQ_MAX 1024.0
+
 /* scale of rope: inv_freq[i] = theta^(-2i/d), i < d/2, then the Llama-3 correction when factor
  * is not 0 (Llama 3.1's config.json: factor, low_freq_factor, high_freq_factor,
  * original_max_position_embeddings). */

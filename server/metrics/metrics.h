@@ -50,9 +50,15 @@ void mbd_metrics_free(struct mbd_metrics *m);
 void mbd_metrics_add(struct mbd_metrics *m, enum mbd_counter c, uint64_t n);
 void mbd_metrics_set(struct mbd_metrics *m, enum mbd_gauge g, uint64_t value);
 void mbd_metrics_observe(struct mbd_metrics *m, enum mbd_histogram h, uint64_t value);
-/* HTTP answers by route and status: route is an index of the router's table. */
+/* HTTP answers by route and status. route is one of the router's names (at most MBD_ROUTES_MAX
+ * different ones, kept as pointers). Control thread. */
+#define MBD_ROUTES_MAX 24
 void mbd_metrics_http(struct mbd_metrics *m, const char *route, int status);
+/* The labels of mboold_build_info; isa is copied. */
+void mbd_metrics_build(struct mbd_metrics *m, const char *isa);
 
+/* Appends the whole text, with what the system says of this process (/proc/self). Control
+ * thread. */
 void mbd_metrics_text(const struct mbd_metrics *m, struct mb_bytes *ret);
 
 #endif

@@ -9,8 +9,9 @@
 
 struct mb_stops;
 
-/* Control thread, once, at submission: the bell that wakes the engine when the request is cancelled
- * or its reader made the room that its sequence waits for. Takes a reference on bell. */
+/* Control thread, once, at submission: the bell that wakes the engine when the request is
+ * cancelled or its reader made the room that its sequence waits for. Takes a reference on
+ * bell. */
 void mbd_request_attach(struct mbd_request *r, struct mbd_bell *bell, uint64_t now_ns);
 /* Control thread: undoes attach for a request that was refused after all. */
 void mbd_request_detach(struct mbd_request *r);
@@ -30,7 +31,8 @@ bool mbd_request_may_tell(struct mbd_request *r);
 /* QUEUED -> PREFILL -> DECODE; asserts that the table allows it. */
 void mbd_request_schedule(struct mbd_request *r, uint64_t now_ns);
 void mbd_request_first_token(struct mbd_request *r, uint64_t now_ns);
-/* Tells an event of state DECODE. The caller has asked mbd_request_may_tell since the last one. */
+/* Tells an event of state DECODE. The caller has asked mbd_request_may_tell since the last
+ * one. */
 void mbd_request_tell(struct mbd_request *r, const struct mbd_event *e);
 /* Enters a final state and tells it; there is always room for that. finish is for DONE, status
  * for FAILED. */

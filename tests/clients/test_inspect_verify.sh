@@ -30,7 +30,7 @@ printf '\xff\xff' | dd of="$damaged" bs=1 seek=7200 conv=notrunc 2>/dev/null # i
 cut=$work/cut
 head -c 7000 "$good" >"$cut"
 named=$work/named # an escape sequence in a text that nothing has verified yet
-sed 's/kernels=3/kern\x1b[2J3/' "$good" >"$named"
+sed 's/kernels: 3/ker\x1b[2J: 3/' "$good" >"$named"
 
 expect 0 ': ok, 7296 bytes in 21 sections, digest [0-9a-f]{16}$' "$mbool" verify "$good"
 expect 0 '"ok": true' "$mbool" verify --json "$good"
@@ -52,11 +52,12 @@ expect 0 'kernels 2, groups of 32' "$mbool" inspect "$good"
 expect 0 'window 4, tied head' "$mbool" inspect "$corpus/small_tied"
 expect 0 'tokenizer  none' "$mbool" inspect "$corpus/small_tied"
 expect 0 'embed +float16 +20 x 8 +16\.000 +320$' "$mbool" inspect "$corpus/small_half"
-expect 0 'kern\?\[2J3' "$mbool" inspect "$named"
+expect 0 'ker\?\[2J: 3' "$mbool" inspect "$named"
 expect 0 'blocks.0.ffn_down +boolean' "$mbool" inspect "$damaged" # structure only
 expect 1 'file_bytes' "$mbool" inspect "$cut"
 expect 0 '"bits_per_weight": 20.0245399' "$mbool" inspect --json "$good" # 8 x 3264 / 1304
 expect 0 '"kernels": "3"' "$mbool" inspect --json "$good"
+expect 0 '"b"' "$mbool" inspect --json "$good" # the second of two values of one key
 expect 0 '"chat_template": null' "$mbool" inspect --json "$corpus/small_tied"
 
 printf 'CHECKS %d RUN %d FAILED\n' "$run" "$failed"

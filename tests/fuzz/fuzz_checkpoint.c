@@ -1,4 +1,5 @@
-/* A checkpoint of any bytes: opened, verified, and read as if it were good.
+/* A checkpoint of any bytes: opened, verified, and read as if it were good. What verifies
+ * is a model: then all that mb_model_from_checkpoint asks for has been checked.
  *
  * Each input is tried as it is, and again with the sizes and checksums of header, table and
  * sections put right, so that mutations reach what the checksums guard. */
@@ -11,6 +12,7 @@
 #include "core/base/checksum.h"
 #include "core/checkpoint/format.h"
 #include "core/checkpoint/reader.h"
+#include "core/model/model.h"
 #include "tests/fuzz/fuzz.h"
 
 /* Rows are read also where verify would refuse: a reader that skips it must be safe. */
@@ -42,10 +44,16 @@ static void use(const void *at, size_t n)
             read_rows(c, s);
         }
     }
-    if (mb_checkpoint_verify(c, NULL, &err) != MB_OK) {
-        fuzz_assert(err.what[0] != '\0');
+    enum mb_status verified = mb_checkpoint_verify(c, NULL, &err);
+    struct mb_model *m;
+    st = mb_model_from_checkpoint(c, &m, &err);
+    fuzz_assert(st == MB_OK || st == MB_E_NOMEM || verified != MB_OK);
+    fuzz_assert(st == MB_OK || err.what[0] != '\0');
+    if (st == MB_OK) {
+        mb_model_unref(m); /* closes the checkpoint */
+    } else {
+        mb_checkpoint_free(c);
     }
-    mb_checkpoint_free(c);
 }
 
 static void put_right(uint8_t *at, size_t n)
@@ -78,7 +86,7 @@ static void put_right(uint8_t *at, size_t n)
 int LLVMFuzzerTestOneInput(const uint8_t *at, size_t n)
 {
     void *copy; /* aligned as a mapping is, and no byte longer */
-    if (posix_memalign(&copy, MB_FORMAT_ALIGN, n ? n : 1) != 0) {
+    if (n == 0 || posix_memalign(&copy, MB_FORMAT_ALIGN, n) != 0) {
         return 0;
     }
     memcpy(copy, at, n);

@@ -62,7 +62,7 @@ static void build(uint8_t *tables, const uint8_t *u, size_t n_words, int levels)
     }
 }
 
-/* sum_p 2^p * popcount(B xor plane_p) of 16 rows over n_words words of one kernel. */
+/* 2 sum_p 2^p * popcount(B xor plane_p) of 16 rows over n_words words of one kernel. */
 MB_INLINE __m512i look_up(const uint32_t *bits, __m512i table[CHUNK][WORD_TABLES],
                           const size_t n_words, size_t ahead)
 {
@@ -79,23 +79,29 @@ MB_INLINE __m512i look_up(const uint32_t *bits, __m512i table[CHUNK][WORD_TABLES
         low = _mm512_add_epi8(low, _mm512_permutexvar_epi8(odd, table[w][2]));
         rest = _mm512_add_epi8(rest, _mm512_permutexvar_epi8(odd, table[w][3]));
     }
-    __m512i sum = _mm512_add_epi16(_mm512_maddubs_epi16(low, _mm512_set1_epi8(1)),
-                                   _mm512_maddubs_epi16(rest, _mm512_set1_epi8(1 << LOW_BITS)));
+    /* Twice the sum: at most 2 * (248 * 2 + 248 * 64), which is just below 2^15. */
+    __m512i sum = _mm512_add_epi16(_mm512_maddubs_epi16(low, _mm512_set1_epi8(2)),
+                                   _mm512_maddubs_epi16(rest, _mm512_set1_epi8(2 << LOW_BITS)));
     return _mm512_madd_epi16(sum, _mm512_set1_epi16(1));
 }
 
-/* One group of up to TILES tiles. */
-struct group {
+/* Up to TILES tiles of one token, at one group. */
+struct tiles {
     struct mb_walk at[TILES];
+    __m512i sum[TILES]; /* T, so far */
+    __m512 y[TILES];
     size_t n_tiles, n_kernels, n_words;
-    size_t ahead;          /* bytes from a word to the same word of the next tiles */
-    __m512i differ[TILES]; /* sum_k c_k sum_p 2^p popcount */
-    __m512i coefs[TILES];  /* sum_k c_k */
+    size_t ahead; /* bytes from a word to the same word of the next tiles */
+    __m512 a;     /* scale_all * a[g] */
 };
 
-/* Adds words [word, word + n_words) of the group. */
-MB_INLINE void chunk(struct group *p, const uint8_t *tables, size_t word, const size_t n_words)
+/* Adds words [word, word + n_words) of the group, which hold n_cols columns; the last ones
+ * carry T over to y. */
+MB_INLINE void chunk(struct tiles *p, const uint8_t *tables, size_t word, const size_t n_words,
+                     int size)
 {
+    const int is_last = word + n_words == p->n_words;
+    const __m512i sizes = _mm512_set1_epi32(size);
     __m512i table[CHUNK][WORD_TABLES];
     for (size_t i = 0; i < n_words; i++) {
         for (size_t v = 0; v < WORD_TABLES; v++) {
@@ -105,76 +111,70 @@ MB_INLINE void chunk(struct group *p, const uint8_t *tables, size_t word, const 
     for (size_t i = 0; i < p->n_tiles; i++) {
         const uint32_t *bits = p->at[i].bits + word * MB_TILE_ROWS;
         const uint8_t *coef = p->at[i].coef;
-        __m512i differ = p->differ[i], coefs = _mm512_setzero_si512();
+        __m512i sum = word == 0 ? _mm512_setzero_si512() : p->sum[i];
         for (size_t k = 0; k < p->n_kernels; k++) {
             __m512i d = look_up(bits, table, n_words, p->ahead);
             __m512i c = _mm512_cvtepu8_epi32(_mm_loadu_si128((const void *) coef));
-            differ = _mm512_add_epi32(differ, _mm512_mullo_epi32(c, d));
-            coefs = _mm512_add_epi32(coefs, c);
+            sum = _mm512_add_epi32(sum, _mm512_mullo_epi32(c, _mm512_sub_epi32(sizes, d)));
             bits += p->n_words * MB_TILE_ROWS;
             coef += MB_TILE_ROWS;
         }
-        p->differ[i] = differ;
-        p->coefs[i] = coefs;
+        if (is_last) {
+            __m256i scale = _mm256_loadu_si256((const void *) p->at[i].scale);
+            __m512 sa = _mm512_mul_ps(_mm512_cvtph_ps(scale), p->a);
+            p->y[i] = _mm512_fmadd_ps(sa, _mm512_cvtepi32_ps(sum), p->y[i]);
+            mb_walk_next(&p->at[i], p->n_words, p->n_kernels);
+        } else {
+            p->sum[i] = sum;
+        }
     }
 }
 
-static inline void group_sums(struct group *p, const uint8_t *tables)
+/* One group of n_cols columns. */
+static inline void group(struct tiles *p, const uint8_t *tables, size_t n_cols, int levels)
 {
-    for (size_t i = 0; i < p->n_tiles; i++) {
-        p->differ[i] = _mm512_setzero_si512();
-    }
     for (size_t word = 0; word < p->n_words; word += CHUNK) {
+        size_t left = n_cols - word * MB_WORD_COLS;
+        int size = levels * (int) (left < CHUNK * MB_WORD_COLS ? left : CHUNK * MB_WORD_COLS);
         const uint8_t *at = tables + word * WORD_TABLES * VECTOR;
         switch (p->n_words - word) {
         case 1:
-            chunk(p, at, word, 1);
+            chunk(p, at, word, 1, size);
             break;
         case 2:
-            chunk(p, at, word, 2);
+            chunk(p, at, word, 2, size);
             break;
         case 3:
-            chunk(p, at, word, 3);
+            chunk(p, at, word, 3, size);
             break;
         default:
-            chunk(p, at, word, CHUNK);
+            chunk(p, at, word, CHUNK, size);
             break;
         }
     }
 }
 
-/* Up to TILES tiles of one token. */
 static void tiles(float *y, const struct mb_bool_matrix *w, const struct mb_codes *x,
                   int levels, size_t tile, size_t n_tiles, const uint8_t *tables)
 {
     const struct mb_bool_shape *s = &w->shape;
-    __m512 rows[TILES];
-    struct group p = { .n_tiles = n_tiles, .n_kernels = s->n_kernels };
+    struct tiles p = { .n_tiles = n_tiles, .n_kernels = s->n_kernels };
     p.ahead = TILES * mb_bool_words(s) * s->n_kernels * MB_TILE_ROWS * sizeof(uint32_t);
     for (size_t i = 0; i < n_tiles; i++) {
-        rows[i] = _mm512_setzero_ps();
+        p.y[i] = _mm512_setzero_ps();
         p.at[i] = mb_walk_start(w, tile + i);
     }
-    const float *as = x->a;
-    for (size_t col = 0; col < s->n_cols; col += s->group, as++) {
+    const float *a = x->a;
+    for (size_t col = 0; col < s->n_cols; col += s->group, a++) {
         size_t n_cols = s->n_cols - col < s->group ? s->n_cols - col : s->group;
         p.n_words = mb_walk_words(n_cols);
-        group_sums(&p, tables);
+        p.a = _mm512_set1_ps(w->scale_all * *a);
+        group(&p, tables, n_cols, levels);
         tables += p.n_words * WORD_TABLES * VECTOR;
-        __m512i size = _mm512_set1_epi32(levels * (int) n_cols);
-        __m512 a = _mm512_set1_ps(w->scale_all * *as);
-        for (size_t i = 0; i < n_tiles; i++) {
-            __m256i scale = _mm256_loadu_si256((const void *) p.at[i].scale);
-            __m512i sum = _mm512_sub_epi32(_mm512_mullo_epi32(p.coefs[i], size),
-                                           _mm512_add_epi32(p.differ[i], p.differ[i]));
-            rows[i] = _mm512_fmadd_ps(_mm512_mul_ps(_mm512_cvtph_ps(scale), a),
-                                      _mm512_cvtepi32_ps(sum), rows[i]);
-            mb_walk_next(&p.at[i], p.n_words, p.n_kernels);
-        }
     }
     for (size_t i = 0; i < n_tiles; i++) {
         size_t row = (tile + i) * MB_TILE_ROWS;
-        _mm512_mask_storeu_ps(y + row, mb_lanes_first(s->n_rows - row), rows[i]);
+        _mm512_mask_storeu_ps(y + row, mb_lanes_first(s->n_rows - row), p.y[i]);
     }
 }
 

@@ -1,7 +1,7 @@
 /* Goal:   no checkpoint, however it was spoiled, is used; the message names what is wrong.
- * Method: a good one in memory, changed in one place at a time, in a block of exactly its size so
- *         that a sanitizer sees a read past the end. Where a field is changed, all checksums are
- *         put right again, so that the check of the field itself is reached. */
+ * Method: a good one in memory, changed in one place at a time, in a block of exactly its size
+ *         so that a sanitizer sees a read past the end. Where a field is changed, all checksums
+ *         are put right again, so that the check of the field itself is reached. */
 #include <stdbool.h>
 #include <stddef.h>
 #include <unistd.h>
@@ -95,7 +95,8 @@ static enum mb_status try_bytes(size_t n)
 static void assert_refused(const char *says)
 {
     enum mb_status st = try_bytes(n_good);
-    ck_assert_msg(st == MB_E_FORMAT || st == MB_E_UNSUPPORTED, "%s: %s", mb_status_name(st), says);
+    ck_assert_msg(st == MB_E_FORMAT || st == MB_E_UNSUPPORTED, "%s: %s", mb_status_name(st),
+                  says);
     ck_assert_msg(strstr(err.what, says), "'%s' is not in '%s'", says, err.what);
 }
 
@@ -168,12 +169,14 @@ struct field {
     const char *says; /* what the message must have */
     size_t offset, width;
 };
-#define HEADER_FIELD(name, says_) \
-    { says_, offsetof(struct mb_format_header, name), \
-      sizeof ((struct mb_format_header *) 0)->name }
+#define HEADER_FIELD(name, says_)                       \
+    {                                                   \
+        says_, offsetof(struct mb_format_header, name), \
+            sizeof((struct mb_format_header *) 0)->name \
+    }
 
-/* Spoiled, a field of the shape is refused for itself or for what no longer fits it; says "" where
- * another field may be named with as much right. */
+/* Spoiled, a field of the shape is refused for itself or for what no longer fits it; says ""
+ * where another field may be named with as much right. */
 static const struct field header_fields[] = {
     HEADER_FIELD(version, "header: version"),
     HEADER_FIELD(header_bytes, "header: header_bytes"),
@@ -257,8 +260,10 @@ START_TEST(header_fields_have_ranges)
         { offsetof(struct mb_format_header, tied_head), 1, "'head': name: not a section" },
         { offsetof(struct mb_format_header, n_sections), 0, "header: n_sections: 0" },
         { offsetof(struct mb_format_header, n_sections), 16385, "header: n_sections: 16385" },
-        { offsetof(struct mb_format_header, n_sections), 16384, "header: n_sections: the table" },
-        { offsetof(struct mb_format_header, version), 2, "header: version: 2 is not supported" },
+        { offsetof(struct mb_format_header, n_sections), 16384,
+          "header: n_sections: the table" },
+        { offsetof(struct mb_format_header, version), 2,
+          "header: version: 2 is not supported" },
         { offsetof(struct mb_format_header, reserved), 1, "header: reserved: byte 0" },
         { offsetof(struct mb_format_header, reserved) + 148, 1u << 24, "reserved: byte 151" },
     };
@@ -311,28 +316,32 @@ START_TEST(checksums_are_checked)
 }
 END_TEST
 
-#define ENTRY_FIELD(name, says_) \
-    { says_, offsetof(struct mb_format_entry, name), sizeof ((struct mb_format_entry *) 0)->name }
+#define ENTRY_FIELD(name, says_)                       \
+    {                                                  \
+        says_, offsetof(struct mb_format_entry, name), \
+            sizeof((struct mb_format_entry *) 0)->name \
+    }
 
-/* "" where the first field to disagree may be another: a kind that the section may have as well, but
- * not with this group. */
+/* "" where the first field to disagree may be another: a kind that the section may have as
+ * well, but not with this group. */
 static const struct field entry_fields[] = {
-    ENTRY_FIELD(offset, "offset: "),     ENTRY_FIELD(bytes, ""),
-    ENTRY_FIELD(kind, ""),         ENTRY_FIELD(n_rows, "n_rows: "),
-    ENTRY_FIELD(n_cols, "n_cols: "),     ENTRY_FIELD(group, ""),
-    ENTRY_FIELD(n_kernels, ""), ENTRY_FIELD(checksum, "checksum: "),
+    ENTRY_FIELD(offset, "offset: "), ENTRY_FIELD(bytes, ""),
+    ENTRY_FIELD(kind, ""),           ENTRY_FIELD(n_rows, "n_rows: "),
+    ENTRY_FIELD(n_cols, "n_cols: "), ENTRY_FIELD(group, ""),
+    ENTRY_FIELD(n_kernels, ""),      ENTRY_FIELD(checksum, "checksum: "),
 };
 enum { N_ENTRY_FIELDS = sizeof entry_fields / sizeof entry_fields[0] };
 
-/* Does spoiled section i leave a legal file? Only a group may, when it holds the whole row and became
- * a wider one: that changes neither size nor place. */
+/* Does spoiled section i leave a legal file? Only a group may, when it holds the whole row and
+ * became a wider one: that changes neither size nor place. */
 static bool is_legal(size_t i, const struct field *f, uint32_t group_before)
 {
     const struct mb_format_entry *e = entry(i);
     return f->offset == offsetof(struct mb_format_entry, group) && e->kind == MB_SECTION_BOOL &&
            e->group % 32 == 0 && e->group <= MB_GROUP_COLS_MAX && e->group >= 32 &&
            group_before >= 32 &&
-           (e->n_cols + e->group - 1) / e->group == (e->n_cols + group_before - 1) / group_before;
+           (e->n_cols + e->group - 1) / e->group ==
+               (e->n_cols + group_before - 1) / group_before;
 }
 
 START_TEST(each_entry_field_is_checked)
@@ -346,16 +355,16 @@ START_TEST(each_entry_field_is_checked)
                 seal(n);
                 char says[160];
                 bool shared = strstr(before.name, "attn_q") || strstr(before.name, "attn_k") ||
-                              strstr(before.name, "attn_v") || strstr(before.name, "ffn_gate") ||
-                              strstr(before.name, "ffn_up");
+                              strstr(before.name, "attn_v") ||
+                              strstr(before.name, "ffn_gate") || strstr(before.name, "ffn_up");
                 if (is_legal(i, f, before.group) && !shared) {
                     mb_assert_ok(try_bytes(n_good), &err);
                 } else {
                     (void) snprintf(says, sizeof says, "'%s': %s", before.name, f->says);
                     enum mb_status st = try_bytes(n_good);
                     ck_assert_msg(st == MB_E_FORMAT, "section %s, spoiler %d", before.name, k);
-                    /* A longer text overlaps what comes after it, and of two groups that disagree
-                     * the second is named: then the message is of another section. */
+                    /* A longer text overlaps what comes after it, and of two groups that
+                     * disagree the second is named: then the message is of another section. */
                     bool other = f->offset == offsetof(struct mb_format_entry, bytes) ||
                                  f->offset == offsetof(struct mb_format_entry, group);
                     ck_assert_msg(other || strstr(err.what, says), "'%s' is not in '%s'", says,
@@ -384,7 +393,8 @@ START_TEST(entries_are_checked_by_name)
         { "blocks.0.attn_q", "blocks..attn_q", "name: not a section" },
         { "blocks.0.attn_q", "blocks.0.", "name: not a section" },
         { "blocks.0.attn_k", "blocks.0.attn_v", "'blocks.0.attn_v': name: occurs twice" },
-        { "blocks.0.attn_norm", "blocks.0.ffn_norm", "'blocks.0.ffn_norm': name: occurs twice" },
+        { "blocks.0.attn_norm", "blocks.0.ffn_norm",
+          "'blocks.0.ffn_norm': name: occurs twice" },
         { "head_in.t", "blocks.0.attn_in.t", "name: occurs twice" },
         { "embed", "head", "name: occurs twice" },
         { "final_norm", "embed", "kind: 3" },
@@ -416,12 +426,14 @@ END_TEST
 START_TEST(a_required_section_must_be_there)
 {
     size_t n = header()->n_sections;
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = 0; i < n - 1;
+         i++) { /* without its last one, a file has bytes after the end */
         uint8_t *copy = malloc(n_good);
         char says[128];
         memcpy(copy, good, n_good);
         (void) snprintf(says, sizeof says, "section '%s' is missing", entry(i)->name);
-        bool optional = strstr(entry(i)->name, ".t") || strcmp(entry(i)->name, "tokenizer") == 0 ||
+        bool optional = strstr(entry(i)->name, ".t") ||
+                        strcmp(entry(i)->name, "tokenizer") == 0 ||
                         strcmp(entry(i)->name, "chat_template") == 0 ||
                         strcmp(entry(i)->name, "provenance") == 0;
         /* Its place and that of its entry become zeros, as if they had never been. */
@@ -492,10 +504,11 @@ START_TEST(the_scale_of_a_matrix_is_a_number)
         seal(header()->n_sections);
         assert_refused("'blocks.0.ffn_down': scale_all");
     }
+    entry(i)->scale_all = 1;
     i = index_of("final_norm");
     entry(i)->scale_all = -0.0f; /* not all bits zero */
     seal(header()->n_sections);
-    assert_refused("scale_all"); /* of ffn_down still, which comes first */
+    assert_refused("'final_norm': scale_all: not zero");
 }
 END_TEST
 
@@ -511,7 +524,8 @@ START_TEST(random_bytes_in_a_section_are_refused)
         for (uint64_t k = 0; k < e->bytes; k++) {
             good[e->offset + k] = (uint8_t) mb_rng_u64(3, i, k) | 0x80; /* no UTF-8 either */
         }
-        if (e->kind == MB_SECTION_F32 || e->kind == MB_SECTION_F16 || e->kind == MB_SECTION_F64) {
+        if (e->kind == MB_SECTION_F32 || e->kind == MB_SECTION_F16 ||
+            e->kind == MB_SECTION_F64) {
             memset(good + e->offset, 0xff, 8); /* not every random float is wrong */
         }
         seal_section(i);
@@ -522,6 +536,19 @@ START_TEST(random_bytes_in_a_section_are_refused)
         memcpy(good, copy, n_good);
     }
     free(copy);
+}
+END_TEST
+
+START_TEST(frequencies_have_a_range)
+{
+    static const double bad[] = { -1e-300, 1025, 1e300 };
+    size_t i = index_of("rope.inv_freq");
+    for (size_t k = 0; k < 3; k++) {
+        memcpy(good + entry(i)->offset + 8, &bad[k], 8);
+        seal_section(i);
+        seal(header()->n_sections);
+        assert_refused("'rope.inv_freq': element 1: ");
+    }
 }
 END_TEST
 
@@ -544,7 +571,20 @@ START_TEST(the_gap_inside_a_boolean_section_is_zero)
     good[entry(i)->offset + 128 + 32 + 31] = 1;
     seal_section(i);
     seal(header()->n_sections);
-    assert_refused("'blocks.0.attn_q': byte 191, between scales and coefficients");
+    assert_refused("'blocks.0.attn_q': byte 191, after the scales, is not zero");
+}
+END_TEST
+
+START_TEST(nothing_comes_after_the_last_section)
+{
+    size_t n = header()->n_sections;
+    uint64_t end = entry(n - 2)->offset + entry(n - 2)->bytes;
+    char says[80];
+    header()->n_sections--;
+    seal(n - 1);
+    (void) snprintf(says, sizeof says, "file_bytes: %zu, but the last section ends at %llu",
+                    n_good, (unsigned long long) end);
+    assert_refused(says);
 }
 END_TEST
 
@@ -610,8 +650,10 @@ int main(void)
     tcase_add_test(t, reserved_bytes_of_an_entry_are_zero);
     tcase_add_test(t, the_scale_of_a_matrix_is_a_number);
     tcase_add_test(t, random_bytes_in_a_section_are_refused);
+    tcase_add_test(t, frequencies_have_a_range);
     tcase_add_test(t, a_text_has_no_zero_byte);
     tcase_add_test(t, the_gap_inside_a_boolean_section_is_zero);
+    tcase_add_test(t, nothing_comes_after_the_last_section);
     tcase_add_test(t, bytes_of_no_section_are_zero);
     tcase_add_loop_test(t, the_writer_writes_what_it_always_wrote, 0, N_SEEDS);
     suite_add_tcase(s, t);

@@ -1,4 +1,5 @@
-/* Goal:   tokenizer.json and the files beside it are read as the tokenizers library means them, and what
+/* Goal:   tokenizer.json and the files beside it are read as the tokenizers library means them,
+ * and what
  *         is wrong or not supported is refused by name.
  * Method: a small file of each family; one field changed at a time, with what it must give. */
 #include "core/import/tokenizer_json.h"
@@ -17,13 +18,16 @@ static const char characters[] =
     "'post_processor': {'type': 'TemplateProcessing', 'single': ["
     " {'SpecialToken': {'id': '<s>', 'type_id': 0}}, {'Sequence': {'id': 'A', 'type_id': 0}},"
     " {'SpecialToken': {'id': 'end', 'type_id': 0}}], 'pair': [], 'special_tokens': {"
-    " '<s>': {'id': '<s>', 'ids': [1], 'tokens': ['<s>']}, 'end': {'id': 'end', 'ids': [2, 2]}}},"
+    " '<s>': {'id': '<s>', 'ids': [1], 'tokens': ['<s>']}, 'end': {'id': 'end', 'ids': [2, "
+    "2]}}},"
     "'decoder': {'type': 'Sequence', 'decoders': ["
-    " {'type': 'Replace', 'pattern': {'String': '_'}, 'content': ' '}, {'type': 'ByteFallback'},"
+    " {'type': 'Replace', 'pattern': {'String': '_'}, 'content': ' '}, {'type': "
+    "'ByteFallback'},"
     " {'type': 'Fuse'}, {'type': 'Strip', 'content': ' ', 'start': 1, 'stop': 0}]},"
     "'model': {'type': 'BPE', 'dropout': null, 'unk_token': '<unk>', 'fuse_unk': true,"
     " 'continuing_subword_prefix': null, 'end_of_word_suffix': '', 'byte_fallback': true,"
-    " 'ignore_merges': false, 'vocab': {'<unk>': 0, '<s>': 1, '</s>': 2, '_': 3, 'a': 4, 'b': 5,"
+    " 'ignore_merges': false, 'vocab': {'<unk>': 0, '<s>': 1, '</s>': 2, '_': 3, 'a': 4, 'b': "
+    "5,"
     " 'ab': 6, '_ab': 7, '<0x0A>': 8, ' ': 10, '  ': 11},"
     " 'merges': ['a b', ['_', 'ab'], '   ']}}";
 
@@ -31,7 +35,8 @@ static const char bytes[] =
     "{'added_tokens': [], 'normalizer': {'type': 'NFC'},"
     "'pre_tokenizer': {'type': 'Sequence', 'pretokenizers': ["
     " {'type': 'Split', 'pattern': {'Regex': '[a-z]+|[0-9]'}, 'behavior': 'Isolated',"
-    "  'invert': false}, {'type': 'ByteLevel', 'add_prefix_space': false, 'use_regex': false}]},"
+    "  'invert': false}, {'type': 'ByteLevel', 'add_prefix_space': false, 'use_regex': "
+    "false}]},"
     "'post_processor': {'type': 'Sequence', 'processors': [{'type': 'ByteLevel'}]},"
     "'decoder': {'type': 'ByteLevel'},"
     "'model': {'vocab': {'a': 0, 'b': 1, 'ab': 2, '1': 3, 'end': 4}, 'merges': ['a b']}}";
@@ -53,13 +58,14 @@ static enum mb_status parse(const char *base, const char *from, const char *to,
     const char *at = from ? strstr(base, from) : base;
     ck_assert_msg(at, "\"%s\" is not in the file", from);
     char *copy = malloc(strlen(base) + strlen(to ? to : "") + 1);
-    sprintf(copy, "%.*s%s%s", (int) (at - base), base, to ? to : "", at + strlen(from ? from : ""));
+    sprintf(copy, "%.*s%s%s", (int) (at - base), base, to ? to : "",
+            at + strlen(from ? from : ""));
     put_json(copy, &text[0]);
     for (int i = 0; i < 3; i++) {
         put_json(others && others[i] ? others[i] : "", &text[i + 1]);
     }
     struct mb_tokenizer_files files = {
-        text[0].at, text[1].at, text[2].at, text[3].at,
+        text[0].at,  text[1].at,  text[2].at,  text[3].at,
         text[0].len, text[1].len, text[2].len, text[3].len,
     };
     enum mb_status st = mb_tokenizer_json_parse(&files, ret, err);
@@ -97,7 +103,8 @@ START_TEST(byte_family)
 }
 END_TEST
 
-/* tokenizer_config.json, generation_config.json, config.json, and what comes of them; -1 is none. */
+/* tokenizer_config.json, generation_config.json, config.json, and what comes of them; -1 is
+ * none. */
 static const struct {
     const char *others[3];
     int prefix, suffix, bos;
@@ -105,15 +112,29 @@ static const struct {
 } ends[] = {
     { { NULL, NULL, NULL }, -1, -1, -1, { -1 } },
     { { "{'add_bos_token': true, 'bos_token': 'a', 'eos_token': 'end'}", NULL, NULL },
-      0, -1, 0, { 4, -1 } },
+      0,
+      -1,
+      0,
+      { 4, -1 } },
     { { "{'add_bos_token': null, 'add_eos_token': true, 'bos_token': {'content': 'b'},"
-        " 'eos_token': {'content': 'end'}, 'model_max_length': 1000000000000000019884624838656}",
+        " 'eos_token': {'content': 'end'}, 'model_max_length': "
+        "1000000000000000019884624838656}",
         "{'eos_token_id': [3, 4]}", "{'eos_token_id': 2, 'bos_token_id': 0}" },
-      -1, 4, 1, { 3, 4, 2, -1 } },
-    { { NULL, "{'bos_token_id': 3, 'eos_token_id': 4}", "{'eos_token_id': 4, 'bos_token_id': 0}" },
-      -1, -1, 3, { 4, -1 } },
+      -1,
+      4,
+      1,
+      { 3, 4, 2, -1 } },
+    { { NULL, "{'bos_token_id': 3, 'eos_token_id': 4}",
+        "{'eos_token_id': 4, 'bos_token_id': 0}" },
+      -1,
+      -1,
+      3,
+      { 4, -1 } },
     { { "{'bos_token': null, 'add_bos_token': true}", NULL, "{'bos_token_id': 1}" },
-      -1, -1, -1, { -1 } },
+      -1,
+      -1,
+      -1,
+      { -1 } },
 };
 
 START_TEST(ends_of_a_text)
@@ -136,7 +157,7 @@ END_TEST
 /* The post-processor's template says what stands around a text, not tokenizer_config.json. */
 START_TEST(the_template_wins)
 {
-    const char *const others[3] = { "{'add_bos_token': false, 'bos_token': '</s>'}" };
+    const char *const others[3] = { "{'add_bos_token': true, 'bos_token': '</s>'}" };
     struct mb_tokenizer *t = small_tokenizer(accept(characters, NULL, NULL, others));
     SMALL_EXPECT(t, "ab", MB_ENCODE_BOS_EOS, "<s>|_ab|</s>|</s>");
     mb_tokenizer_free(t);
@@ -151,7 +172,8 @@ static const struct {
       "tokenizer.json: model: tokenizer model Unigram is not supported; supported: BPE" },
     { bytes, "'merges': ['a b']", "'scores': []", "supported: BPE" },
     { bytes, "'Split'", "'Foo'",
-      "pre_tokenizer Foo is not supported; supported: Sequence, ByteLevel, Split, Metaspace, Digits" },
+      "pre_tokenizer Foo is not supported; supported: Sequence, ByteLevel, Split, Metaspace, "
+      "Digits" },
     { bytes, "'NFC'", "'Lowercase'", "normalizer Lowercase is not supported" },
     { bytes, "{'type': 'ByteLevel'},'model'", "{'type': 'CTC'},'model'", "decoder CTC is not" },
     { bytes, "{'type': 'ByteLevel'},'model'", "null,'model'", "decoder null is not supported" },
@@ -160,7 +182,8 @@ static const struct {
     { characters, "'dropout': null", "'dropout': 0.1", "dropout is not supported" },
     { characters, "'end_of_word_suffix': ''", "'end_of_word_suffix': '</w>'",
       "end_of_word_suffix is not supported" },
-    { characters, "{'String': ' '}", "{'Regex': ' '}", "Replace: pattern Regex is not supported" },
+    { characters, "{'String': ' '}", "{'Regex': ' '}",
+      "Replace: pattern Regex is not supported" },
     { characters, "'stop': 0", "'stop': 1", "decoder Strip is supported only" },
     { characters, "'start': 1", "'start': -1", "decoder Strip: start: -1 is outside" },
     { bytes, "'Isolated'", "'Sideways'", "pre_tokenizer Split: behavior: \"Sideways\"" },
@@ -183,14 +206,18 @@ static const struct {
     { bytes, "['a b']", "[['a', 'b', 'c']]", "merges[0]" },
     { bytes, "['a b']", "[17]", "merges[0]" },
     { bytes, "['a b']", "[' b']", "merges[0]" },
-    { characters, "'added_tokens': [", "'added_tokens': 3, 'x': [", "added_tokens: not a list" },
+    { characters, "'added_tokens': [", "'added_tokens': 3, 'x': [",
+      "added_tokens: not a list" },
     { characters, "'id': 9", "'id': '9'", "added_tokens[3]: id: not an integer" },
     { characters, "'id': 9", "'id': 4000000000", "added_tokens[3]: id: 4000000000 is outside" },
     { characters, "'id': 9", "'id': 2", "added_tokens[3]: id: 2 is given twice" },
-    { characters, "'id': 1,", "'id': 5,", "added_tokens[1]: id: 5, but vocab has \"<s>\" as 1" },
+    { characters, "'id': 1,", "'id': 5,",
+      "added_tokens[1]: id: 5, but vocab has \"<s>\" as 1" },
     { characters, "'content': '<a>'", "'content': ''", "added_tokens[3]: content" },
-    { characters, "'rstrip': true", "'rstrip': 1", "added_tokens[3]: rstrip: neither true nor" },
-    { characters, "'unk_token': '<unk>'", "'unk_token': 'who'", "unk_token: \"who\" is no token" },
+    { characters, "'rstrip': true", "'rstrip': 1",
+      "added_tokens[3]: rstrip: neither true nor" },
+    { characters, "'unk_token': '<unk>'", "'unk_token': 'who'",
+      "unk_token: \"who\" is no token" },
     { characters, "'ids': [1]", "'ids': [99]", "TemplateProcessing: special_tokens: \"<s>\"" },
     { characters, "'ids': [1]", "'ids': 1", "ids: not a list" },
     { characters, "'SpecialToken': {'id': '<s>'", "'SpecialToken': {'id': 'x'", "\"x\": ids" },
@@ -228,7 +255,8 @@ START_TEST(wrong_ends_are_named)
     struct mb_error err = { 0 };
     struct mb_bpe_spec *s = NULL;
     ck_assert_int_ne(parse(bytes, NULL, NULL, wrong_ends[_i].others, &s, &err), MB_OK);
-    ck_assert_msg(strstr(err.what, wrong_ends[_i].what), "%s: %s", wrong_ends[_i].what, err.what);
+    ck_assert_msg(strstr(err.what, wrong_ends[_i].what), "%s: %s", wrong_ends[_i].what,
+                  err.what);
 }
 END_TEST
 
@@ -254,8 +282,9 @@ START_TEST(missing_files)
 {
     struct mb_error err = { 0 };
     struct mb_bpe_spec *s = NULL;
-    ck_assert_int_eq(mb_tokenizer_json_read("/nowhere/tokenizer.json", NULL, NULL, NULL, &s, &err),
-                     MB_E_NOTFOUND);
+    ck_assert_int_eq(
+        mb_tokenizer_json_read("/nowhere/tokenizer.json", NULL, NULL, NULL, &s, &err),
+        MB_E_NOTFOUND);
     ck_assert_ptr_nonnull(strstr(err.what, "/nowhere/tokenizer.json"));
 }
 END_TEST

@@ -399,6 +399,21 @@ START_TEST(the_best_set_is_really_selected)
 }
 END_TEST
 
+START_TEST(required_sets_are_known)
+{
+    char words[512];
+    const char *text = getenv("MB_REQUIRE_ISA");
+    (void) snprintf(words, sizeof words, "%s", text ? text : "");
+    for (char *word = strtok(words, " "); word; word = strtok(NULL, " ")) {
+        int known = 0;
+        for (size_t i = 0; i < N_SETS; i++) {
+            known |= strcmp(word, sets[i].name) == 0;
+        }
+        ck_assert_msg(known, "MB_REQUIRE_ISA: no set is called '%s'", word);
+    }
+}
+END_TEST
+
 START_TEST(names_narrow_the_processor)
 {
     struct mb_error err;
@@ -428,6 +443,7 @@ int main(void)
     Suite *s = suite_create("kernels_variants");
     TCase *t = tcase_create("variants");
     tcase_add_test(t, the_best_set_is_really_selected);
+    tcase_add_test(t, required_sets_are_known);
     tcase_add_test(t, names_narrow_the_processor);
     tcase_add_loop_test(t, bool_products_agree, 0, N_SETS);
     tcase_add_loop_test(t, bool_products_agree_at_the_limits, 0, N_SETS);

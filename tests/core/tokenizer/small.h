@@ -1,4 +1,5 @@
-/* Small tokenizers, made in the test that uses them. Every function fails the test on an error. */
+/* Small tokenizers, made in the test that uses them. Every function fails the test on an error.
+ * */
 #ifndef MB_TESTS_SMALL_H
 #define MB_TESTS_SMALL_H
 
@@ -53,8 +54,8 @@ static inline void small_step(struct mb_bpe_spec *s, enum mb_bpe_stage stage,
     mb_assert_ok(mb_bpe_spec_step(s, stage, step, &err), &err);
 }
 
-#define SMALL_STEP(s, stage, kind_, flags_, mode_, pattern, content) \
-    small_step(s, stage, \
+#define SMALL_STEP(s, stage, kind_, flags_, mode_, pattern, content)                         \
+    small_step(s, stage,                                                                     \
                (struct mb_bpe_step) { .kind = (kind_), .flags = (flags_), .mode = (mode_) }, \
                pattern, content)
 
@@ -129,8 +130,8 @@ static inline struct mb_tokenizer *small_tokenizer(struct mb_bpe_spec *s)
     return t;
 }
 
-static inline struct mb_ids small_encode(const struct mb_tokenizer *t, const void *text, size_t n,
-                                         unsigned flags)
+static inline struct mb_ids small_encode(const struct mb_tokenizer *t, const void *text,
+                                         size_t n, unsigned flags)
 {
     struct mb_error err = { 0 };
     struct mb_ids ids = { 0 };
@@ -150,8 +151,9 @@ static inline void small_expect(const struct mb_tokenizer *t, const char *text, 
          token = strtok_r(NULL, "|", &save)) {
         uint32_t id = MB_NO_ID;
         ck_assert_msg(mb_tokenizer_find(t, token, &id), "\"%s\" is no token", token);
-        ck_assert_msg(i < ids.len && ids.at[i] == id, "\"%s\": token %zu is %d, not \"%s\" (%u)",
-                      text, i, i < ids.len ? (int) ids.at[i] : -1, token, id);
+        ck_assert_msg(i < ids.len && ids.at[i] == id,
+                      "\"%s\": token %zu is %d, not \"%s\" (%u)", text, i,
+                      i < ids.len ? (int) ids.at[i] : -1, token, id);
         i++;
     }
     ck_assert_msg(i == ids.len, "\"%s\": %zu tokens, not %zu", text, ids.len, i);

@@ -34,8 +34,8 @@ static bool has_merge(const struct mb_bpe_spec *s, uint32_t left, uint32_t right
 
 static struct mb_bpe_spec *random_spec(uint32_t n_letters)
 {
-    static const char *const letters[LETTERS_MAX] = { "a", "b", "c", "é", "d", "\u2581",
-                                                      "🦙", "e", "f" };
+    static const char *const letters[LETTERS_MAX] = { "a",      "b",    "c", "é", "d",
+                                                      "\u2581", "🦙", "e", "f" };
     struct mb_bpe_spec *s = mb_bpe_spec_new();
     for (uint32_t i = 0; i < n_letters; i++) {
         (void) small_token(s, letters[i], 0);
@@ -94,7 +94,8 @@ START_TEST(merges_as_defined)
             ck_assert(mb_bpe_merge(&b, &m));
             ck_assert_msg(b.n == n, "vocabulary %d, word %d: %zu ids, not %zu", v, w, b.n, n);
             for (size_t i = 0; i < n; i++) {
-                ck_assert_msg(b.symbols[i].id == want[i], "vocabulary %d, word %d, id %zu", v, w, i);
+                ck_assert_msg(b.symbols[i].id == want[i], "vocabulary %d, word %d, id %zu", v,
+                              w, i);
             }
         }
         mb_merges_fini(&m);

@@ -1,5 +1,6 @@
 /* Goal:   ids become text again, as a whole and piece by piece, and no piece cuts a character.
- * Method: texts and random ids through both ways, compared byte by byte; Unicode's own example of
+ * Method: texts and random ids through both ways, compared byte by byte; Unicode's own example
+ * of
  *         replaced bytes; the two alphabets of bytes over all their values. */
 #include "core/base/rng.h"
 #include "tests/core/tokenizer/small.h"
@@ -43,7 +44,8 @@ START_TEST(random_ids_streamed)
     for (uint64_t k = 0; k < 4000; k++) {
         uint32_t ids[24];
         size_t n = mb_rng_u64(k, 0, 0) % 24;
-        for (size_t i = 0; i < n; i++) { /* the last few are no tokens; half are bytes above 7f */
+        for (size_t i = 0; i < n;
+             i++) { /* the last few are no tokens; half are bytes above 7f */
             uint64_t r = mb_rng_u64(k, 1, i);
             ids[i] = r % 2 ? (uint32_t) (128 + r / 2 % 128)
                            : (uint32_t) (r / 2 % (mb_tokenizer_n_vocab(t) + 4));
@@ -77,7 +79,9 @@ START_TEST(a_character_waits_for_its_bytes)
     push_expect(&d, "<0x99>", "🦙");
     push_expect(&d, "\u2581", " ");
     push_expect(&d, "<0xE2>", "");
-    push_expect(&d, "a", "\ufffd" "a");
+    push_expect(&d, "a",
+                "\ufffd"
+                "a");
     push_expect(&d, "<0xE2>", "");
     struct mb_bytes end = { 0 };
     mb_decoder_finish(&d, &end);
@@ -139,12 +143,12 @@ END_TEST
 START_TEST(added_tokens_are_text)
 {
     struct mb_bpe_spec *s = small_bytes();
-    uint32_t id = small_token(s, "<é \u0120>", MB_TOKEN_ADDED);
+    uint32_t id = small_token(s, "<é\u0120>", MB_TOKEN_ADDED);
     struct mb_tokenizer *t = small_tokenizer(s);
     struct mb_bytes back = { 0 };
     struct mb_error err;
     mb_assert_ok(mb_tokenizer_decode(t, &id, 1, true, &back, &err), &err);
-    ck_assert_str_eq(mb_bytes_text(&back), "<é \u0120>");
+    ck_assert_str_eq(mb_bytes_text(&back), "<é\u0120>");
     mb_bytes_fini(&back);
     mb_tokenizer_free(t);
 }
@@ -184,7 +188,8 @@ START_TEST(utf8_subparts)
         { "\xed\xa0\x80\xed\xbf\xbf\xed\xaf\x41", "????????A" },
         { "\xf4\x91\x92\x93\xff\x41\x80\xbf\x42", "?????A??B" },
         { "\xe1\x80\xe2\xf0\x91\x92\xf1\xbf\x41", "????A" },
-        { "\xf0\x90\x80\x80\xf4\x8f\xbf\xbf\xee\x80\x80", "\xf0\x90\x80\x80\xf4\x8f\xbf\xbf\xee\x80\x80" },
+        { "\xf0\x90\x80\x80\xf4\x8f\xbf\xbf\xee\x80\x80",
+          "\xf0\x90\x80\x80\xf4\x8f\xbf\xbf\xee\x80\x80" },
     };
     for (size_t k = 0; k < sizeof cases / sizeof *cases; k++) {
         struct mb_bytes shown = { 0 };
@@ -202,7 +207,8 @@ START_TEST(utf8_subparts)
             uint8_t bytes[MB_UTF8_MAX];
             size_t n = mb_utf8_put(c, bytes);
             struct mb_utf8 u = mb_utf8_first(bytes, n);
-            ck_assert(u.kind == MB_UTF8_CHAR && u.n == n && u.c == c && mb_utf8_len(*bytes) == n);
+            ck_assert(u.kind == MB_UTF8_CHAR && u.n == n && u.c == c &&
+                      mb_utf8_len(*bytes) == n);
         }
     }
 }

@@ -1,6 +1,8 @@
-/* Goal:   every rule of encoding: added and special tokens, BOS and EOS, unknown characters, bytes that
+/* Goal:   every rule of encoding: added and special tokens, BOS and EOS, unknown characters,
+ * bytes that
  *         are no UTF-8, bounds, and a cost that no text can blow up.
- * Method: small vocabularies made here, and the tokens that the rules of the tokenizers library give,
+ * Method: small vocabularies made here, and the tokens that the rules of the tokenizers library
+ * give,
  *         worked out by hand. */
 #include <time.h>
 
@@ -62,8 +64,7 @@ START_TEST(special_tokens_only_when_asked)
 {
     struct mb_tokenizer *t = small_tokenizer(small_characters());
     SMALL_EXPECT(t, "a</s>b", MB_ENCODE_PARSE_SPECIAL, "\u2581|a|</s>|\u2581|b");
-    SMALL_EXPECT(t, "a</s>b", 0,
-                 "\u2581|a|<0x3C>|<0x2F>|s|<0x3E>|b");
+    SMALL_EXPECT(t, "a</s>b", 0, "\u2581|a|<0x3C>|<0x2F>|s|<0x3E>|b");
     SMALL_EXPECT(t, "</s></s>", MB_ENCODE_PARSE_SPECIAL, "</s>|</s>");
     SMALL_EXPECT(t, "</s", MB_ENCODE_PARSE_SPECIAL, "\u2581|<0x3C>|<0x2F>|s");
     mb_tokenizer_free(t);
@@ -177,8 +178,8 @@ START_TEST(any_bytes_come_back)
     for (uint64_t k = 0; k < 3000; k++) {
         size_t n = mb_rng_u64(k, 0, 0) % sizeof text;
         for (size_t i = 0; i < n; i++) { /* few values: many half characters and whole ones */
-            static const uint8_t few[] = { 'h', 'e', ' ', '\n', 0, 0xf4, 0x8f, 0xbf, 0xbc, 0xe2,
-                                           0x96, 0x81, 0xc3, 0xa9, 0xff, 0xc0 };
+            static const uint8_t few[] = { 'h',  'e',  ' ',  '\n', 0,    0xf4, 0x8f, 0xbf,
+                                           0xbc, 0xe2, 0x96, 0x81, 0xc3, 0xa9, 0xff, 0xc0 };
             uint64_t r = mb_rng_u64(k, 1, i);
             text[i] = (char) (k % 2 ? (uint8_t) r : few[r % sizeof few]);
         }
@@ -199,13 +200,19 @@ START_TEST(bytes_without_tokens)
     struct mb_bpe_spec *s = small_characters();
     s->flags = MB_BPE_FUSE_UNK;
     struct mb_tokenizer *t = small_tokenizer(s);
-    SMALL_EXPECT(t, "a\xff\xfe" "a", 0, "\u2581|a|<unk>|a");
+    SMALL_EXPECT(t,
+                 "a\xff\xfe"
+                 "a",
+                 0, "\u2581|a|<unk>|a");
     mb_tokenizer_free(t);
     s = small_characters();
     s->flags = 0;
     (void) small_token(s, "\ufffd", 0);
     t = small_tokenizer(s);
-    SMALL_EXPECT(t, "a\xff\xfe" "a", 0, "\u2581|a|\ufffd|\ufffd|a");
+    SMALL_EXPECT(t,
+                 "a\xff\xfe"
+                 "a",
+                 0, "\u2581|a|\ufffd|\ufffd|a");
     mb_tokenizer_free(t);
 }
 END_TEST
@@ -218,7 +225,8 @@ START_TEST(bounds)
     ck_assert(mb_ids_push(&ids, 77));
     mb_assert_ok(mb_tokenizer_encode(t, "abc", 3, MB_ENCODE_BOS_EOS, 5, &ids, &err), &err);
     ck_assert_uint_eq(ids.len, 6);
-    ck_assert_int_eq(mb_tokenizer_encode(t, "abc", 3, MB_ENCODE_BOS_EOS, 4, &ids, &err), MB_E_LIMIT);
+    ck_assert_int_eq(mb_tokenizer_encode(t, "abc", 3, MB_ENCODE_BOS_EOS, 4, &ids, &err),
+                     MB_E_LIMIT);
     ck_assert_uint_eq(ids.len, 6);
     ck_assert_uint_eq(ids.at[0], 77);
     mb_assert_ok(mb_tokenizer_encode(t, "", 0, 0, 0, &ids, &err), &err);
@@ -255,12 +263,15 @@ static double cost_of(const struct mb_tokenizer *t, const char *text, size_t n)
     return best;
 }
 
-/* Sixteen times the text may cost forty times as much, where a quadratic step would make it 256. */
+/* Sixteen times the text may cost forty times as much, where a quadratic step would make it
+ * 256. */
 START_TEST(no_text_is_quadratic)
 {
     enum { SHORT = 1 << 14, LONG = 1 << 18 };
-    static const char *const stuff[] = { "l", "hello", " ", "\xff", "<", "</s", "a\u0316\u0301",
-                                         "\u0301\u0316", "lo he\n", "🦙" };
+    static const char *const stuff[] = {
+        "l",       "hello", " ", "\xff", "<", "</s", "a\u0316\u0301", "\u0301\u0316",
+        "lo he\n", "🦙"
+    };
     struct mb_bpe_spec *s = _i ? small_bytes() : small_characters();
     SMALL_STEP(s, MB_BPE_NORMALIZER, MB_BPE_NFC, 0, 0, "", "");
     struct mb_tokenizer *t = small_tokenizer(s);
@@ -271,7 +282,8 @@ START_TEST(no_text_is_quadratic)
         }
         double brief = cost_of(t, text, SHORT);
         double lengthy = cost_of(t, text, LONG);
-        ck_assert_msg(lengthy < 40 * brief + 0.05, "%s: %g s, then %g s", stuff[k], brief, lengthy);
+        ck_assert_msg(lengthy < 40 * brief + 0.05, "%s: %g s, then %g s", stuff[k], brief,
+                      lengthy);
     }
     free(text);
     mb_tokenizer_free(t);

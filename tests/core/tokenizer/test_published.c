@@ -1,6 +1,8 @@
 /* Goal:   real tokenizers give the ids that others published, and give every text back.
- * Method: the 47 texts of llama.cpp's vocabulary tests against its ids, for both families; for these
- *         and the other tokenizers at hand, decode(encode(x)) == x and streaming equals the whole. */
+ * Method: the 47 texts of llama.cpp's vocabulary tests against its ids, for both families; for
+ * these
+ *         and the other tokenizers at hand, decode(encode(x)) == x and streaming equals the
+ *         whole. */
 #include "core/base/rng.h"
 #include "core/tokenizer/unicode.h"
 #include "core/tokenizer/utf8.h"
@@ -30,14 +32,16 @@ START_TEST(ids_are_the_published_ones)
         ck_assert_msg(ids.len == p.ids[i].len, "text %zu \"%s\": %zu ids, published %zu", i,
                       p.texts[i], ids.len, p.ids[i].len);
         for (size_t j = 0; j < ids.len; j++) {
-            ck_assert_msg(ids.at[j] == p.ids[i].at[j], "text %zu \"%s\": id %zu is %u, published %u",
-                          i, p.texts[i], j, ids.at[j], p.ids[i].at[j]);
+            ck_assert_msg(ids.at[j] == p.ids[i].at[j],
+                          "text %zu \"%s\": id %zu is %u, published %u", i, p.texts[i], j,
+                          ids.at[j], p.ids[i].at[j]);
         }
         struct mb_bytes back = { 0 };
         mb_assert_ok(mb_tokenizer_decode(t, ids.at, ids.len, true, &back, &err), &err);
-        ck_assert_msg(back.len == p.text_len[i] && memcmp(back.at ? (char *) back.at : "",
-                                                          p.texts[i], back.len) == 0,
-                      "text %zu: \"%s\" came back as \"%s\"", i, p.texts[i], mb_bytes_text(&back));
+        ck_assert_msg(back.len == p.text_len[i] &&
+                          memcmp(back.at ? (char *) back.at : "", p.texts[i], back.len) == 0,
+                      "text %zu: \"%s\" came back as \"%s\"", i, p.texts[i],
+                      mb_bytes_text(&back));
         mb_bytes_fini(&back);
         mb_ids_fini(&ids);
     }
@@ -68,8 +72,8 @@ static void expect_streamed(const struct mb_tokenizer *t, const uint32_t *ids, s
     mb_bytes_fini(&got);
 }
 
-/* tiny_bpe normalizes, and has tokens for ASCII's printable bytes and the newline only: the rest is
- * dropped, for it has no token for what is unknown. */
+/* tiny_bpe normalizes, and has tokens for ASCII's printable bytes and the newline only: the
+ * rest is dropped, for it has no token for what is unknown. */
 static void put_tiny(const uint8_t *text, size_t n, struct mb_bytes *ret)
 {
     struct mb_bytes normal = { 0 };
@@ -167,8 +171,9 @@ START_TEST(ends_of_real_models)
     const uint32_t *eos;
     ck_assert(mb_tokenizer_bos(t, &bos) && bos == 1);
     ck_assert(mb_tokenizer_eos(t, &eos) == 1 && eos[0] == 2);
-    mb_assert_ok(mb_tokenizer_encode(t, "</s>", 4, MB_ENCODE_BOS_EOS | MB_ENCODE_PARSE_SPECIAL, 9,
-                                     &ids, &err), &err);
+    mb_assert_ok(mb_tokenizer_encode(t, "</s>", 4, MB_ENCODE_BOS_EOS | MB_ENCODE_PARSE_SPECIAL,
+                                     9, &ids, &err),
+                 &err);
     ck_assert(ids.len == 2 && ids.at[0] == 1 && ids.at[1] == 2);
     ids.len = 0;
     mb_assert_ok(mb_tokenizer_encode(t, "</s>", 4, 0, 9, &ids, &err), &err);
@@ -176,8 +181,9 @@ START_TEST(ends_of_real_models)
         ck_assert(!mb_tokenizer_is_special(t, ids.at[i]));
     }
     ids.len = 0;
-    mb_assert_ok(mb_tokenizer_encode(g, "a<|endoftext|>", 14, MB_ENCODE_PARSE_SPECIAL, 9, &ids,
-                                     &err), &err);
+    mb_assert_ok(
+        mb_tokenizer_encode(g, "a<|endoftext|>", 14, MB_ENCODE_PARSE_SPECIAL, 9, &ids, &err),
+        &err);
     ck_assert(ids.len == 2 && ids.at[1] == 50256);
     mb_ids_fini(&ids);
     mb_tokenizer_free(t);

@@ -1,5 +1,6 @@
 /* Goal:   a spec is stored and read back as it was, and nothing else is believed.
- * Method: round trips of both families; every cut and every changed byte of the stored form; each field
+ * Method: round trips of both families; every cut and every changed byte of the stored form;
+ * each field
  *         made wrong in turn, with the message that names it. */
 #include "core/tokenizer/vocabulary.h"
 #include "tests/core/tokenizer/small.h"
@@ -107,6 +108,7 @@ static const struct {
     { UNK, 100000, "unk: 100000 is no token" },
     { BOS, 0xfffffffe, "bos" },
     { N_TOKENS, UINT32_MAX, "n_tokens" },
+    { N_TOKENS, 1u << 20, "n_tokens" }, /* allowed, but not in so short a file */
     { N_TOKENS, (1u << 20) + 1, "n_tokens" },
     { N_MERGES, UINT32_MAX, "n_merges" },
     { N_MERGES, 1u << 22, "n_merges" },
@@ -141,6 +143,9 @@ START_TEST(vocabularies_are_checked)
     struct mb_bpe_spec *s = spec_of(0);
     s->merges[0].result = s->merges[1].result;
     refuse(s, "merge 0: its result");
+    s = spec_of(0);
+    s->merges[3].result = small_id(s, "\u2581hello"); /* begins with what it should be */
+    refuse(s, "merge 3: its result");
     s = spec_of(0);
     s->merges[2].left = MB_NO_ID;
     refuse(s, "merge 2: of an id");

@@ -1,4 +1,5 @@
-/* Goal:   texts fall into pieces as the tokenizers library's documentation and GPT-2 have it, and no
+/* Goal:   texts fall into pieces as the tokenizers library's documentation and GPT-2 have it,
+ * and no
  *         pattern can run away.
  * Method: its examples, piece by piece; patterns known to explode on texts made for them. */
 #include "core/tokenizer/split.h"
@@ -42,8 +43,8 @@ static struct mb_bpe_spec *spec_of(enum mb_bpe_step_kind kind, unsigned flags,
                                    enum mb_bpe_mode mode, const char *pattern)
 {
     struct mb_bpe_spec *s = mb_bpe_spec_new();
-    SMALL_STEP(s, MB_BPE_PRE_TOKENIZER, (uint8_t) kind, (uint8_t) flags, (uint8_t) mode, pattern,
-               "");
+    SMALL_STEP(s, MB_BPE_PRE_TOKENIZER, (uint8_t) kind, (uint8_t) flags, (uint8_t) mode,
+               pattern, "");
     return s;
 }
 
@@ -122,7 +123,8 @@ START_TEST(metaspace)
     expect(spec_of(MB_BPE_METASPACE, 0, MB_BPE_PREPEND_FIRST, "\u2581"), "a b", false,
            "a\u2581b");
     expect(spec_of(MB_BPE_METASPACE, 0, MB_BPE_PREPEND_NEVER, "\u2581"), " b", true, "\u2581b");
-    expect(spec_of(MB_BPE_METASPACE, 0, MB_BPE_PREPEND_ALWAYS, "\u2581"), " b", true, "\u2581b");
+    expect(spec_of(MB_BPE_METASPACE, 0, MB_BPE_PREPEND_ALWAYS, "\u2581"), " b", true,
+           "\u2581b");
 }
 END_TEST
 
@@ -137,8 +139,8 @@ END_TEST
 
 START_TEST(wild_patterns_are_stopped)
 {
-    static const char *const wild[] = { "(a+)+$", "(a|aa)+$", "(?:a?){40}a{40}", "(.*)*b",
-                                        "^(?=(a+)+b)", "((((a*)*)*)*)*c" };
+    static const char *const wild[] = { "(a+)+$", "(a|aa)+$",    "(?:a?){40}a{40}",
+                                        "(.*)*b", "^(?=(a+)+b)", "((((a*)*)*)*)*c" };
     int n_stopped = 0; /* PCRE2 sees through some of them */
     char text[20001];
     memset(text, 'a', sizeof text - 1);
@@ -178,6 +180,24 @@ START_TEST(long_runs_are_no_wild_text)
 }
 END_TEST
 
+/* One match of many steps: it is given more and more of them. */
+START_TEST(long_matches_are_no_wild_text)
+{
+    char text[20002];
+    memset(text, 'a', sizeof text);
+    strcpy(text + sizeof text - 3, "!x");
+    struct mb_error err = { 0 };
+    struct mb_bytes got = { 0 };
+    struct mb_bpe_spec *s =
+        spec_of(MB_BPE_SPLIT, MB_BPE_REGEX, MB_BPE_ISOLATED, "(?:a|b)+!|\\p{L}");
+    mb_assert_ok(split(s, text, true, &got, &err), &err);
+    ck_assert_uint_eq(got.len, sizeof text);
+    ck_assert_str_eq(mb_bytes_text(&got) + got.len - 4, "a!|x");
+    mb_bytes_fini(&got);
+    mb_bpe_spec_free(s);
+}
+END_TEST
+
 START_TEST(broken_patterns_are_refused)
 {
     struct mb_error err = { 0 };
@@ -203,6 +223,7 @@ int main(void)
     tcase_add_test(t, steps_follow_each_other);
     tcase_add_test(t, wild_patterns_are_stopped);
     tcase_add_test(t, long_runs_are_no_wild_text);
+    tcase_add_test(t, long_matches_are_no_wild_text);
     tcase_add_test(t, broken_patterns_are_refused);
     suite_add_tcase(s, t);
     return mb_run_suite(s);

@@ -1,5 +1,6 @@
 /* Goal:   the four normal forms, and the character classes.
- * Method: the examples of UAX #15; laws that hold for any text; a run of marks so long that a quadratic
+ * Method: the examples of UAX #15; laws that hold for any text; a run of marks so long that a
+ * quadratic
  *         sort would be noticed. */
 #include "core/base/rng.h"
 #include "core/tokenizer/unicode.h"
@@ -18,7 +19,7 @@ static const struct {
 } cases[] = {
     { "plain", "plain", "plain", "plain", "plain" },
     { "", "", "", "", "" },
-    { "\u212b", "A\u030a", "\u00c5", "A\u030a", "\u00c5" },       /* a singleton */
+    { "\u212b", "A\u030a", "\u00c5", "A\u030a", "\u00c5" }, /* a singleton */
     { "\u2126", "\u03a9", "\u03a9", "\u03a9", "\u03a9" },
     { "\u1e9b\u0323", "\u017f\u0323\u0307", "\u1e9b\u0323", "s\u0323\u0307", "\u1e69" },
     { "\ufb01", "\ufb01", "\ufb01", "fi", "fi" },
@@ -39,8 +40,8 @@ START_TEST(forms_of_uax15)
 }
 END_TEST
 
-/* Marks of different classes commute: a run in any order has one normal form, whichever of the two
- * sorts it meets. */
+/* Marks of different classes commute: a run in any order has one normal form, whichever of the
+ * two sorts it meets. */
 START_TEST(marks_in_any_order)
 {
     static const char *const marks[] = { "\u0316", "\u0327", "\u0301", "\u0345", "\u05b0" };
@@ -93,7 +94,7 @@ START_TEST(normal_forms_are_stable)
             c = c >= 0xd800 && c <= 0xdfff ? 'x' : c;
             mb_bytes_put(&text, bytes, mb_utf8_put(c, bytes));
         }
-        enum mb_normal_form form = (enum mb_normal_form) (k % 4);
+        enum mb_normal_form form = (enum mb_normal_form)(k % 4);
         mb_normal_form(form, text.at, text.len, &once);
         mb_normal_form(form, once.at, once.len, &twice);
         ck_assert_uint_eq(once.len, twice.len);

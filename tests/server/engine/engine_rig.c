@@ -92,11 +92,18 @@ static struct mb_tokenizer *new_tokenizer(uint32_t eos)
             (void) snprintf(text, sizeof text, "%s%c%.*s", id % 4 == 0 ? " " : "",
                             (char) ('a' + id % 26), (int) (id / 26), "xyz");
         }
-        enum mb_status st = mb_bpe_spec_token(spec, id, text, strlen(text), MB_TOKEN_PRESENT, &err);
-        mb_assert_ok(st, &err);
+        mb_assert_ok(mb_bpe_spec_token(spec, id, text, strlen(text), MB_TOKEN_PRESENT, &err),
+                     &err);
     }
-    mb_assert_ok(mb_bpe_spec_step(spec, MB_BPE_DECODER,
-                                  (struct mb_bpe_step) { .kind = MB_BPE_BYTE_TOKENS }, &err), &err);
+    struct mb_bpe_text space = mb_bpe_spec_text(spec, " ", 1);
+    struct mb_bpe_step steps[] = {
+        { .kind = MB_BPE_BYTE_TOKENS },
+        { .kind = MB_BPE_FUSE },
+        { .kind = MB_BPE_STRIP, .count_start = 1, .content = space }, /* of a whole text */
+    };
+    for (size_t i = 0; i < 3; i++) {
+        mb_assert_ok(mb_bpe_spec_step(spec, MB_BPE_DECODER, steps[i], &err), &err);
+    }
     if (eos != MB_NO_ID) {
         mb_assert_ok(mb_bpe_ids_add(&spec->eos, eos, &err), &err);
     }

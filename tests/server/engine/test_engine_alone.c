@@ -1,6 +1,7 @@
-/* Goal:   A1 through the engine: what a request gets does not depend on who else is there, how its
- *         prompt was cut, or how many threads there are.
- * Method: each request alone on one engine, then sixteen together on engines of every budget. */
+/* Goal:   A1 through the engine: what a request gets does not depend on who else is there, how
+ *         its prompt was cut, or how many threads there are.
+ * Method: each request alone on one engine, then sixteen together on engines of every
+ *         budget. */
 #include <string.h>
 
 #include "core/base/rng.h"

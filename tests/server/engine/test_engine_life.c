@@ -1,7 +1,7 @@
-/* Goal:   whatever clients do, slots and blocks come back (J1), bounds hold, faults stay with whom
- *         they concern, and nobody is left without a last event.
- * Method: a hook inside every step stops the engine at will, cancels at the worst moment, refuses
- *         batches; a storm of everything at once (run it under the sanitizers). */
+/* Goal:   whatever clients do, slots and blocks come back (J1), bounds hold, faults stay with
+ *         whom they concern, and nobody is left without a last event.
+ * Method: a hook inside every step stops the engine at will, cancels at the worst moment,
+ *         refuses batches; a storm of everything at once (run it under the sanitizers). */
 #include <string.h>
 
 #include "core/base/rng.h"
@@ -203,7 +203,8 @@ static enum mb_status wait_for_gate(void *arg, const struct mb_batch *b)
     return MB_OK;
 }
 
-/* Starts an engine of one slot, and fills the slot with a request that waits in its first step. */
+/* Starts an engine of one slot, and fills the slot with a request that waits in its first
+ * step. */
 static struct mbd_request *start_behind_gate(atomic_bool *open)
 {
     struct mbd_request_params p = rig_params(2, 3);
@@ -308,7 +309,8 @@ START_TEST(freeing_the_engine_ends_everybody)
     for (int i = 0; i < MANY; i++) {
         memset(&got, 0, sizeof got);
         ck_assert(rig_read(q[i], &got)); /* at once: nobody is left who could tell more */
-        ck_assert(got.last.state == MBD_REQUEST_DONE || got.last.state == MBD_REQUEST_CANCELLED);
+        ck_assert(got.last.state == MBD_REQUEST_DONE ||
+                  got.last.state == MBD_REQUEST_CANCELLED);
         mbd_request_cancel(q[i]); /* nobody listens any more */
         mbd_request_unref(q[i]);
     }

@@ -1,7 +1,7 @@
-/* Goal:   refused memory is an error that leaves nothing behind; and once started, the token path
- *         asks for none.
- * Method: every allocation of ours goes through here (--wrap): the N-th is refused, for all N; and
- *         those of the engine's thread are counted. Run it under a leak checker. */
+/* Goal:   refused memory is an error that leaves nothing behind; and once started, the token
+ *         path asks for none.
+ * Method: every allocation of ours goes through here (--wrap): the N-th is refused, for all N;
+ *         and those of the engine's thread are counted. Run it under a leak checker. */
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -84,7 +84,8 @@ START_TEST(an_engine_is_made_whole_or_not_at_all)
             mbd_engine_free(e);
             break;
         }
-        ck_assert_msg(st == MB_E_NOMEM, "allocation %ld: %s: %s", n, mb_status_name(st), err.what);
+        ck_assert_msg(st == MB_E_NOMEM, "allocation %ld: %s: %s", n, mb_status_name(st),
+                      err.what);
         ck_assert_ptr_null(e);
     }
     ck_assert_int_gt(n, 40);

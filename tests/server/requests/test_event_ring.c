@@ -1,7 +1,7 @@
-/* Goal:   what is put is taken, once, whole, in order; what does not fit is refused and leaves no
- *         trace; two threads see the same.
- * Method: random puts and takes beside a list that can not be wrong; then a writer and a reader who
- *         know what must come (run it under a thread sanitizer). */
+/* Goal:   what is put is taken, once, whole, in order; what does not fit is refused and leaves
+ *         no trace; two threads see the same.
+ * Method: random puts and takes beside a list that can not be wrong; then a writer and a reader
+ *         who know what must come (run it under a thread sanitizer). */
 #include <pthread.h>
 #include <sched.h>
 #include <string.h>

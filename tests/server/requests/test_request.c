@@ -1,5 +1,5 @@
-/* Goal:   a request tells its reader everything, in order and in bounds; an end is always told; a
- *         reader that makes room, and a cancellation, ring the bell.
+/* Goal:   a request tells its reader everything, in order and in bounds; an end is always told;
+ *         a reader that makes room, and a cancellation, ring the bell.
  * Method: play the engine by hand; then let it and a slow reader race. */
 #include "server/requests/request.h"
 
@@ -28,7 +28,8 @@ START_TEST(what_is_out_of_bounds_is_refused)
     ck_assert_int_eq(mbd_request_new(NULL, prompt, 0, &p, &r, &err), MB_E_INVALID);
     p.max_tokens = 0;
     ck_assert_int_eq(mbd_request_new(NULL, prompt, 3, &p, &r, &err), MB_E_INVALID);
-    p = (struct mbd_request_params) { .max_tokens = 1, .want_top = MB_COMPLETION_LOGPROBS_MAX + 1 };
+    p.max_tokens = 1;
+    p.want_top = MB_COMPLETION_LOGPROBS_MAX + 1;
     ck_assert_int_eq(mbd_request_new(NULL, prompt, 3, &p, &r, &err), MB_E_INVALID);
     p = (struct mbd_request_params) { .max_tokens = 1, .n_stops = MB_STOPS_MAX + 1 };
     ck_assert_int_eq(mbd_request_new(NULL, prompt, 3, &p, &r, &err), MB_E_INVALID);
@@ -147,8 +148,8 @@ struct race {
     uint32_t n_stalls;
 };
 
-/* An engine with nothing but this sequence: it sleeps whenever it is stalled. Were a wake-up ever
- * lost, it would sleep for the whole minute, and the test would run into its timeout. */
+/* An engine with nothing but this sequence: it sleeps whenever it is stalled. Were a wake-up
+ * ever lost, it would sleep for the whole minute, and the test would run into its timeout. */
 static void *play_engine(void *arg)
 {
     struct race *race = arg;

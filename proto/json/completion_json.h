@@ -1,0 +1,68 @@
+/* POST /v1/completions: bytes to struct mb_completion, and replies to bytes.
+ *
+ * Bound:   before parsing, the text is scanned once: at most MB_JSON_DEPTH_MAX levels,
+ *          MB_JSON_CONTAINERS_MAX arrays and objects, MB_JSON_VALUES_MAX values; so a body of n
+ *          bytes never costs more than n + 100 MB to take apart.
+ * Owns:    what an encoder returns is malloc'ed, terminated, and the caller's; NULL when memory
+ *          is refused.
+ * Threads: pure, once mb_json_init has run. */
+#ifndef MB_PROTO_COMPLETION_JSON_H
+#define MB_PROTO_COMPLETION_JSON_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "proto/completion.h"
+#include "proto/wire_error.h"
+
+#define MB_JSON_DEPTH_MAX 16
+#define MB_JSON_CONTAINERS_MAX 1024
+#define MB_JSON_VALUES_MAX (MB_PROMPT_IDS_MAX + 1024)
+
+/* Seeds the hash of JSON objects, so that nobody outside can choose names that collide. Once,
+ * before the first thread. */
+void mb_json_init(void);
+
+/* Takes a request's body apart. ret was _init'ed, and changes on success only. Fields that are
+ * null count as absent, unknown ones are ignored, as OpenAI does; fields that are known and not
+ * offered are refused by name.
+ * Errors: MB_E_INVALID (HTTP 400) or MB_E_NOMEM, with *err filled. */
+enum mb_status mb_completion_decode(const char *text, size_t n, struct mb_completion *ret,
+                                    struct mb_wire_error *err);
+
+struct mb_usage {
+    uint32_t prompt_tokens, completion_tokens, cached_tokens;
+};
+
+/* A token's text is its own bytes, which need not be whole characters: then it is shown as
+ * "bytes:\xe2\x82", as OpenAI does. */
+struct mb_wire_logprob {
+    const char *text;
+    size_t n_text;
+    float logprob; /* -inf and NaN are sent as -9999, which JSON can say */
+};
+struct mb_wire_token {
+    struct mb_wire_logprob token;
+    uint32_t text_offset; /* in characters, from the start of the choice's text */
+    uint32_t n_top;
+    struct mb_wire_logprob top[MB_COMPLETION_LOGPROBS_MAX];
+};
+
+/* A whole reply, or a chunk of a stream: the same shape. */
+struct mb_completion_reply {
+    const char *id, *model, *fingerprint;
+    int64_t created;
+    bool no_choice;   /* "choices":[], for the chunk that brings the usage */
+    const char *text; /* n_text bytes */
+    size_t n_text;
+    enum mb_finish finish; /* NONE is null on the wire */
+    bool has_logprobs;     /* else "logprobs":null */
+    const struct mb_wire_token *tokens;
+    size_t n_tokens;
+    bool usage_null;              /* "usage":null */
+    const struct mb_usage *usage; /* NULL: no usage, or null */
+};
+char *mb_completion_encode(const struct mb_completion_reply *r);
+
+#endif

@@ -1,0 +1,20 @@
+/* JSON strings of bytes that may be anything.
+ *
+ * Threads: pure. Private to proto/json. */
+#ifndef MB_PROTO_TEXT_JSON_H
+#define MB_PROTO_TEXT_JSON_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+/* How every document leaves: compact, and nine digits bring any float32 back as it was. */
+#define MB_JSON_DUMP (JSON_COMPACT | JSON_REAL_PRECISION(9))
+
+bool mb_json_is_utf8(const char *text, size_t n);
+
+/* A string of text; each byte that belongs to no UTF-8 character becomes U+FFFD. NULL when
+ * memory is refused. */
+json_t *mb_json_text(const char *text, size_t n);
+
+#endif

@@ -1,0 +1,563 @@
+#include "server/config/table.h"
+
+#include <arpa/inet.h>
+#include <assert.h>
+#include <ctype.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define AT(member) offsetof(struct mbd_options, member)
+#define ANY .min = 0, .max = 0
+
+enum { KIB = 1024, MIB = 1024 * 1024 };
+
+const struct mbd_row mbd_table[] = {
+    { "model", MBD_KIND_MODELS, 0, ANY, .value = "", .metavar = "NAME=FILE",
+      .group = "models and engine",
+      .help = "serve the checkpoint FILE under NAME; may be repeated. In the environment: with "
+              "commas between; in the file: an object" },
+    { "threads", MBD_KIND_U32, AT(threads), 0, 256, "0", .metavar = "N",
+      .help = "threads that compute; 0: as many as this process may use" },
+    { "pin", MBD_KIND_BOOL, AT(pin), ANY, .value = "true", .metavar = "BOOL",
+      .help = "keep each computing thread on a processor of its own; --no-pin lets them move" },
+    { "isa", MBD_KIND_WORD, AT(isa), ANY, .value = "auto",
+      .choices = { "auto", "c", "avx2", "avx512", "avx512vnni" }, .metavar = "SET",
+      .help = "instruction set of the kernels; no effect on any result" },
+    { "max-sequences", MBD_KIND_U32, AT(sequences_max), 1, 1024, "16", .metavar = "N",
+      .help = "sequences that are computed at once; others wait in the queue" },
+    { "step-tokens", MBD_KIND_U32, AT(step_tokens), 1, 65536, "256", .metavar = "N",
+      .help = "tokens of a step: those that decode first, then parts of prompts. Smaller keeps "
+              "streams smooth while long prompts are read; at least max-sequences" },
+    { "context", MBD_KIND_U32, AT(context), 0, 1 << 20, "0", .metavar = "N",
+      .help = "positions of a sequence, prompt and completion; 0: what the model was made for" },
+    { "kv-memory", MBD_KIND_BYTES, AT(kv_memory), 0, 0x1p50, "0", .metavar = "BYTES",
+      .help = "memory of the KV cache; 0: enough for max-sequences at full context, within a "
+              "quarter of this machine's" },
+    { "queue-requests", MBD_KIND_U32, AT(queue_requests), 1, 65536, "128", .metavar = "N",
+      .help = "requests that may wait; beyond it 429" },
+    { "queue-tokens", MBD_KIND_U64, AT(queue_tokens), 1, 0x1p40, "1048576", .metavar = "N",
+      .help = "prompt tokens that may wait; beyond it 429" },
+    { "default-max-tokens", MBD_KIND_U32, AT(default_max_tokens), 1, MB_MAX_TOKENS_MAX, "16",
+      .metavar = "N",
+      .help = "length of a completion whose request does not say max_tokens" },
+
+    { "listen", MBD_KIND_ADDRESS, AT(listen), ANY, .value = "127.0.0.1:8080",
+      .metavar = "ADDRESS:PORT", .group = "network",
+      .help = "where to listen: 127.0.0.1:8080, [::1]:8080; port 0 takes a free one" },
+    { "max-body", MBD_KIND_BYTES, AT(body_max), 1 * KIB, MB_BODY_BYTES_MAX, "8M",
+      .metavar = "BYTES", .help = "size of a request's body; beyond it 413" },
+    { "body-memory", MBD_KIND_BYTES, AT(body_memory), 1 * MIB, 0x1p40, "256M",
+      .metavar = "BYTES", .help = "memory for all bodies at once; beyond it 503" },
+    { "connections", MBD_KIND_U32, AT(connections), 1, 65536, "1024", .metavar = "N",
+      .help = "connections at once; more wait to be accepted" },
+    { "per-ip-connections", MBD_KIND_U32, AT(per_ip_connections), 0, 65536, "0",
+      .metavar = "N", .help = "connections of one address; more are closed. 0: no such bound" },
+    { "header-timeout", MBD_KIND_SECONDS, AT(header_timeout_ms), 0.05, 3600, "10",
+      .metavar = "SECONDS", .help = "for a request's header to arrive whole; then 408" },
+    { "body-timeout", MBD_KIND_SECONDS, AT(body_timeout_ms), 0.05, 3600, "60",
+      .metavar = "SECONDS", .help = "for a request's body to arrive whole; then 408" },
+    { "idle-timeout", MBD_KIND_SECONDS, AT(idle_timeout_ms), 1, 3600, "75",
+      .metavar = "SECONDS",
+      .help = "until a silent connection is closed: between requests, or when a client stops "
+              "reading its answer" },
+    { "ping-interval", MBD_KIND_SECONDS, AT(ping_interval_ms), 0.05, 3600, "15",
+      .metavar = "SECONDS", .help = "between comments in a stream that has nothing to say" },
+
+    { "drain-timeout", MBD_KIND_SECONDS, AT(drain_timeout_ms), 0, 86400, "30",
+      .metavar = "SECONDS", .group = "operation",
+      .help = "after SIGTERM, for running requests to end; then they are cancelled" },
+    { "heartbeat-timeout", MBD_KIND_SECONDS, AT(heartbeat_timeout_ms), 1, 3600, "5",
+      .metavar = "SECONDS", .help = "without a step of the engine until /healthz says 503" },
+    { "log-level", MBD_KIND_CHOICE, AT(log_level), ANY, .value = "info",
+      .choices = { "debug", "info", "warn", "error" }, .metavar = "LEVEL",
+      .help = "what is logged to standard error" },
+    { "log-format", MBD_KIND_CHOICE, AT(log_format), ANY, .value = "text",
+      .choices = { "text", "json" }, .metavar = "FORMAT", .help = "key=value, or JSON lines" },
+
+    { "config", MBD_KIND_TEXT, AT(config), ANY, .value = "", .metavar = "FILE",
+      .group = "configuration", .help = "read options from this JSON file" },
+    { "check-config", MBD_KIND_ACTION, 0, MBD_ACTION_CHECK_CONFIG, 0,
+      .help = "check all options, open the models, and leave: 0 when all is well" },
+    { "print-defaults", MBD_KIND_ACTION, 0, MBD_ACTION_PRINT_DEFAULTS, 0,
+      .help = "print a configuration file with every default, and leave" },
+    { "help", MBD_KIND_ACTION, 0, MBD_ACTION_HELP, 0, .help = "print this, and leave" },
+    { "version", MBD_KIND_ACTION, 0, MBD_ACTION_VERSION, 0,
+      .help = "print the version, and leave" },
+    { 0 },
+};
+
+/* ---- names --------------------------------------------------------------------------- */
+
+static bool same_name(const char *row, const char *name, size_t n)
+{
+    if (strlen(row) != n) {
+        return false;
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (row[i] != (name[i] == '_' ? '-' : name[i])) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Levenshtein's distance; both are short. */
+static size_t distance(const char *a, const char *b, size_t n_b)
+{
+    size_t row[MBD_NAME_MAX + 1];
+    size_t n_a = strlen(a);
+    assert(n_a <= MBD_NAME_MAX);
+    for (size_t i = 0; i <= n_a; i++) {
+        row[i] = i;
+    }
+    for (size_t j = 1; j <= n_b; j++) {
+        size_t diagonal = row[0];
+        row[0] = j;
+        for (size_t i = 1; i <= n_a; i++) {
+            size_t swap = diagonal + (a[i - 1] != (b[j - 1] == '_' ? '-' : b[j - 1]));
+            size_t best = row[i] < row[i - 1] ? row[i] + 1 : row[i - 1] + 1;
+            diagonal = row[i];
+            row[i] = swap < best ? swap : best;
+        }
+    }
+    return row[n_a];
+}
+
+const struct mbd_row *mbd_table_find(const char *name, size_t n, const char **ret_near)
+{
+    size_t best = 4; /* farther than this, a guess does not help */
+    *ret_near = NULL;
+    for (const struct mbd_row *row = mbd_table; row->name; row++) {
+        if (same_name(row->name, name, n)) {
+            return row;
+        }
+        size_t d = n <= MBD_NAME_MAX ? distance(row->name, name, n) : best;
+        if (d < best) {
+            best = d;
+            *ret_near = row->name;
+        }
+    }
+    return NULL;
+}
+
+void mbd_table_variable(const struct mbd_row *row, char *ret)
+{
+    int n = snprintf(ret, MBD_NAME_MAX, "MBOOLD_%s", row->name);
+    assert(n > 0 && n < MBD_NAME_MAX);
+    for (char *c = ret; *c; c++) {
+        *c = *c == '-' ? '_' : (char) toupper((unsigned char) *c);
+    }
+}
+
+void mbd_table_key(const struct mbd_row *row, char *ret)
+{
+    (void) snprintf(ret, MBD_NAME_MAX, "%s", row->name);
+    for (char *c = ret; *c; c++) {
+        *c = *c == '-' ? '_' : *c;
+    }
+}
+
+bool mbd_table_in_environment(const struct mbd_row *row)
+{
+    return row->kind != MBD_KIND_ACTION;
+}
+
+bool mbd_table_in_file(const struct mbd_row *row)
+{
+    return row->kind != MBD_KIND_ACTION && strcmp(row->name, "config") != 0;
+}
+
+/* ---- values ---------------------------------------------------------------------------- */
+
+/* 8388608 as "8M": the largest unit that divides it. */
+static void bytes_text(double bytes, char *ret, size_t n)
+{
+    static const char units[] = " KMGT";
+    size_t u = 0;
+    uint64_t b = (uint64_t) bytes;
+    while (b != 0 && b % 1024 == 0 && u < 4) {
+        b /= 1024;
+        u++;
+    }
+    (void) snprintf(ret, n, "%llu%.*s", (unsigned long long) b, u > 0, units + u);
+}
+
+static void choices_text(const struct mbd_row *row, char *ret, size_t n)
+{
+    size_t at = 0;
+    ret[0] = '\0';
+    for (size_t i = 0; row->choices[i] && at < n; i++) {
+        at += (size_t) snprintf(ret + at, n - at, "%s%s", i ? ", " : "", row->choices[i]);
+    }
+}
+
+void mbd_table_range(const struct mbd_row *row, char *ret, size_t n)
+{
+    char min[32], max[32];
+    switch (row->kind) {
+    case MBD_KIND_U32:
+    case MBD_KIND_U64:
+        (void) snprintf(ret, n, "%.0f..%.0f", row->min, row->max);
+        break;
+    case MBD_KIND_BYTES:
+        bytes_text(row->min, min, sizeof min);
+        bytes_text(row->max, max, sizeof max);
+        (void) snprintf(ret, n, "%s..%s", min, max);
+        break;
+    case MBD_KIND_SECONDS:
+        (void) snprintf(ret, n, "%g..%g", row->min, row->max);
+        break;
+    case MBD_KIND_BOOL:
+        (void) snprintf(ret, n, "true, false");
+        break;
+    case MBD_KIND_CHOICE:
+    case MBD_KIND_WORD:
+        choices_text(row, ret, n);
+        break;
+    case MBD_KIND_ADDRESS:
+        (void) snprintf(ret, n, "a numeric address and a port, 127.0.0.1:8080 or [::1]:8080");
+        break;
+    case MBD_KIND_MODELS:
+        (void) snprintf(ret, n, "NAME=FILE, NAME of 1 to %d of A-Z a-z 0-9 . _ : / -",
+                        MB_MODEL_NAME_MAX);
+        break;
+    case MBD_KIND_TEXT:
+    case MBD_KIND_ACTION:
+        ret[0] = '\0';
+        break;
+    }
+}
+
+static enum mb_status refuse(const struct mbd_row *row, const char *text, const char *what,
+                             struct mb_error *err)
+{
+    char range[160];
+    mbd_table_range(row, range, sizeof range);
+    return mb_fail(err, MB_E_INVALID, 0, "%s: '%.100s' is not allowed: it must be %s%s", what,
+                   text, row->choices[0] || row->kind == MBD_KIND_BOOL ? "one of " : "", range);
+}
+
+/* Digits only, no sign, no space; false when there are none or the value is beyond uint64. */
+static bool parse_digits(const char *text, uint64_t *ret, const char **ret_end)
+{
+    if (!isdigit((unsigned char) text[0])) {
+        return false;
+    }
+    char *end;
+    errno = 0;
+    unsigned long long v = strtoull(text, &end, 10);
+    if (errno != 0) {
+        return false;
+    }
+    *ret = v;
+    *ret_end = end;
+    return true;
+}
+
+static bool parse_integer(const struct mbd_row *row, const char *text, uint64_t *ret)
+{
+    uint64_t v;
+    const char *end;
+    if (!parse_digits(text, &v, &end)) {
+        return false;
+    }
+    if (row->kind == MBD_KIND_BYTES && *end) {
+        static const char units[] = "KMGT";
+        const char *u = strchr(units, toupper((unsigned char) *end));
+        unsigned shift = u ? 10 * (unsigned) (u - units + 1) : 0;
+        if (!u || v > UINT64_MAX >> shift) {
+            return false;
+        }
+        v <<= shift;
+        end++;
+    }
+    if (*end || (double) v < row->min || (double) v > row->max) {
+        return false;
+    }
+    *ret = v;
+    return true;
+}
+
+static bool parse_seconds(const struct mbd_row *row, const char *text, uint32_t *ret)
+{
+    /* strtod alone would take "nan", "0x10" and the locale's comma. */
+    size_t n = strspn(text, "0123456789.");
+    char *end;
+    double s = strtod(text, &end);
+    if (n == 0 || text[n] || *end || s < row->min || s > row->max) {
+        return false;
+    }
+    *ret = (uint32_t) (s * 1000 + 0.5);
+    return true;
+}
+
+static bool parse_bool(const char *text, bool *ret)
+{
+    bool yes = strcmp(text, "true") == 0 || strcmp(text, "1") == 0 || strcmp(text, "yes") == 0;
+    bool no = strcmp(text, "false") == 0 || strcmp(text, "0") == 0 || strcmp(text, "no") == 0;
+    *ret = yes;
+    return yes || no;
+}
+
+static bool parse_address(const char *text, struct mbd_address *ret)
+{
+    const char *colon = strrchr(text, ':');
+    if (!colon) {
+        return false;
+    }
+    size_t n = (size_t) (colon - text);
+    bool six = n >= 2 && text[0] == '[' && colon[-1] == ']';
+    if (six) {
+        text++;
+        n -= 2;
+    }
+    struct mbd_address a = { 0 };
+    if (n >= sizeof a.host) {
+        return false;
+    }
+    memcpy(a.host, text, n);
+    struct in6_addr scratch;
+    if (inet_pton(six ? AF_INET6 : AF_INET, a.host, &scratch) != 1) {
+        return false;
+    }
+    uint64_t port;
+    const char *end;
+    if (!parse_digits(colon + 1, &port, &end) || *end || port > UINT16_MAX) {
+        return false;
+    }
+    a.port = (uint16_t) port;
+    *ret = a;
+    return true;
+}
+
+static bool is_model_name(const char *name, size_t n)
+{
+    if (n == 0 || n > MB_MODEL_NAME_MAX) {
+        return false;
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (!isalnum((unsigned char) name[i]) && !strchr("._:/-", name[i])) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static enum mb_status add_model(const struct mbd_row *row, const char *text, size_t n,
+                                const char *what, struct mbd_options *o, struct mb_error *err)
+{
+    const char *equals = memchr(text, '=', n);
+    if (!equals || !is_model_name(text, (size_t) (equals - text)) || equals + 1 == text + n) {
+        return refuse(row, text, what, err);
+    }
+    if (o->n_models == MBD_MODELS_MAX) {
+        return mb_fail(err, MB_E_INVALID, 0, "%s: more than %d models", what, MBD_MODELS_MAX);
+    }
+    struct mbd_model_option m = { 0 };
+    memcpy(m.name, text, (size_t) (equals - text));
+    for (size_t i = 0; i < o->n_models; i++) {
+        if (strcmp(o->models[i].name, m.name) == 0) {
+            return mb_fail(err, MB_E_INVALID, 0, "%s: the name '%s' is given twice", what,
+                           m.name);
+        }
+    }
+    m.file = strndup(equals + 1, (size_t) (text + n - (equals + 1)));
+    if (!m.file) {
+        return mb_fail(err, MB_E_NOMEM, 0, "%s: no memory", what);
+    }
+    o->models[o->n_models++] = m;
+    return MB_OK;
+}
+
+static enum mb_status add_models(const struct mbd_row *row, const char *text, const char *what,
+                                 struct mbd_options *o, struct mb_error *err)
+{
+    for (;;) {
+        size_t n = strcspn(text, ",");
+        enum mb_status st = add_model(row, text, n, what, o, err);
+        if (st != MB_OK || !text[n]) {
+            return st;
+        }
+        text += n + 1;
+    }
+}
+
+static enum mb_status set_text(char **place, const char *text, const char *what,
+                               struct mb_error *err)
+{
+    char *copy = NULL;
+    if (*text && !(copy = strdup(text))) {
+        return mb_fail(err, MB_E_NOMEM, 0, "%s: no memory", what);
+    }
+    free(*place);
+    *place = copy;
+    return MB_OK;
+}
+
+static int choice_index(const struct mbd_row *row, const char *text)
+{
+    for (int i = 0; row->choices[i]; i++) {
+        if (strcmp(row->choices[i], text) == 0) {
+            return i;
+        }
+    }
+    return -1;
+}
+
+enum mb_status mbd_table_set(const struct mbd_row *row, const char *text, const char *what,
+                             struct mbd_options *o, struct mb_error *err)
+{
+    void *place = (char *) o + row->offset;
+    uint64_t v = 0;
+    bool ok = true;
+    switch (row->kind) {
+    case MBD_KIND_TEXT:
+        return set_text(place, text, what, err);
+    case MBD_KIND_MODELS:
+        return add_models(row, text, what, o, err);
+    case MBD_KIND_ADDRESS:
+        ok = parse_address(text, place);
+        break;
+    case MBD_KIND_U32:
+        ok = parse_integer(row, text, &v);
+        if (ok) {
+            *(uint32_t *) place = (uint32_t) v;
+        }
+        break;
+    case MBD_KIND_U64:
+    case MBD_KIND_BYTES:
+        ok = parse_integer(row, text, place);
+        break;
+    case MBD_KIND_SECONDS:
+        ok = parse_seconds(row, text, place);
+        break;
+    case MBD_KIND_BOOL:
+        ok = parse_bool(text, place);
+        break;
+    case MBD_KIND_CHOICE:
+        ok = choice_index(row, text) >= 0;
+        if (ok) {
+            *(int *) place = choice_index(row, text);
+        }
+        break;
+    case MBD_KIND_WORD:
+        ok = choice_index(row, text) >= 0;
+        if (ok) {
+            *(const char **) place = row->choices[choice_index(row, text)];
+        }
+        break;
+    case MBD_KIND_ACTION:
+        break;
+    }
+    return ok ? MB_OK : refuse(row, text, what, err);
+}
+
+void mbd_options_init(struct mbd_options *o)
+{
+    *o = (struct mbd_options) { 0 };
+    for (const struct mbd_row *row = mbd_table; row->name; row++) {
+        if (row->kind == MBD_KIND_ACTION || !row->value[0]) {
+            continue;
+        }
+        struct mb_error err;
+        enum mb_status st = mbd_table_set(row, row->value, row->name, o, &err);
+        assert(st == MB_OK); /* no default needs memory */
+        (void) st;
+    }
+}
+
+void mbd_options_fini(struct mbd_options *o)
+{
+    for (size_t i = 0; i < o->n_models; i++) {
+        free(o->models[i].file);
+    }
+    free(o->config);
+    *o = (struct mbd_options) { 0 };
+}
+
+/* ---- what the table prints ------------------------------------------------------------ */
+
+/* text, broken at spaces so that no line passes column 92, each after the first indented. */
+static void put_wrapped(struct mb_bytes *ret, const char *text, size_t indent)
+{
+    size_t column = indent;
+    while (*text) {
+        size_t n = strcspn(text, " ");
+        if (column > indent && column + 1 + n > 92) {
+            mb_bytes_printf(ret, "\n%*s", (int) indent, "");
+            column = indent;
+        } else if (column > indent) {
+            mb_bytes_put_u8(ret, ' ');
+            column++;
+        }
+        mb_bytes_put(ret, text, n);
+        column += n;
+        text += n + (text[n] == ' ');
+    }
+    mb_bytes_put_u8(ret, '\n');
+}
+
+static void put_facts(struct mb_bytes *ret, const struct mbd_row *row, size_t indent)
+{
+    char range[160], variable[MBD_NAME_MAX];
+    mbd_table_range(row, range, sizeof range);
+    mbd_table_variable(row, variable);
+    bool in_words = row->kind == MBD_KIND_ADDRESS || row->kind == MBD_KIND_MODELS;
+    mb_bytes_printf(ret, "%*s[", (int) indent, "");
+    if (range[0] && !in_words) {
+        mb_bytes_printf(ret, "%s; ", range);
+    }
+    if (row->value[0]) {
+        mb_bytes_printf(ret, "default %s; ", row->value);
+    }
+    mb_bytes_printf(ret, "%s]\n", variable);
+}
+
+void mbd_table_help(struct mb_bytes *ret)
+{
+    const int indent = 30;
+    mb_bytes_put_text(ret, "usage: mboold --model NAME=FILE [--OPTION VALUE ...]\n\n"
+                           "Serves checkpoints over HTTP, in the shape of OpenAI's API.\n"
+                           "Defaults < configuration file < environment < command line.\n");
+    for (const struct mbd_row *row = mbd_table; row->name; row++) {
+        if (row->group) {
+            mb_bytes_printf(ret, "\n%s\n", row->group);
+        }
+        char flag[64];
+        (void) snprintf(flag, sizeof flag, "--%s%s%s", row->name, row->metavar ? " " : "",
+                        row->metavar ? row->metavar : "");
+        mb_bytes_printf(ret, "  %-*s", indent - 2, flag);
+        put_wrapped(ret, row->help, (size_t) indent);
+        if (row->kind != MBD_KIND_ACTION) {
+            put_facts(ret, row, (size_t) indent);
+        }
+    }
+    mb_bytes_put_text(ret, "\nexit status: 0 it ended as it should; 1 it failed; 2 the "
+                           "configuration was wrong\n"
+                           "signals: SIGTERM and SIGINT let running requests end, then leave; "
+                           "a second one leaves at once\n");
+}
+
+void mbd_table_defaults(struct mb_bytes *ret)
+{
+    const char *between = "{\n";
+    for (const struct mbd_row *row = mbd_table; row->name; row++) {
+        if (!mbd_table_in_file(row)) {
+            continue;
+        }
+        char key[MBD_NAME_MAX];
+        mbd_table_key(row, key);
+        const char *v = row->value;
+        bool bare = row->kind == MBD_KIND_BOOL || (v[0] && !v[strspn(v, "0123456789.")]);
+        mb_bytes_printf(ret, "%s    \"%s\": ", between, key);
+        if (row->kind == MBD_KIND_MODELS) {
+            mb_bytes_put_text(ret, "{}");
+        } else {
+            mb_bytes_printf(ret, bare ? "%s" : "\"%s\"", v);
+        }
+        between = ",\n";
+    }
+    mb_bytes_put_text(ret, "\n}\n");
+}

@@ -1,0 +1,267 @@
+#include "server/daemon.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "core/base/parallel.h"
+#include "core/kernels/kernels.h"
+#include "proto/json/completion_json.h"
+#include "server/clock.h"
+#include "server/http/listener.h"
+#include "server/http/routes/completions.h"
+
+enum {
+    DRAIN_LOOK_MS = 20,    /* between looks at whether a drain is over */
+    CANCEL_GRACE_MS = 2000, /* for cancelled requests to end, and what is written to leave */
+    DESCRIPTORS_OWN = 64,   /* beside connections: files, epoll, events, pipes */
+};
+
+struct daemon {
+    const struct mbd_options *options;
+    struct mbd_log log;
+    struct mbd_service service;
+    struct mbd_wake *wake; /* of the loop, by the engines */
+    struct mbd_signal *signals[2];
+    struct mbd_timer *look; /* while draining */
+    struct mbd_listener *listener;
+    struct mb_kernels kernels;
+    uint32_t threads;
+    uint64_t drain_end_ns; /* when what still runs is cancelled */
+    bool cancelled;
+};
+
+/* ---- leaving ------------------------------------------------------------------------------ */
+
+static uint64_t ms_to_ns(uint64_t ms)
+{
+    return ms * (MBD_SECOND_NS / 1000);
+}
+
+static void on_look(void *arg)
+{
+    struct daemon *d = arg;
+    uint64_t now = mbd_now_ns();
+    size_t running = mbd_completions_count(d->service.completions);
+    if (running == 0 && mbd_listener_exchanges(d->listener) == 0) {
+        mbd_loop_stop(d->service.loop);
+    } else if (!d->cancelled && now >= d->drain_end_ns) {
+        mbd_log_message(&d->log, MBD_LOG_WARN, "drain", "time is up: %zu requests are cancelled",
+                        running);
+        mbd_completions_cancel(d->service.completions);
+        d->cancelled = true;
+    } else if (d->cancelled && now >= d->drain_end_ns + ms_to_ns(CANCEL_GRACE_MS)) {
+        mbd_loop_stop(d->service.loop);
+    }
+}
+
+static void on_signal(void *arg, int signal)
+{
+    struct daemon *d = arg;
+    if (d->service.draining) {
+        mbd_log_message(&d->log, MBD_LOG_WARN, "drain", "a second signal: leaving at once");
+        _exit(1);
+    }
+    mbd_log_message(&d->log, MBD_LOG_INFO, "drain", "%s: %zu requests may end, for %u ms",
+                    strsignal(signal), mbd_completions_count(d->service.completions),
+                    d->options->drain_timeout_ms);
+    d->service.draining = true;
+    d->drain_end_ns = mbd_now_ns() + ms_to_ns(d->options->drain_timeout_ms);
+    mbd_registry_drain(d->service.registry);
+    mbd_timer_start(d->look, 0, DRAIN_LOOK_MS);
+}
+
+/* ---- starting ------------------------------------------------------------------------------- */
+
+static uint32_t processors(void)
+{
+    cpu_set_t set;
+    int n = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
+    return n < 1 ? 1 : n > MB_THREADS_MAX ? MB_THREADS_MAX : (uint32_t) n;
+}
+
+/* Every connection is a descriptor. */
+static enum mb_status allow_descriptors(const struct mbd_options *o, struct mb_error *err)
+{
+    struct rlimit limit;
+    rlim_t need = (rlim_t) o->connections + DESCRIPTORS_OWN;
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0) {
+        return mb_fail(err, MB_E_IO, errno, "connections: getrlimit");
+    }
+    if (limit.rlim_cur >= need) {
+        return MB_OK;
+    }
+    limit.rlim_cur = need;
+    if (limit.rlim_max < need || setrlimit(RLIMIT_NOFILE, &limit) < 0) {
+        return mb_fail(err, MB_E_INVALID, 0,
+                       "--connections: %u needs %llu descriptors, and this process may have %llu "
+                       "(ulimit -n)",
+                       o->connections, (unsigned long long) need,
+                       (unsigned long long) limit.rlim_max);
+    }
+    return MB_OK;
+}
+
+static enum mb_status open_models(struct daemon *d, struct mb_error *err)
+{
+    mb_cpu_flags cpu;
+    enum mb_status st = mb_cpu_narrow(d->options->isa, mb_cpu_detect(), &cpu, err);
+    if (st != MB_OK) {
+        return st;
+    }
+    mb_kernels_select(&d->kernels, cpu);
+    st = mbd_registry_new(&d->service.registry, err);
+    for (size_t i = 0; st == MB_OK && i < d->options->n_models; i++) {
+        st = mbd_registry_add(d->service.registry, &d->options->models[i], err);
+    }
+    return st;
+}
+
+static void on_wake(void *arg)
+{
+    struct daemon *d = arg;
+    if (d->service.completions) {
+        mbd_completions_pump(d->service.completions);
+    }
+}
+
+/* From an engine's thread. */
+static void wake(void *arg)
+{
+    mbd_wake_send(arg);
+}
+
+static enum mb_status start_engines(struct daemon *d, struct mb_error *err)
+{
+    const struct mbd_options *o = d->options;
+    d->threads = o->threads ? o->threads : processors();
+    struct mbd_engine_options e = {
+        .threads = d->threads,
+        .pin = o->pin,
+        .kernels = &d->kernels,
+        .sequences_max = o->sequences_max,
+        .step_tokens_max = o->step_tokens,
+        .kv_bytes = o->kv_memory,
+        .context_max = o->context,
+        .queue_requests_max = o->queue_requests,
+        .queue_tokens_max = o->queue_tokens,
+        .metrics = d->service.metrics,
+        .wake = wake,
+        .wake_arg = d->wake,
+    };
+    return mbd_registry_start(d->service.registry, &e, err);
+}
+
+static enum mb_status start_loop(struct daemon *d, struct mb_error *err)
+{
+    static const int signals[] = { SIGTERM, SIGINT };
+    struct mbd_loop *loop = NULL;
+    enum mb_status st = mbd_loop_new(&loop, err);
+    if (st != MB_OK) {
+        return st;
+    }
+    d->service.loop = loop;
+    st = mbd_wake_new(loop, on_wake, d, &d->wake, err);
+    for (size_t i = 0; st == MB_OK && i < 2; i++) {
+        st = mbd_signal_new(loop, signals[i], on_signal, d, &d->signals[i], err);
+    }
+    if (st == MB_OK) {
+        st = mbd_timer_new(loop, on_look, d, &d->look, err);
+    }
+    return st;
+}
+
+static enum mb_status start(struct daemon *d, struct mb_error *err)
+{
+    enum mb_status st = allow_descriptors(d->options, err);
+    if (st == MB_OK) {
+        st = open_models(d, err);
+    }
+    if (st == MB_OK) {
+        st = mbd_metrics_new(&d->service.metrics, err);
+    }
+    if (st == MB_OK) {
+        mbd_metrics_build(d->service.metrics, d->kernels.name);
+        st = start_loop(d, err);
+    }
+    if (st == MB_OK) {
+        st = mbd_completions_new(&d->service, &d->service.completions, err);
+    }
+    if (st == MB_OK) {
+        st = start_engines(d, err);
+    }
+    if (st == MB_OK) {
+        st = mbd_listener_new(&d->service, &d->listener, err);
+    }
+    return st;
+}
+
+/* In reverse; whatever part of it was built. */
+static void stop(struct daemon *d)
+{
+    struct mbd_service *s = &d->service;
+    mbd_listener_free(d->listener);
+    if (s->registry) {
+        mbd_registry_stop(s->registry); /* ends every request, */
+    }
+    mbd_completions_free(s->completions); /* which lets them go, */
+    mbd_registry_free(s->registry);       /* and what they borrowed after them */
+    mbd_timer_free(d->look);
+    mbd_signal_free(d->signals[0]);
+    mbd_signal_free(d->signals[1]);
+    mbd_wake_free(d->wake);
+    mbd_loop_free(s->loop);
+    mbd_metrics_free(s->metrics);
+}
+
+static void say_listening(const struct daemon *d)
+{
+    const struct mbd_address *a = &d->options->listen;
+    bool six = strchr(a->host, ':') != NULL;
+    printf("mboold %s listening on http://%s%s%s:%u, ", MB_VERSION, six ? "[" : "", a->host,
+           six ? "]" : "", (unsigned) mbd_listener_port(d->listener));
+    for (size_t i = 0; i < d->options->n_models; i++) {
+        printf("%s%s", i == 0 ? "model " : " ", d->options->models[i].name);
+    }
+    printf(", %s, %u threads\n", d->kernels.name, d->threads);
+    (void) fflush(stdout);
+}
+
+static void daemon_init(struct daemon *d, const struct mbd_options *o)
+{
+    *d = (struct daemon) { .options = o };
+    d->log = (struct mbd_log) { .level = (enum mbd_log_level) o->log_level,
+                                .format = (enum mbd_log_format) o->log_format,
+                                .fd = STDERR_FILENO };
+    d->service = (struct mbd_service) { .options = o, .log = &d->log };
+}
+
+enum mb_status mbd_daemon_run(const struct mbd_options *o, struct mb_error *err)
+{
+    struct daemon d;
+    daemon_init(&d, o);
+    mb_json_init();
+    (void) signal(SIGPIPE, SIG_IGN); /* a client that left is an error of write, not our end */
+    enum mb_status st = start(&d, err);
+    if (st == MB_OK) {
+        say_listening(&d);
+        mbd_loop_run(d.service.loop);
+        mbd_log_message(&d.log, MBD_LOG_INFO, "drain", "done");
+    }
+    stop(&d);
+    return st;
+}
+
+enum mb_status mbd_daemon_check(const struct mbd_options *o, struct mb_error *err)
+{
+    struct daemon d;
+    daemon_init(&d, o);
+    enum mb_status st = open_models(&d, err);
+    mbd_registry_free(d.service.registry);
+    return st;
+}

@@ -1,0 +1,69 @@
+/* One socket, as this daemon sees it beside libmicrohttpd: its deadline, its sleep, and whether its
+ * client is still there. Private to server/http.
+ *
+ * A client that left is known by the end of what it sends (POLLRDHUP). That is also what a client
+ * looks like that closed only its sending side (shutdown(SHUT_WR), `nc -N`), which HTTP/1.1
+ * allows: the two can not be told apart until something is written, and a request that waits
+ * writes nothing. As nginx, Node and Go do, the end of sending counts as having left while an
+ * answer is being made; answers that are ready at once are still sent.
+ *
+ * Threads: the control thread. */
+#ifndef MBD_CONNECTION_H
+#define MBD_CONNECTION_H
+
+#include <microhttpd.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "server/http/service.h"
+
+/* What is being waited for. */
+enum mbd_phase {
+    MBD_PHASE_HEADER, /* a request's header, which has --header-timeout */
+    MBD_PHASE_BODY,   /* its body, which has --body-timeout */
+    MBD_PHASE_ANSWER, /* ours */
+    MBD_PHASE_IDLE,   /* the next request */
+};
+
+struct mbd_connection {
+    struct mbd_listener *listener;
+    struct MHD_Connection *mhd;
+    int fd;
+    struct mbd_watch *watch; /* for the client's leaving, while asleep */
+    enum mbd_phase phase;
+    uint64_t deadline_ns; /* 0: none */
+    bool asleep;
+    bool gone; /* the client left, or missed a deadline: nothing more is sent */
+    struct mbd_connection *next, *prev;
+};
+
+/* What the exchanges of a listener share. */
+struct mbd_listener {
+    struct mbd_service *service;
+    struct MHD_Daemon *daemon;
+    struct mbd_watch *watch;        /* of libmicrohttpd's epoll descriptor */
+    struct mbd_timer *timer;        /* when libmicrohttpd wants to run next */
+    struct mbd_timer *sweep;        /* of deadlines, while there are connections */
+    struct mbd_connection *connections;
+    size_t n_connections, n_exchanges;
+    uint64_t body_bytes; /* held by all bodies */
+    bool running; /* inside MHD_run */
+    bool resumed; /* a connection was, since MHD_run began */
+    uint16_t port;
+};
+
+struct mbd_connection *mbd_connection_of(struct MHD_Connection *mhd);
+void mbd_connection_phase(struct mbd_connection *c, enum mbd_phase phase);
+/* Only from within a callback of libmicrohttpd for this connection. */
+void mbd_connection_sleep(struct mbd_connection *c);
+void mbd_connection_awake(struct mbd_connection *c); /* any time; does nothing when awake */
+
+/* libmicrohttpd's callbacks that concern one request: exchange.c. */
+enum MHD_Result mbd_exchange_access(void *cls, struct MHD_Connection *mhd, const char *url,
+                                    const char *method, const char *version,
+                                    const char *upload_data, size_t *upload_size,
+                                    void **exchange);
+void mbd_exchange_completed(void *cls, struct MHD_Connection *mhd, void **exchange,
+                            enum MHD_RequestTerminationCode why);
+
+#endif

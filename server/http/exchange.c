@@ -1,0 +1,507 @@
+#include "server/http/exchange.h"
+
+#include <assert.h>
+#include <ctype.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/random.h>
+
+#include "proto/json/error_json.h"
+#include "server/clock.h"
+#include "server/http/connection.h"
+#include "server/http/router.h"
+#include "server/http/sse.h"
+
+enum {
+    ID_DIGITS = 16,
+    STREAM_BLOCK = 16 * 1024, /* what libmicrohttpd asks of a stream at a time */
+};
+
+enum state { READING, HANDLING, WAITING, ANSWERED };
+
+struct mbd_exchange {
+    struct mbd_connection *connection;
+    const struct mbd_route *route; /* NULL: there is none */
+    char *tail;                    /* a copy: libmicrohttpd's goes with the header */
+    char id[ID_DIGITS + 1];
+    char client_id[MBD_CLIENT_ID_MAX + 1]; /* "" when none was sent that may be echoed */
+    uint64_t began_ns;
+    enum state state;
+    bool logged;
+
+    struct mb_bytes body;
+    bool refused; /* by what follows; the rest of the body is thrown away */
+    struct mb_wire_error refusal;
+    unsigned retry_after;
+    const char *allow;
+
+    struct MHD_Response *response; /* until it is queued */
+    int status;                    /* 0 until there is an answer */
+
+    struct mb_bytes stream;
+    size_t stream_taken; /* bytes of stream that libmicrohttpd has */
+    bool stream_ended;
+    void (*more)(void *arg);
+    void *more_arg;
+
+    void (*on_end)(void *arg);
+    void *on_end_arg;
+};
+
+/* ---- the request ----------------------------------------------------------------------------- */
+
+static struct mbd_listener *listener_of(const struct mbd_exchange *x)
+{
+    return x->connection->listener;
+}
+
+struct mbd_service *mbd_exchange_service(const struct mbd_exchange *x)
+{
+    return listener_of(x)->service;
+}
+
+const char *mbd_exchange_id(const struct mbd_exchange *x)
+{
+    return x->id;
+}
+
+const char *mbd_exchange_tail(const struct mbd_exchange *x)
+{
+    return x->tail;
+}
+
+const struct mb_bytes *mbd_exchange_body(const struct mbd_exchange *x)
+{
+    return &x->body;
+}
+
+const char *mbd_exchange_client_id(const struct mbd_exchange *x)
+{
+    return x->client_id;
+}
+
+uint64_t mbd_exchange_began_ns(const struct mbd_exchange *x)
+{
+    return x->began_ns;
+}
+
+void mbd_exchange_drop_body(struct mbd_exchange *x)
+{
+    listener_of(x)->body_bytes -= x->body.cap;
+    mb_bytes_fini(&x->body);
+}
+
+static void refuse(struct mbd_exchange *x, int http, const char *code, const char *what)
+{
+    x->refused = true;
+    mb_wire_error_fill(&x->refusal, http, code, NULL, "%s", what);
+    mbd_exchange_drop_body(x);
+}
+
+/* Adds a piece to the body, within the bounds of this one and of all. */
+static void gather(struct mbd_exchange *x, const char *at, size_t n)
+{
+    const struct mbd_options *o = mbd_exchange_service(x)->options;
+    uint64_t *held = &listener_of(x)->body_bytes;
+    if (x->refused) {
+        return;
+    }
+    if (n > o->body_max - x->body.len) {
+        refuse(x, 413, NULL, "the body is larger than this server accepts (--max-body)");
+        return;
+    }
+    size_t before = x->body.cap;
+    mb_bytes_put(&x->body, at, n);
+    *held += x->body.cap - before;
+    if (x->body.failed || *held > o->body_memory) {
+        x->retry_after = 1;
+        refuse(x, 503, "overloaded", "too many large requests at once");
+    }
+}
+
+static const char *header(const struct mbd_exchange *x, const char *name)
+{
+    return MHD_lookup_connection_value(x->connection->mhd, MHD_HEADER_KIND, name);
+}
+
+static bool is_json(const char *content_type)
+{
+    static const char json[] = "application/json";
+    size_t n = sizeof json - 1;
+    if (!content_type) {
+        return true; /* RFC 9110, 8.3: the recipient may examine the data */
+    }
+    return strncasecmp(content_type, json, n) == 0 &&
+           (content_type[n] == '\0' || content_type[n] == ';' || content_type[n] == ' ');
+}
+
+/* An id of the client's is echoed when it is short and plain; it never names anything here. */
+static void take_client_id(struct mbd_exchange *x)
+{
+    const char *id = header(x, "X-Request-Id");
+    size_t n = id ? strlen(id) : 0;
+    if (n == 0 || n > MBD_CLIENT_ID_MAX) {
+        return;
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (!isalnum((unsigned char) id[i]) && !strchr("._-", id[i])) {
+            return;
+        }
+    }
+    memcpy(x->client_id, id, n + 1);
+}
+
+/* What can be judged by the header alone. Returns whether a body is to come. */
+static bool judge_header(struct mbd_exchange *x, const char *method, const char *path)
+{
+    const char *tail = "";
+    const char *length = header(x, "Content-Length");
+    unsigned long long n = length ? strtoull(length, NULL, 10) : 0;
+    bool has_body = n > 0 || header(x, "Transfer-Encoding");
+
+    x->route = mbd_route_find(method, path, &tail, &x->allow);
+    x->tail = strdup(tail);
+    if (!x->tail) {
+        refuse(x, 503, "out_of_memory", "no memory for this request");
+    } else if (!x->route && x->allow) {
+        refuse(x, 405, NULL, "this path does not have this method");
+    } else if (!x->route) {
+        refuse(x, 404, "not_found", "there is no such path here");
+    } else if (!x->route->has_body && has_body) {
+        refuse(x, 413, NULL, "this path takes no body");
+    } else if (n > mbd_exchange_service(x)->options->body_max) {
+        refuse(x, 413, NULL, "the body is larger than this server accepts (--max-body)");
+    } else if (x->route->has_body && !is_json(header(x, "Content-Type"))) {
+        refuse(x, 415, NULL, "the body must be application/json");
+    }
+    return has_body;
+}
+
+static struct mbd_exchange *exchange_new(struct mbd_connection *c)
+{
+    struct mbd_exchange *x = calloc(1, sizeof *x);
+    uint64_t id;
+    if (!x || getrandom(&id, sizeof id, 0) != (ssize_t) sizeof id) {
+        free(x);
+        return NULL;
+    }
+    x->connection = c;
+    x->began_ns = mbd_now_ns();
+    (void) snprintf(x->id, sizeof x->id, "%016llx", (unsigned long long) id);
+    take_client_id(x);
+    c->listener->n_exchanges++;
+    return x;
+}
+
+static void exchange_free(struct mbd_exchange *x)
+{
+    if (x->response) {
+        MHD_destroy_response(x->response);
+    }
+    mbd_exchange_drop_body(x);
+    mb_bytes_fini(&x->stream);
+    listener_of(x)->n_exchanges--;
+    free(x->tail);
+    free(x);
+}
+
+/* ---- the answer --------------------------------------------------------------------------------- */
+
+static const char *route_name(const struct mbd_exchange *x)
+{
+    return x->route ? x->route->name : "none";
+}
+
+/* Headers that every answer has. response NULL: memory was refused; the connection is closed. */
+static void answer(struct mbd_exchange *x, int status, struct MHD_Response *response,
+                   const char *content_type)
+{
+    assert(x->state == HANDLING || x->state == WAITING);
+    bool was_waiting = x->state == WAITING;
+    x->state = ANSWERED;
+    x->status = status;
+    x->response = response;
+    if (!response) {
+        x->connection->gone = true;
+    } else {
+        (void) MHD_add_response_header(response, "Content-Type", content_type);
+        (void) MHD_add_response_header(response, "X-Request-Id",
+                                       x->client_id[0] ? x->client_id : x->id);
+        if (mbd_exchange_service(x)->draining) {
+            (void) MHD_add_response_header(response, "Connection", "close");
+        }
+        mbd_metrics_http(mbd_exchange_service(x)->metrics, route_name(x), status);
+    }
+    if (was_waiting) {
+        mbd_connection_awake(x->connection);
+    }
+}
+
+void mbd_reply_json(struct mbd_exchange *x, int status, char *text)
+{
+    if (!text) {
+        struct mb_wire_error e;
+        mb_wire_error_fill(&e, 503, "out_of_memory", NULL, "no memory for this reply");
+        status = 503;
+        text = mb_error_encode(&e);
+    }
+    struct MHD_Response *r = NULL;
+    if (text) {
+        r = MHD_create_response_from_buffer(strlen(text), text, MHD_RESPMEM_MUST_FREE);
+    }
+    if (!r) {
+        free(text);
+    }
+    answer(x, status, r, "application/json");
+}
+
+void mbd_reply_bytes(struct mbd_exchange *x, int status, const char *content_type,
+                     struct mb_bytes *text)
+{
+    struct MHD_Response *r = NULL;
+    if (!text->failed) {
+        r = MHD_create_response_from_buffer(text->len, text->at, MHD_RESPMEM_MUST_FREE);
+    }
+    if (r) {
+        *text = (struct mb_bytes) { 0 };
+    }
+    mb_bytes_fini(text);
+    answer(x, status, r, content_type);
+}
+
+void mbd_reply_error(struct mbd_exchange *x, const struct mb_wire_error *e, unsigned retry_after)
+{
+    mbd_reply_json(x, e->http, mb_error_encode(e));
+    if (x->response && retry_after > 0) {
+        char seconds[16];
+        (void) snprintf(seconds, sizeof seconds, "%u", retry_after);
+        (void) MHD_add_response_header(x->response, "Retry-After", seconds);
+    }
+}
+
+static void reply_refusal(struct mbd_exchange *x, bool close)
+{
+    x->state = HANDLING;
+    mbd_reply_error(x, &x->refusal, x->retry_after);
+    if (x->response && x->allow) {
+        (void) MHD_add_response_header(x->response, "Allow", x->allow);
+    }
+    if (x->response && close) {
+        (void) MHD_add_response_header(x->response, "Connection", "close");
+    }
+}
+
+void mbd_exchange_wait(struct mbd_exchange *x)
+{
+    assert(x->state == HANDLING);
+    x->state = WAITING;
+}
+
+void mbd_exchange_on_end(struct mbd_exchange *x, void (*fn)(void *arg), void *arg)
+{
+    x->on_end = fn;
+    x->on_end_arg = arg;
+}
+
+/* ---- a stream ------------------------------------------------------------------------------------- */
+
+size_t mbd_stream_pending(const struct mbd_exchange *x)
+{
+    return x->stream.len - x->stream_taken;
+}
+
+/* libmicrohttpd asks for bytes. Nothing to give yet: the connection sleeps until there is. */
+static ssize_t read_stream(void *cls, uint64_t at, char *ret, size_t n)
+{
+    (void) at;
+    struct mbd_exchange *x = cls;
+    if (x->connection->gone || x->stream.failed) {
+        return MHD_CONTENT_READER_END_WITH_ERROR;
+    }
+    if (mbd_stream_pending(x) == 0 && !x->stream_ended && x->more) {
+        x->more(x->more_arg);
+    }
+    size_t left = mbd_stream_pending(x);
+    if (left == 0 && x->stream_ended) {
+        return MHD_CONTENT_READER_END_OF_STREAM;
+    }
+    if (left == 0) {
+        mbd_connection_sleep(x->connection);
+        return 0;
+    }
+    n = n < left ? n : left;
+    memcpy(ret, x->stream.at + x->stream_taken, n);
+    x->stream_taken += n;
+    if (mbd_stream_pending(x) == 0) {
+        mb_bytes_clear(&x->stream);
+        x->stream_taken = 0;
+    }
+    return (ssize_t) n;
+}
+
+void mbd_reply_stream(struct mbd_exchange *x, void (*more)(void *arg), void *arg)
+{
+    struct MHD_Response *r =
+        MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, STREAM_BLOCK, read_stream, x, NULL);
+    if (r) {
+        (void) MHD_add_response_header(r, "Cache-Control", "no-cache");
+        (void) MHD_add_response_header(r, "X-Accel-Buffering", "no"); /* nginx holds back else */
+    }
+    x->more = more;
+    x->more_arg = arg;
+    answer(x, 200, r, "text/event-stream");
+}
+
+/* What comes after the end, as when memory ran out in the middle, is not sent. */
+void mbd_stream_put(struct mbd_exchange *x, const char *json)
+{
+    if (x->stream_ended) {
+        return;
+    }
+    mbd_sse_data(&x->stream, json);
+    mbd_connection_awake(x->connection);
+}
+
+void mbd_stream_ping(struct mbd_exchange *x)
+{
+    if (x->stream_ended) {
+        return;
+    }
+    mbd_sse_ping(&x->stream);
+    mbd_connection_awake(x->connection);
+}
+
+void mbd_stream_end(struct mbd_exchange *x, bool done)
+{
+    if (done && !x->stream_ended) {
+        mbd_sse_done(&x->stream);
+    }
+    x->stream_ended = true;
+    mbd_connection_awake(x->connection);
+}
+
+/* ---- the log ----------------------------------------------------------------------------------------- */
+
+void mbd_exchange_logged(struct mbd_exchange *x)
+{
+    x->logged = true;
+}
+
+static void write_line(const struct mbd_exchange *x)
+{
+    struct mbd_line line;
+    enum mbd_log_level level = x->route && x->route->quiet ? MBD_LOG_DEBUG : MBD_LOG_INFO;
+    mbd_line_begin(&line, mbd_exchange_service(x)->log, level, "request");
+    mbd_line_text(&line, "id", x->id);
+    if (x->client_id[0]) {
+        mbd_line_text(&line, "client_id", x->client_id);
+    }
+    mbd_line_text(&line, "route", route_name(x));
+    mbd_line_u64(&line, "status", (uint64_t) x->status);
+    mbd_line_ms(&line, "total_ms", mbd_now_ns() - x->began_ns);
+    mbd_line_end(&line);
+}
+
+/* ---- libmicrohttpd's callbacks -------------------------------------------------------------------------- */
+
+static enum MHD_Result queue(struct mbd_exchange *x)
+{
+    struct MHD_Response *r = x->response;
+    if (!r || x->connection->gone) {
+        return MHD_NO; /* closes the connection, and ends the exchange */
+    }
+    mbd_connection_phase(x->connection, MBD_PHASE_ANSWER);
+    x->response = NULL;
+    enum MHD_Result ok = MHD_queue_response(x->connection->mhd, (unsigned) x->status, r);
+    MHD_destroy_response(r); /* libmicrohttpd holds its own reference */
+    return ok;
+}
+
+/* The header is there. */
+static enum MHD_Result begin(struct mbd_connection *c, const char *method, const char *path,
+                             void **exchange)
+{
+    struct mbd_exchange *x = exchange_new(c);
+    if (!x) {
+        return MHD_NO;
+    }
+    *exchange = x;
+    bool has_body = judge_header(x, method, path);
+    if (x->refused && has_body) {
+        /* Said now, before the body travels; what is on its way already is not read. */
+        reply_refusal(x, true);
+        return queue(x);
+    }
+    mbd_connection_phase(c, has_body ? MBD_PHASE_BODY : MBD_PHASE_ANSWER);
+    return MHD_YES;
+}
+
+/* The request is whole; or the connection was woken to send an answer. */
+static enum MHD_Result finish(struct mbd_exchange *x)
+{
+    if (x->state == READING) {
+        mbd_connection_phase(x->connection, MBD_PHASE_ANSWER);
+        x->state = HANDLING;
+        if (x->refused) {
+            reply_refusal(x, false);
+        } else {
+            x->route->handler(x);
+        }
+        assert(x->state == WAITING || x->state == ANSWERED);
+    }
+    if (x->state == WAITING && !x->connection->gone) {
+        mbd_connection_sleep(x->connection);
+        return MHD_YES;
+    }
+    return queue(x);
+}
+
+enum MHD_Result mbd_exchange_access(void *cls, struct MHD_Connection *mhd, const char *url,
+                                    const char *method, const char *version,
+                                    const char *upload_data, size_t *upload_size,
+                                    void **exchange)
+{
+    (void) cls;
+    (void) version;
+    struct mbd_connection *c = mbd_connection_of(mhd);
+    struct mbd_exchange *x = *exchange;
+    if (!c || c->gone) {
+        return MHD_NO;
+    }
+    if (!x) {
+        return begin(c, method, url, exchange);
+    }
+    if (*upload_size > 0) {
+        gather(x, upload_data, *upload_size);
+        *upload_size = 0;
+        return MHD_YES;
+    }
+    return finish(x);
+}
+
+void mbd_exchange_completed(void *cls, struct MHD_Connection *mhd, void **exchange,
+                            enum MHD_RequestTerminationCode why)
+{
+    (void) cls;
+    (void) mhd;
+    (void) why;
+    struct mbd_exchange *x = *exchange;
+    if (!x) {
+        return;
+    }
+    *exchange = NULL;
+    if (x->on_end) {
+        x->on_end(x->on_end_arg);
+    }
+    if (x->status == 0) {
+        x->status = 499; /* nobody is there to answer; nginx's number for that */
+        mbd_metrics_http(mbd_exchange_service(x)->metrics, route_name(x), x->status);
+    }
+    if (!x->logged) {
+        write_line(x);
+    }
+    mbd_connection_phase(x->connection, MBD_PHASE_IDLE);
+    exchange_free(x);
+}

@@ -1,0 +1,44 @@
+#include "server/http/router.h"
+
+#include <string.h>
+
+static const struct mbd_route routes[] = {
+    { "completions", "POST", "/v1/completions", true, false, mbd_route_completions },
+    { "models", "GET", "/v1/models", false, false, mbd_route_models },
+    { "model", "GET", "/v1/models/", false, false, mbd_route_model },
+    { "healthz", "GET", "/healthz", false, true, mbd_route_healthz },
+    { "readyz", "GET", "/readyz", false, true, mbd_route_readyz },
+    { "metrics", "GET", "/metrics", false, true, mbd_route_metrics },
+};
+
+static bool path_matches(const struct mbd_route *r, const char *path, const char **ret_tail)
+{
+    size_t n = strlen(r->path);
+    bool prefix = r->path[n - 1] == '/';
+    if (strncmp(path, r->path, n) != 0 || prefix == (path[n] == '\0')) {
+        return false;
+    }
+    *ret_tail = path + n;
+    return true;
+}
+
+const struct mbd_route *mbd_route_find(const char *method, const char *path,
+                                       const char **ret_tail, const char **ret_allow)
+{
+    bool head = strcmp(method, "HEAD") == 0;
+    *ret_allow = NULL;
+    for (size_t i = 0; i < sizeof routes / sizeof routes[0]; i++) {
+        const struct mbd_route *r = &routes[i];
+        const char *tail;
+        if (!path_matches(r, path, &tail)) {
+            continue;
+        }
+        bool get = strcmp(r->method, "GET") == 0;
+        if (strcmp(r->method, method) == 0 || (get && head)) {
+            *ret_tail = tail;
+            return r;
+        }
+        *ret_allow = get ? "GET, HEAD" : r->method; /* no path has two routes yet */
+    }
+    return NULL;
+}

@@ -1,0 +1,30 @@
+/* Which handler answers which method and path: one table.
+ *
+ * Threads: pure; the table is constant. */
+#ifndef MBD_ROUTER_H
+#define MBD_ROUTER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+struct mbd_exchange;
+typedef void mbd_handler_fn(struct mbd_exchange *x);
+
+struct mbd_route {
+    const char *name;   /* the label of metrics and log */
+    const char *method; /* a GET route answers HEAD as well */
+    const char *path;   /* with a '/' at its end: a prefix, with something behind it */
+    bool has_body;      /* JSON, up to --max-body; else no body is taken */
+    bool quiet;         /* asked for all the time: logged as debug */
+    mbd_handler_fn *handler;
+};
+
+/* The route, with *ret_tail what the path has beyond a prefix; or NULL. Then *ret_allow is the
+ * Allow header of a path that other methods have, or NULL for a path that there is not. */
+const struct mbd_route *mbd_route_find(const char *method, const char *path,
+                                       const char **ret_tail, const char **ret_allow);
+
+mbd_handler_fn mbd_route_completions, mbd_route_models, mbd_route_model, mbd_route_healthz,
+    mbd_route_readyz, mbd_route_metrics;
+
+#endif

@@ -1,0 +1,27 @@
+/* What the routes may use: everything is borrowed, and outlives the listener.
+ *
+ * Threads: the control thread. */
+#ifndef MBD_SERVICE_H
+#define MBD_SERVICE_H
+
+#include <stdbool.h>
+
+#include "server/config/options.h"
+#include "server/log/log.h"
+#include "server/loop/loop.h"
+#include "server/metrics/metrics.h"
+#include "server/registry/registry.h"
+
+struct mbd_completions;
+
+struct mbd_service {
+    const struct mbd_options *options;
+    const struct mbd_log *log;
+    struct mbd_loop *loop;
+    struct mbd_metrics *metrics;
+    struct mbd_registry *registry;
+    struct mbd_completions *completions;
+    bool draining; /* answers to new work are 503 from now on */
+};
+
+#endif

@@ -1,0 +1,65 @@
+/* mboold: serves models over HTTP.
+ *
+ * Exit statuses: 0 it ended as it should; 1 it failed; 2 the configuration was wrong. */
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "server/config/table.h"
+#include "server/daemon.h"
+
+enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_CONFIGURATION = 2 };
+
+static int print(void (*put)(struct mb_bytes *))
+{
+    struct mb_bytes text = { 0 };
+    put(&text);
+    bool ok = !text.failed && fputs(mb_bytes_text(&text), stdout) >= 0 && fflush(stdout) == 0;
+    mb_bytes_fini(&text);
+    return ok ? EXIT_DONE : EXIT_FAILED;
+}
+
+static int act(enum mbd_action action, const struct mbd_options *o)
+{
+    struct mb_error err;
+    enum mb_status st = MB_OK;
+    switch (action) {
+    case MBD_ACTION_HELP:
+        return print(mbd_table_help);
+    case MBD_ACTION_PRINT_DEFAULTS:
+        return print(mbd_table_defaults);
+    case MBD_ACTION_VERSION:
+        return printf("mboold %s\n", MB_VERSION) > 0 ? EXIT_DONE : EXIT_FAILED;
+    case MBD_ACTION_CHECK_CONFIG:
+        st = mbd_daemon_check(o, &err);
+        break;
+    case MBD_ACTION_RUN:
+        st = mbd_daemon_run(o, &err);
+        break;
+    }
+    if (st != MB_OK) {
+        fprintf(stderr, "mboold: %s\n", err.what);
+        return EXIT_FAILED;
+    }
+    if (action == MBD_ACTION_CHECK_CONFIG) {
+        printf("mboold: the configuration is good\n");
+    }
+    return EXIT_DONE;
+}
+
+int main(int argc, char **argv)
+{
+    struct mbd_options o;
+    struct mb_error err;
+    enum mbd_action action;
+    mbd_options_init(&o);
+    int status = EXIT_CONFIGURATION;
+    if (mbd_options_load(&o, argc, (const char *const *) argv, (const char *const *) environ,
+                         &action, &err) == MB_OK) {
+        status = act(action, &o);
+    } else {
+        fprintf(stderr, "mboold: %s\n", err.what);
+    }
+    mbd_options_fini(&o);
+    return status;
+}

@@ -1,0 +1,407 @@
+/* Goal:   every field of a completion request is taken when it is good and refused by name when it is
+ *         not; and replies are what OpenAI's clients expect.
+ * Method: one line of JSON per case; replies are parsed again with jansson and looked at. */
+#include <float.h>
+#include <jansson.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "proto/json/completion_json.h"
+#include "proto/json/error_json.h"
+#include "proto/json/models_json.h"
+#include "tests/check_main.h"
+
+static struct mb_completion c;
+static struct mb_wire_error err;
+
+static void setup(void)
+{
+    mb_completion_init(&c);
+    memset(&err, 0, sizeof err);
+}
+
+static void teardown(void)
+{
+    mb_completion_fini(&c);
+}
+
+static void take(const char *text)
+{
+    mb_completion_fini(&c);
+    enum mb_status st = mb_completion_decode(text, strlen(text), &c, &err);
+    ck_assert_msg(st == MB_OK, "%s: %s", text, err.message);
+}
+
+START_TEST(defaults)
+{
+    take("{\"prompt\":\"x\"}");
+    ck_assert_ptr_null(c.model);
+    ck_assert_str_eq(c.prompt, "x");
+    ck_assert_uint_eq(c.max_tokens, 16);
+    ck_assert(!c.has_max_tokens && !c.has_seed && !c.has_logprobs);
+    ck_assert(!c.echo && !c.stream && !c.include_usage && !c.ignore_eos);
+    ck_assert(c.temperature == 1.0f && c.top_p == 1.0f && c.min_p == 0.0f && c.top_k == 0);
+    ck_assert(c.repetition_penalty == 1.0f && c.presence_penalty == 0.0f);
+    ck_assert_uint_eq(c.n_stops, 0);
+}
+END_TEST
+
+START_TEST(every_field)
+{
+    take("{\"model\":\"m/a\",\"prompt\":\"a\\u0000b\",\"max_tokens\":7,\"temperature\":0.5,"
+         "\"top_p\":0.25,\"min_p\":0.125,\"top_k\":40,\"presence_penalty\":-2,"
+         "\"frequency_penalty\":2,\"repetition_penalty\":1.5,\"seed\":-1,"
+         "\"stop\":[\"\\n\",\"\xc3\xa9\"],\"logprobs\":5,\"echo\":false,\"ignore_eos\":true,"
+         "\"stream\":true,\"stream_options\":{\"include_usage\":true,\"other\":1},\"n\":1,"
+         "\"best_of\":1,\"suffix\":\"\",\"logit_bias\":{},\"user\":\"someone\",\"unknown\":[1]}");
+    ck_assert_str_eq(c.model, "m/a");
+    ck_assert_uint_eq(c.n_prompt, 3);
+    ck_assert_mem_eq(c.prompt, "a\0b", 4);
+    ck_assert(c.has_max_tokens && c.max_tokens == 7);
+    ck_assert(c.temperature == 0.5f && c.top_p == 0.25f && c.min_p == 0.125f);
+    ck_assert_uint_eq(c.top_k, 40);
+    ck_assert(c.presence_penalty == -2.0f && c.frequency_penalty == 2.0f);
+    ck_assert(c.repetition_penalty == 1.5f);
+    ck_assert(c.has_seed && c.seed == UINT64_MAX);
+    ck_assert_uint_eq(c.n_stops, 2);
+    ck_assert_str_eq(c.stop[0], "\n");
+    ck_assert_uint_eq(c.n_stop_bytes[1], 2);
+    ck_assert(c.has_logprobs && c.logprobs == 5);
+    ck_assert(c.ignore_eos && c.stream && c.include_usage && !c.echo);
+}
+END_TEST
+
+START_TEST(null_is_absent)
+{
+    take("{\"model\":null,\"prompt\":\"x\",\"max_tokens\":null,\"temperature\":null,"
+         "\"top_p\":null,\"min_p\":null,\"top_k\":null,\"presence_penalty\":null,"
+         "\"frequency_penalty\":null,\"repetition_penalty\":null,\"seed\":null,\"stop\":null,"
+         "\"logprobs\":null,\"echo\":null,\"ignore_eos\":null,\"stream\":null,"
+         "\"stream_options\":null,\"n\":null,\"best_of\":null,\"suffix\":null,"
+         "\"logit_bias\":null}");
+    ck_assert(!c.has_max_tokens && !c.has_seed && !c.has_logprobs && c.temperature == 1.0f);
+}
+END_TEST
+
+START_TEST(prompts_have_several_forms)
+{
+    take("{\"prompt\":\"\"}");
+    ck_assert_ptr_nonnull(c.prompt);
+    ck_assert_uint_eq(c.n_prompt, 0);
+    take("{\"prompt\":[\"only\"]}");
+    ck_assert_str_eq(c.prompt, "only");
+    take("{\"prompt\":[1,0,4294967295]}");
+    ck_assert_ptr_null(c.prompt);
+    ck_assert_uint_eq(c.n_prompt_ids, 3);
+    ck_assert_uint_eq(c.prompt_ids[2], UINT32_MAX);
+    take("{\"prompt\":[[5,6]]}");
+    ck_assert_uint_eq(c.n_prompt_ids, 2);
+    take("{\"prompt\":\"x\",\"stop\":\"one\"}");
+    ck_assert_uint_eq(c.n_stops, 1);
+    take("{\"prompt\":\"x\",\"stop\":[]}");
+    ck_assert_uint_eq(c.n_stops, 0);
+    take("{\"prompt\":\"x\",\"top_k\":-1}");
+    ck_assert_uint_eq(c.top_k, 0);
+    take("{\"prompt\":\"x\",\"top_p\":0,\"temperature\":0}");
+    ck_assert(c.top_p == FLT_MIN && c.temperature == 0.0f);
+    take("{\"prompt\":\"x\",\"seed\":9223372036854775807,\"max_tokens\":1048576}");
+    ck_assert_uint_eq(c.seed, INT64_MAX);
+}
+END_TEST
+
+static const struct {
+    const char *text, *param, *says;
+} bad[] = {
+    { "", "", "not JSON" },
+    { "{", "", "not JSON" },
+    { "{\"prompt\":\"x\"} trailing", "", "not JSON" },
+    { "{\"prompt\":\"\xff\"}", "", "not JSON" },
+    { "{\"prompt\":\"\\ud800\"}", "", "not JSON" },
+    { "{\"prompt\":\"x\",\"prompt\":\"y\"}", "", "duplicate" },
+    { "{\"prompt\":\"x\",\"temperature\":NaN}", "", "not JSON" },
+    { "{\"prompt\":\"x\",\"temperature\":Infinity}", "", "not JSON" },
+    { "{\"prompt\":\"x\",\"temperature\":1e999}", "", "not JSON" },
+    { "{\"prompt\":\"x\",\"max_tokens\":99999999999999999999}", "", "not JSON" },
+    { "[]", "", "must be a JSON object" },
+    { "null", "", "not JSON" },
+    { "{}", "prompt", "required" },
+    { "{\"prompt\":null}", "prompt", "required" },
+    { "{\"prompt\":1}", "prompt", "must be a string or an array" },
+    { "{\"prompt\":{}}", "prompt", "must be a string or an array" },
+    { "{\"prompt\":[]}", "prompt", "not empty" },
+    { "{\"prompt\":[[]]}", "prompt", "not empty" },
+    { "{\"prompt\":[null]}", "prompt", "must be a string or an array" },
+    { "{\"prompt\":[\"a\",\"b\"]}", "prompt", "several prompts" },
+    { "{\"prompt\":[[1],[2]]}", "prompt", "several prompts" },
+    { "{\"prompt\":[1,\"a\"]}", "prompt", "element 1" },
+    { "{\"prompt\":[1,-2]}", "prompt", "element 1" },
+    { "{\"prompt\":[1,4294967296]}", "prompt", "element 1" },
+    { "{\"prompt\":[1,2.0]}", "prompt", "element 1" },
+    { "{\"prompt\":\"x\",\"model\":1}", "model", "name" },
+    { "{\"prompt\":\"x\",\"model\":\"\"}", "model", "name" },
+    { "{\"prompt\":\"x\",\"model\":\"a\\u0000b\"}", "model", "name" },
+    { "{\"prompt\":\"x\",\"max_tokens\":0}", "max_tokens", "1..1048576" },
+    { "{\"prompt\":\"x\",\"max_tokens\":-1}", "max_tokens", "1..1048576" },
+    { "{\"prompt\":\"x\",\"max_tokens\":1048577}", "max_tokens", "1..1048576" },
+    { "{\"prompt\":\"x\",\"max_tokens\":9223372036854775807}", "max_tokens", "1..1048576" },
+    { "{\"prompt\":\"x\",\"max_tokens\":16.0}", "max_tokens", "integer" },
+    { "{\"prompt\":\"x\",\"max_tokens\":\"16\"}", "max_tokens", "integer" },
+    { "{\"prompt\":\"x\",\"max_tokens\":true}", "max_tokens", "integer" },
+    { "{\"prompt\":\"x\",\"temperature\":2.1}", "temperature", "0..2" },
+    { "{\"prompt\":\"x\",\"temperature\":-0.1}", "temperature", "0..2" },
+    { "{\"prompt\":\"x\",\"temperature\":\"1\"}", "temperature", "number" },
+    { "{\"prompt\":\"x\",\"top_p\":1.1}", "top_p", "0..1" },
+    { "{\"prompt\":\"x\",\"min_p\":-1}", "min_p", "0..1" },
+    { "{\"prompt\":\"x\",\"top_k\":-2}", "top_k", "integer" },
+    { "{\"prompt\":\"x\",\"top_k\":1.5}", "top_k", "integer" },
+    { "{\"prompt\":\"x\",\"presence_penalty\":-2.5}", "presence_penalty", "-2..2" },
+    { "{\"prompt\":\"x\",\"frequency_penalty\":3}", "frequency_penalty", "-2..2" },
+    { "{\"prompt\":\"x\",\"repetition_penalty\":0}", "repetition_penalty", "above 0" },
+    { "{\"prompt\":\"x\",\"repetition_penalty\":-1}", "repetition_penalty", "0..10" },
+    { "{\"prompt\":\"x\",\"seed\":1.5}", "seed", "integer" },
+    { "{\"prompt\":\"x\",\"seed\":\"1\"}", "seed", "integer" },
+    { "{\"prompt\":\"x\",\"stop\":\"\"}", "stop", "1 to 1024" },
+    { "{\"prompt\":\"x\",\"stop\":1}", "stop", "1 to 1024" },
+    { "{\"prompt\":\"x\",\"stop\":[\"a\",1]}", "stop", "1 to 1024" },
+    { "{\"prompt\":\"x\",\"stop\":[\"a\",\"b\",\"c\",\"d\",\"e\"]}", "stop", "at most 4" },
+    { "{\"prompt\":\"x\",\"logprobs\":6}", "logprobs", "0..5" },
+    { "{\"prompt\":\"x\",\"logprobs\":true}", "logprobs", "integer" },
+    { "{\"prompt\":\"x\",\"echo\":1}", "echo", "true or false" },
+    { "{\"prompt\":\"x\",\"echo\":true,\"logprobs\":0}", "echo", "not supported" },
+    { "{\"prompt\":\"x\",\"ignore_eos\":\"yes\"}", "ignore_eos", "true or false" },
+    { "{\"prompt\":\"x\",\"stream\":\"true\"}", "stream", "true or false" },
+    { "{\"prompt\":\"x\",\"stream\":true,\"stream_options\":1}", "stream_options", "object" },
+    { "{\"prompt\":\"x\",\"stream\":true,\"stream_options\":{\"include_usage\":1}}",
+      "stream_options.include_usage", "true or false" },
+    { "{\"prompt\":\"x\",\"stream_options\":{}}", "stream_options", "only with" },
+    { "{\"prompt\":\"x\",\"n\":2}", "n", "must be 1" },
+    { "{\"prompt\":\"x\",\"best_of\":0}", "best_of", "must be 1" },
+    { "{\"prompt\":\"x\",\"suffix\":\"end\"}", "suffix", "not supported" },
+    { "{\"prompt\":\"x\",\"logit_bias\":{\"1\":2}}", "logit_bias", "not supported" },
+};
+
+START_TEST(bad_requests_are_refused_by_name)
+{
+    enum mb_status st = mb_completion_decode(bad[_i].text, strlen(bad[_i].text), &c, &err);
+    ck_assert_msg(st == MB_E_INVALID, "%s was taken", bad[_i].text);
+    ck_assert_int_eq(err.http, 400);
+    ck_assert_str_eq(err.type, "invalid_request_error");
+    ck_assert_str_eq(err.param, bad[_i].param);
+    ck_assert_msg(strstr(err.message, bad[_i].says) != NULL, "%s: %s", bad[_i].text, err.message);
+    ck_assert_ptr_null(c.prompt); /* nothing was written */
+}
+END_TEST
+
+/* A body that would cost much more than its size is refused before it is parsed. */
+START_TEST(bombs_are_refused)
+{
+    static const char *const pieces[] = { "[", "{\"a\":", "[],", "1,", "{}," };
+    for (size_t p = 0; p < sizeof pieces / sizeof pieces[0]; p++) {
+        size_t n_piece = strlen(pieces[p]), n = 4u << 20;
+        char *text = malloc(n);
+        size_t at = (size_t) snprintf(text, n, "{\"prompt\":[");
+        for (; at + n_piece < n; at += n_piece) {
+            memcpy(text + at, pieces[p], n_piece);
+        }
+        ck_assert_int_eq(mb_completion_decode(text, at, &c, &err), MB_E_INVALID);
+        ck_assert_ptr_nonnull(strstr(err.message, "more than 16 levels"));
+        free(text);
+    }
+    /* Brackets and commas in strings are none, and an escaped quote does not end one. */
+    take("{\"prompt\":\"[[[[[[[[[[[[[[[[[[[[[[[[\\\"[[[[[[[[[[[[[[[[[[[[[[\"}");
+}
+END_TEST
+
+/* ---- replies --------------------------------------------------------------------------------- */
+
+static json_t *parse(char *text)
+{
+    json_error_t where;
+    ck_assert_ptr_nonnull(text);
+    ck_assert_ptr_null(strpbrk(text, "\r\n"));
+    json_t *root = json_loads(text, JSON_ALLOW_NUL, &where);
+    ck_assert_msg(root != NULL, "%s: %s", where.text, text);
+    free(text);
+    return root;
+}
+
+static struct mb_completion_reply plain_reply(void)
+{
+    return (struct mb_completion_reply) { .id = "cmpl-1", .model = "m", .fingerprint = "mbool-0",
+                                          .created = 1700000000, .text = "hi", .n_text = 2 };
+}
+
+START_TEST(a_reply_has_openai_s_shape)
+{
+    struct mb_completion_reply r = plain_reply();
+    struct mb_usage u = { .prompt_tokens = 3, .completion_tokens = 4294967295u };
+    r.finish = MB_FINISH_STOP;
+    r.usage = &u;
+    json_t *root = parse(mb_completion_encode(&r));
+    const char *id, *object, *model, *print, *text, *finish;
+    json_int_t created, index, prompt, completion, total, cached;
+    json_t *logprobs;
+    ck_assert_int_eq(
+        json_unpack_ex(root, NULL, JSON_STRICT,
+                       "{s:s,s:s,s:I,s:s,s:s,s:[{s:I,s:s,s:o,s:s!}!],s:{s:I,s:I,s:I,s:{s:I!}!}!}",
+                       "id", &id, "object", &object, "created", &created, "model", &model,
+                       "system_fingerprint", &print, "choices", "index", &index, "text", &text,
+                       "logprobs", &logprobs, "finish_reason", &finish, "usage", "prompt_tokens",
+                       &prompt, "completion_tokens", &completion, "total_tokens", &total,
+                       "prompt_tokens_details", "cached_tokens", &cached),
+        0);
+    ck_assert_str_eq(object, "text_completion");
+    ck_assert_str_eq(text, "hi");
+    ck_assert_str_eq(finish, "stop");
+    ck_assert(json_is_null(logprobs));
+    ck_assert_int_eq(total, 4294967298);
+    json_decref(root);
+}
+END_TEST
+
+START_TEST(chunks_say_null)
+{
+    struct mb_completion_reply r = plain_reply();
+    r.usage_null = true;
+    json_t *root = parse(mb_completion_encode(&r));
+    json_t *choice = json_array_get(json_object_get(root, "choices"), 0);
+    ck_assert(json_is_null(json_object_get(choice, "finish_reason")));
+    ck_assert(json_is_null(json_object_get(root, "usage")));
+    json_decref(root);
+
+    r.usage_null = false;
+    r.no_choice = true;
+    root = parse(mb_completion_encode(&r));
+    ck_assert_uint_eq(json_array_size(json_object_get(root, "choices")), 0);
+    ck_assert_ptr_null(json_object_get(root, "usage"));
+    json_decref(root);
+}
+END_TEST
+
+/* Every character comes back as it was; what is none becomes U+FFFD. */
+START_TEST(text_survives)
+{
+    static const char good[] = "\"\\/\b\f\n\r\t\x01\x1f\x7f</script>\xc2\x80\xc3\xa9\xe2\x82\xac"
+                               "\xed\x9f\xbf\xee\x80\x80\xef\xbf\xbf\xf0\x9f\x98\x80"
+                               "\xf4\x8f\xbf\xbf\0end";
+    static const char *const broken[][2] = {
+        { "a\xff", "a\xef\xbf\xbd" },
+        { "\xc3", "\xef\xbf\xbd" },
+        { "\xe2\x82", "\xef\xbf\xbd\xef\xbf\xbd" },
+        { "\xc0\xaf", "\xef\xbf\xbd\xef\xbf\xbd" },         /* overlong */
+        { "\xed\xa0\x80", "\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd" }, /* a surrogate */
+        { "\xf5z", "\xef\xbf\xbdz" },
+    };
+    struct mb_completion_reply r = plain_reply();
+    r.text = good;
+    r.n_text = sizeof good - 1;
+    json_t *root = parse(mb_completion_encode(&r));
+    json_t *text = json_object_get(json_array_get(json_object_get(root, "choices"), 0), "text");
+    ck_assert_uint_eq(json_string_length(text), sizeof good - 1);
+    ck_assert_mem_eq(json_string_value(text), good, sizeof good - 1);
+    json_decref(root);
+    for (size_t i = 0; i < sizeof broken / sizeof broken[0]; i++) {
+        r.text = broken[i][0];
+        r.n_text = strlen(r.text);
+        root = parse(mb_completion_encode(&r));
+        text = json_object_get(json_array_get(json_object_get(root, "choices"), 0), "text");
+        ck_assert_str_eq(json_string_value(text), broken[i][1]);
+        json_decref(root);
+    }
+}
+END_TEST
+
+START_TEST(logprobs_have_the_old_shape)
+{
+    struct mb_wire_token tokens[2] = {
+        { .token = { " a", 2, -0.12345679f }, .text_offset = 3, .n_top = 2,
+          .top = { { " a", 2, -0.12345679f }, { "\xe2\x82", 2, -INFINITY } } },
+        { .token = { "", 0, NAN }, .text_offset = 5, .n_top = 2,
+          .top = { { "x", 1, -1 }, { "x", 1, -2 } } },
+    };
+    struct mb_completion_reply r = plain_reply();
+    r.has_logprobs = true;
+    r.tokens = tokens;
+    r.n_tokens = 2;
+    json_t *root = parse(mb_completion_encode(&r));
+    json_t *lp = json_object_get(json_array_get(json_object_get(root, "choices"), 0), "logprobs");
+    ck_assert_str_eq(json_string_value(json_array_get(json_object_get(lp, "tokens"), 0)), " a");
+    json_t *numbers = json_object_get(lp, "token_logprobs");
+    ck_assert((float) json_real_value(json_array_get(numbers, 0)) == -0.12345679f);
+    ck_assert(json_real_value(json_array_get(numbers, 1)) == -9999.0);
+    json_t *tops = json_object_get(lp, "top_logprobs");
+    json_t *odd = json_object_get(json_array_get(tops, 0), "bytes:\\xe2\\x82");
+    ck_assert(json_real_value(odd) == -9999.0);
+    ck_assert(json_real_value(json_object_get(json_array_get(tops, 1), "x")) == -1.0);
+    ck_assert_int_eq(json_integer_value(json_array_get(json_object_get(lp, "text_offset"), 1)), 5);
+    json_decref(root);
+}
+END_TEST
+
+START_TEST(errors_have_four_fields)
+{
+    struct mb_wire_error e;
+    mb_wire_error_fill(&e, 429, "queue_full", NULL, "the queue is full: %d \xff", 7);
+    json_t *root = parse(mb_error_encode(&e));
+    json_t *message, *param;
+    const char *type, *code;
+    ck_assert_int_eq(json_unpack_ex(root, NULL, JSON_STRICT, "{s:{s:o,s:s,s:o,s:s!}!}", "error",
+                                    "message", &message, "type", &type, "param", &param, "code",
+                                    &code),
+                     0);
+    ck_assert_str_eq(json_string_value(message), "the queue is full: 7 \xef\xbf\xbd");
+    ck_assert_str_eq(type, "rate_limit_error");
+    ck_assert(json_is_null(param));
+    ck_assert_str_eq(code, "queue_full");
+    json_decref(root);
+
+    struct mb_error from;
+    (void) mb_fail(&from, MB_E_IO, 0, "disk");
+    mb_wire_error_of(&e, &from);
+    ck_assert_int_eq(e.http, 500);
+    ck_assert_str_eq(e.type, "server_error");
+    ck_assert_ptr_null(e.code);
+}
+END_TEST
+
+START_TEST(models_are_listed)
+{
+    struct mb_model_card cards[2] = { { "a", 1, 256, "f" }, { "b\"", 2, 1u << 20, "g" } };
+    json_t *root = parse(mb_model_list_encode(cards, 2));
+    ck_assert_str_eq(json_string_value(json_object_get(root, "object")), "list");
+    json_t *second = json_array_get(json_object_get(root, "data"), 1);
+    ck_assert_str_eq(json_string_value(json_object_get(second, "id")), "b\"");
+    ck_assert_str_eq(json_string_value(json_object_get(second, "object")), "model");
+    ck_assert_str_eq(json_string_value(json_object_get(second, "owned_by")), "mboold");
+    ck_assert_int_eq(json_integer_value(json_object_get(second, "created")), 2);
+    json_decref(root);
+    root = parse(mb_model_list_encode(NULL, 0));
+    ck_assert_uint_eq(json_array_size(json_object_get(root, "data")), 0);
+    json_decref(root);
+}
+END_TEST
+
+int main(void)
+{
+    mb_json_init();
+    Suite *s = suite_create("completion_json");
+    TCase *t = tcase_create("requests");
+    tcase_add_checked_fixture(t, setup, teardown);
+    tcase_add_test(t, defaults);
+    tcase_add_test(t, every_field);
+    tcase_add_test(t, null_is_absent);
+    tcase_add_test(t, prompts_have_several_forms);
+    tcase_add_loop_test(t, bad_requests_are_refused_by_name, 0, sizeof bad / sizeof bad[0]);
+    tcase_add_test(t, bombs_are_refused);
+    suite_add_tcase(s, t);
+    t = tcase_create("replies");
+    tcase_add_test(t, a_reply_has_openai_s_shape);
+    tcase_add_test(t, chunks_say_null);
+    tcase_add_test(t, text_survives);
+    tcase_add_test(t, logprobs_have_the_old_shape);
+    tcase_add_test(t, errors_have_four_fields);
+    tcase_add_test(t, models_are_listed);
+    suite_add_tcase(s, t);
+    return mb_run_suite(s);
+}

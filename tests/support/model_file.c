@@ -1,0 +1,116 @@
+#include "tests/support/model_file.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/checkpoint/writer.h"
+#include "core/tokenizer/spec.h"
+#include "tests/support/tiny_model.h"
+
+static void need(enum mb_status st, const struct mb_error *err)
+{
+    if (st != MB_OK) {
+        fprintf(stderr, "model file: %s\n", err->what);
+        abort();
+    }
+}
+
+/* GPT-2's printable character for a byte: itself, or one from U+0100 on. UTF-8 into ret. */
+static size_t printable(unsigned byte, char ret[2])
+{
+    unsigned next = 256, c = byte;
+    for (unsigned b = 0; b <= byte; b++) {
+        bool plain = (b >= 33 && b <= 126) || (b >= 161 && b <= 172) || (b >= 174 && b <= 255);
+        c = plain ? b : next++;
+    }
+    if (c < 0x80) {
+        ret[0] = (char) c;
+        return 1;
+    }
+    ret[0] = (char) (0xc0 | c >> 6);
+    ret[1] = (char) (0x80 | (c & 0x3f));
+    return 2;
+}
+
+static void put_tokenizer(struct mb_checkpoint_writer *w)
+{
+    struct mb_error err;
+    struct mb_bpe_spec *spec = mb_bpe_spec_new();
+    char text[2];
+    for (unsigned b = 0; b < 256; b++) {
+        need(mb_bpe_spec_token(spec, b, text, printable(b, text), MB_TOKEN_PRESENT, &err), &err);
+    }
+    unsigned special = MB_TOKEN_PRESENT | MB_TOKEN_ADDED | MB_TOKEN_SPECIAL;
+    need(mb_bpe_spec_token(spec, MODEL_FILE_EOS, "</s>", 4, special, &err), &err);
+    need(mb_bpe_spec_token(spec, MODEL_FILE_BOS, "<s>", 3, special, &err), &err);
+    struct mb_bpe_step step = { .kind = MB_BPE_BYTE_LEVEL };
+    need(mb_bpe_spec_step(spec, MB_BPE_PRE_TOKENIZER, step, &err), &err);
+    need(mb_bpe_spec_step(spec, MB_BPE_DECODER, step, &err), &err);
+    need(mb_bpe_ids_add(&spec->eos, MODEL_FILE_EOS, &err), &err);
+    need(mb_bpe_ids_add(&spec->prefix, MODEL_FILE_BOS, &err), &err);
+    spec->bos = MODEL_FILE_BOS;
+    spec->unk = MB_NO_ID;
+
+    struct mb_bytes bytes = { 0 };
+    mb_bpe_spec_write(spec, &bytes);
+    need(mb_checkpoint_add_bytes(w, "tokenizer", bytes.at, bytes.len, &err), &err);
+    mb_bytes_fini(&bytes);
+    mb_bpe_spec_free(spec);
+}
+
+static void put_linear(struct mb_checkpoint_writer *w, const char *name,
+                       const struct mb_linear *l)
+{
+    struct mb_error err;
+    if (l->kind == MB_LINEAR_BOOL) {
+        need(mb_checkpoint_add_bool(w, name, &l->boolean, &err), &err);
+    } else {
+        need(mb_checkpoint_add_f16(w, name, l->dense, l->n_rows, l->n_cols, &err), &err);
+    }
+}
+
+static void put_norm(struct mb_checkpoint_writer *w, const char *name, const float *norm,
+                     uint32_t n)
+{
+    struct mb_error err;
+    need(mb_checkpoint_add_f32(w, name, norm, n, &err), &err);
+}
+
+static void put_block(struct mb_checkpoint_writer *w, const struct mb_model *m, uint32_t i)
+{
+    char name[64];
+    const struct mb_block *b = &m->blocks[i];
+    (void) snprintf(name, sizeof name, "blocks.%u.attn_norm", i);
+    put_norm(w, name, b->attn_norm, m->shape.width);
+    (void) snprintf(name, sizeof name, "blocks.%u.ffn_norm", i);
+    put_norm(w, name, b->ffn_norm, m->shape.width);
+    for (int l = 0; l < MB_BLOCK_LINEARS; l++) {
+        (void) snprintf(name, sizeof name, "blocks.%u.%s", i,
+                        mb_block_linear_name((enum mb_block_linear) l));
+        put_linear(w, name, &b->linear[l]);
+    }
+}
+
+void model_file_write(const char *path, uint32_t context)
+{
+    struct mb_error err;
+    struct tiny_spec spec = tiny_specs[0];
+    spec.shape.n_vocab = MODEL_FILE_VOCAB;
+    spec.shape.context = context;
+    struct mb_model *m = tiny_model_new(&spec, 1);
+
+    struct mb_checkpoint_writer *w = NULL;
+    need(mb_checkpoint_writer_open(path, &m->shape, 64, &w, &err), &err);
+    put_tokenizer(w);
+    need(mb_checkpoint_add_f64(w, "rope.inv_freq", m->inv_freq, m->shape.head_width / 2, &err),
+         &err);
+    put_norm(w, "final_norm", m->final_norm, m->shape.width);
+    put_linear(w, "embed", &m->embed);
+    put_linear(w, "head", &m->head);
+    for (uint32_t i = 0; i < m->shape.n_layers; i++) {
+        put_block(w, m, i);
+    }
+    need(mb_checkpoint_writer_commit(w, &err), &err);
+    mb_model_unref(m);
+}

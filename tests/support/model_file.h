@@ -1,0 +1,15 @@
+/* A checkpoint on disk for tests of whole programs: random Boolean weights, a byte-level tokenizer
+ * whose text is as random, and a long context. */
+#ifndef MB_TESTS_MODEL_FILE_H
+#define MB_TESTS_MODEL_FILE_H
+
+#include <stdint.h>
+
+/* Tokens 0..255 are the bytes, then the end of a sequence, which a prompt does not start with,
+ * then its start, which it does. */
+enum { MODEL_FILE_EOS = 256, MODEL_FILE_BOS = 257, MODEL_FILE_VOCAB = 258 };
+
+/* Aborts when it can not. */
+void model_file_write(const char *path, uint32_t context);
+
+#endif
