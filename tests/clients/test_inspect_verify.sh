@@ -53,6 +53,11 @@ expect 2 'see: mbool inspect --help' "$mbool" inspect --nonsense
 expect 0 '"nll": ' "$mbool" eval --json --isa c "$good" --text "$work/text"
 expect 1 'logits are not finite' "$mbool" eval --json --isa c "$infinite" --text "$work/text"
 expect 0 'usage: mbool inspect FILE' "$mbool" inspect --help
+if [ -c /dev/full ]; then # whatever is printed, losing it is a failure
+    for command in "inspect $good" "inspect --json $good" "verify $good" --help --version; do
+        expect 1 'mbool: standard output: No space' bash -c "'$mbool' $command >/dev/full"
+    done
+fi
 
 expect 0 'vocabulary 20, context 16, separate head' "$mbool" inspect "$good"
 expect 0 'tokenizer  20 tokens' "$mbool" inspect "$good"
