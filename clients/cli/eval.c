@@ -1,5 +1,6 @@
 /* mbool eval: how well a model predicts a text. */
 #include <jansson.h>
+#include <math.h>
 #include <string.h>
 
 #include "clients/cli/command.h"
@@ -171,6 +172,10 @@ static enum mb_status evaluate(const struct arguments *a, struct mb_error *err)
         st =
             mb_evaluate(f.model, reference.model, &windows, &kernels, pool, &progress, &e, err);
         mbc_progress_end();
+    }
+    if (st == MB_OK && !isfinite(e.ppl + e.kl)) { /* no JSON, and no measure of anything */
+        st = mb_fail(err, MB_E_FORMAT, 0, "'%s': its logits are not finite, or absurd: nll %g",
+                     a->model, e.nll);
     }
     if (st == MB_OK) {
         print(a, &e);

@@ -9,6 +9,7 @@
 #include "clients/cli/runtime.h"
 #include "core/infer/sample.h"
 #include "core/infer/stop.h"
+#include "core/tokenizer/utf8.h"
 
 enum option {
     PROMPT,
@@ -44,7 +45,7 @@ static const struct mbc_option options[] = {
     [PRESENCE] = { "presence-penalty", "X", "subtract X for tokens in the output (default 0)" },
     [FREQUENCY] = { "frequency-penalty", "X", "subtract X each time they were (default 0)" },
     [SEED] = { "seed", "S", "same seed, same text, on any machine (default 0)" },
-    [STOP] = { "stop", "TEXT", "end before this text; up to 16 times" },
+    [STOP] = { "stop", "TEXT", "end before this text; up to 4 times" },
     [THREADS] = { "threads", "N", "threads to compute with (default: all processors)" },
     [ISA] = { "isa", "NAME", "auto, avx512vnni, avx512, avx2 or c (default auto)" },
     [IGNORE_EOS] = { "ignore-eos", NULL, "go on after the model's end of text" },
@@ -137,6 +138,10 @@ static bool add_stop(struct request *r, const char *text)
     if (r->n_stops == MB_STOPS_MAX || strlen(text) < 1 || strlen(text) > MB_STOP_BYTES_MAX) {
         (void) mbc_usage_error(&mbc_generate, "--stop: at most %d texts of 1..%u bytes",
                                MB_STOPS_MAX, MB_STOP_BYTES_MAX);
+        return false;
+    }
+    if (!mb_utf8_valid((const uint8_t *) text, strlen(text))) { /* would cut characters */
+        (void) mbc_usage_error(&mbc_generate, "--stop: not UTF-8");
         return false;
     }
     r->stops[r->n_stops++] = (struct mb_stop_text) { text, strlen(text) };
@@ -259,7 +264,7 @@ static enum mb_status open_runtime(struct generation *g, struct mb_error *err)
 static void show(struct generation *g)
 {
     mb_bytes_put(&g->text, g->shown.at, g->shown.len);
-    if (!g->request->json) {
+    if (!g->request->json && g->shown.len > 0) {
         (void) fwrite(g->shown.at, 1, g->shown.len, stdout);
         (void) fflush(stdout);
     }

@@ -1,4 +1,5 @@
 /* mbool: work on model files, and on daemons. */
+#include <errno.h>
 #include <string.h>
 
 #include "clients/cli/command.h"
@@ -22,7 +23,7 @@ static void print_commands(FILE *to)
     fprintf(to, "\n'mbool COMMAND --help' tells more; 'mbool --version' says which this is.\n");
 }
 
-int main(int argc, char **argv)
+static int run(int argc, char **argv)
 {
     if (argc < 2) {
         print_commands(stderr);
@@ -45,4 +46,16 @@ int main(int argc, char **argv)
     fprintf(stderr, "mbool: there is no command '%s'\n\n", name);
     print_commands(stderr);
     return MBC_USAGE;
+}
+
+/* What was printed may have been lost: a full disk fails as late as here. */
+int main(int argc, char **argv)
+{
+    int status = run(argc, argv);
+    errno = 0;
+    if (fflush(stdout) != 0 || ferror(stdout)) {
+        fprintf(stderr, "mbool: standard output: %s\n", strerror(errno ? errno : EIO));
+        return status == MBC_DONE ? MBC_FAILED : status;
+    }
+    return status;
 }

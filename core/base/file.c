@@ -63,6 +63,10 @@ struct mb_file_writer {
 enum mb_status mb_file_writer_open(const char *path, struct mb_file_writer **ret,
                                    struct mb_error *err)
 {
+    struct stat sb;
+    if (stat(path, &sb) == 0 && !S_ISREG(sb.st_mode)) { /* the rename would replace a device */
+        return mb_fail(err, MB_E_INVALID, 0, "'%s' is not a regular file", path);
+    }
     struct mb_file_writer *w = calloc(1, sizeof *w);
     if (!w) {
         return mb_fail(err, MB_E_NOMEM, 0, "no memory to write '%s'", path);

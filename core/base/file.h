@@ -29,6 +29,8 @@ void mb_file_unmap(struct mb_file_map *m); /* leaves it empty; an empty one is a
  */
 struct mb_file_writer;
 
+/* What is at path now is a regular file, or nothing: a device is never replaced.
+ * Errors: MB_E_INVALID, MB_E_IO, MB_E_NOMEM. */
 enum mb_status mb_file_writer_open(const char *path, struct mb_file_writer **ret,
                                    struct mb_error *err);
 enum mb_status mb_file_writer_put(struct mb_file_writer *w, const void *at, size_t n,

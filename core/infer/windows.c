@@ -1,6 +1,5 @@
 #include "core/infer/windows.h"
 
-#include <assert.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -113,7 +112,9 @@ enum mb_status mb_windows_of_text(const struct mb_tokenizer *t, const char *text
                                   size_t window, size_t tokens_max, struct mb_windows *ret,
                                   struct mb_error *err)
 {
-    assert(window >= 2);
+    if (window < 2) { /* a model's context may be 1 */
+        return mb_fail(err, MB_E_INVALID, 0, "a window of %zu tokens predicts nothing", window);
+    }
     struct mb_windows w = { 0 };
     struct text rest = { text, n };
     size_t cap = 0;

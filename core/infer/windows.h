@@ -23,7 +23,7 @@ struct mb_windows {
 #define MB_DOCUMENT_END "<|endoftext|>"
 
 /* At most tokens_max tokens, the last window cut short if need be; 0 is no limit.
- * Errors: MB_E_INVALID when the text gives no window, MB_E_NOMEM. */
+ * Errors: MB_E_INVALID when window is below 2 or the text gives no window, MB_E_NOMEM. */
 enum mb_status mb_windows_of_text(const struct mb_tokenizer *t, const char *text, size_t n,
                                   size_t window, size_t tokens_max, struct mb_windows *ret,
                                   struct mb_error *err);

@@ -32,6 +32,12 @@ head -c 7000 "$good" >"$cut"
 named=$work/named # an escape sequence in a text that nothing has verified yet
 sed 's/kernels: 3/ker\x1b[2J: 3/' "$good" >"$named"
 
+infinite=$work/infinite # in the last norm, which nothing has verified
+cp "$good" "$infinite"
+at=$("$mbool" inspect --json "$good" | grep -A 3 '"final_norm"' | sed -n 's/.*"offset": \([0-9]*\).*/\1/p')
+printf '\x00\x00\x80\x7f' | dd of="$infinite" bs=1 seek="$at" conv=notrunc 2>/dev/null
+printf 'abcabcabc' >"$work/text"
+
 expect 0 ': ok, 7296 bytes in 21 sections, digest [0-9a-f]{16}$' "$mbool" verify "$good"
 expect 0 '"ok": true' "$mbool" verify --json "$good"
 expect 0 '"sections": 21' "$mbool" verify "$good" --json
@@ -44,7 +50,14 @@ expect 1 'none' "$mbool" verify "$work/none"
 expect 2 'one FILE is needed' "$mbool" verify
 expect 2 'one FILE is needed' "$mbool" inspect a b
 expect 2 'see: mbool inspect --help' "$mbool" inspect --nonsense
+expect 0 '"nll": ' "$mbool" eval --json --isa c "$good" --text "$work/text"
+expect 1 'logits are not finite' "$mbool" eval --json --isa c "$infinite" --text "$work/text"
 expect 0 'usage: mbool inspect FILE' "$mbool" inspect --help
+if [ -c /dev/full ]; then # whatever is printed, losing it is a failure
+    for command in "inspect $good" "inspect --json $good" "verify $good" --help --version; do
+        expect 1 'mbool: standard output: No space' bash -c "'$mbool' $command >/dev/full"
+    done
+fi
 
 expect 0 'vocabulary 20, context 16, separate head' "$mbool" inspect "$good"
 expect 0 'tokenizer  20 tokens' "$mbool" inspect "$good"

@@ -4,6 +4,7 @@
 #include <math.h>
 #include <stdatomic.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "core/base/bytes.h"
@@ -112,6 +113,11 @@ START_TEST(a_file_appears_whole_or_not_at_all)
     ck_assert_mem_eq(m.at, "xYz\0", 4);
     mb_file_unmap(&m);
     ck_assert_int_eq(mb_file_map(dir, &m, &err), MB_E_INVALID);
+    (void) unlink(path);
+
+    ck_assert_int_eq(mkfifo(path, 0600), 0); /* stands for a device, such as /dev/null */
+    ck_assert_int_eq(mb_file_writer_open(path, &w, &err), MB_E_INVALID);
+    ck_assert_ptr_nonnull(strstr(err.what, path));
     (void) unlink(path);
     (void) rmdir(dir);
 }

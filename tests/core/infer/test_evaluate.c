@@ -236,6 +236,7 @@ START_TEST(documents_become_windows)
     mb_windows_fini(&w);
     ck_assert_int_eq(mb_windows_of_text(t, " \n", 2, 512, 0, &w, &err), MB_E_INVALID);
     ck_assert_int_eq(mb_windows_of_text(t, "", 0, 512, 0, &w, &err), MB_E_INVALID);
+    ck_assert_int_eq(mb_windows_of_text(t, text, strlen(text), 1, 0, &w, &err), MB_E_INVALID);
     mb_ids_fini(&want);
     mb_tokenizer_free(t);
 }
