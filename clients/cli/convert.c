@@ -32,7 +32,7 @@ static const struct mbc_option options[] = {
                 "columns that share a scale: 32, 64, ... or 'row' (default 128)" },
     [INIT] = { "init", "HOW", "where a fit starts: greedy, svd or random (default greedy)" },
     [CALIBRATE] = { "calibrate", "TEXT", "a text like those the model will see; do give one" },
-    [CALIBRATION_TOKENS] = { "calibration-tokens", "N", "of it are used (default 65536)" },
+    [CALIBRATION_TOKENS] = { "calibration-tokens", "N", "of it are used (default 131072)" },
     [HEAD_KERNELS] = { "head-kernels", "N", "of embedding and head, or 'float16' (default 4)" },
     [PLANES] = { "planes", "P", "bits of an activation: 4..8, or 1 (default 8)" },
     [TURNS] = { "turns", "N", "of descent after error feedback (default 4)" },

@@ -20,7 +20,7 @@
 #include "core/model/model.h"
 
 #define MB_CONVERT_HEAD_KERNELS_DEFAULT 4
-#define MB_CONVERT_TOKENS_DEFAULT       65536
+#define MB_CONVERT_TOKENS_DEFAULT       131072
 #define MB_CONVERT_WINDOW_MAX           2048 /* longer ones teach a layer nothing new */
 
 struct mb_convert_options {

@@ -18,7 +18,7 @@
 #include "core/convert/svid.h"
 
 enum {
-    MB_FIT_ROWS = 2 * MB_TILE_ROWS, /* tall enough for a fast product, and whole tiles */
+    MB_FIT_ROWS = 4 * MB_TILE_ROWS, /* tall enough for a fast product, and whole tiles */
     MB_FIT_BLOCK = 64,              /* columns decided between two products */
 };
 
