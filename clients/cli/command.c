@@ -189,6 +189,12 @@ void mbc_progress_end(void)
     (void) sigaction(SIGINT, &bar.before, NULL);
 }
 
+void mbc_catch_interrupt(void)
+{
+    struct sigaction act = { .sa_handler = on_interrupt };
+    (void) sigaction(SIGINT, &act, NULL);
+}
+
 bool mbc_interrupted(void)
 {
     return interrupted;

@@ -60,6 +60,10 @@ uint64_t mbc_processors(void);
  * report stops the work (returns false) after Ctrl-C. One at a time. */
 struct mb_progress mbc_progress_begin(const char *title);
 void mbc_progress_end(void);
+
+/* From here on the first Ctrl-C only makes mbc_interrupted true; a second one ends the program.
+ * For commands that run until they are told to stop, and show no bar. */
+void mbc_catch_interrupt(void);
 bool mbc_interrupted(void);
 
 #endif

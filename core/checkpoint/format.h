@@ -1,5 +1,5 @@
-/* The bytes of an .mbool file, exactly as FORMAT.md describes them. Little endian; every struct is
- * without padding, so that it is written and read as it stands.
+/* The bytes of an .mbool file, exactly as FORMAT.md describes them. Little endian; every struct
+ * is without padding, so that it is written and read as it stands.
  *
  * Threads: values. */
 #ifndef MB_CORE_FORMAT_H
@@ -67,8 +67,8 @@ static_assert(offsetof(struct mb_format_entry, offset) == 56, "FORMAT.md: sectio
 static_assert(offsetof(struct mb_format_entry, kind) == 80, "FORMAT.md: section entry");
 static_assert(offsetof(struct mb_format_entry, reserved) == 104, "FORMAT.md: section entry");
 
-/* Places inside a Boolean section: bits at 0, scales after them (both sizes are such that this is
- * a multiple of 64), coefficients at the next multiple of 64; the section ends with them. */
+/* Places inside a Boolean section: bits at 0, scales after them (both sizes are such that this
+ * is a multiple of 64), coefficients at the next multiple of 64; the section ends with them. */
 static inline size_t mb_format_scale_at(const struct mb_bool_shape *s)
 {
     return mb_bool_bits_bytes(s);

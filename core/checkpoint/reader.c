@@ -34,7 +34,7 @@ static enum mb_status wrong(const char *field, uint64_t got, uint64_t want,
 static enum mb_status check_identity(const struct mb_format_header *h, struct mb_error *err)
 {
     if (memcmp(h->magic, MB_FORMAT_MAGIC, sizeof h->magic) != 0) {
-        int named = memcmp(h->magic + 1, MB_FORMAT_MAGIC + 1, 3) == 0;
+        int named = memcmp(h->magic + 1, &MB_FORMAT_MAGIC[1], 3) == 0;
         return mb_fail(err, MB_E_FORMAT, 0, "checkpoint: header: magic: %s",
                        named ? "damaged as by a transfer in text mode"
                              : "this is not an .mbool file");
@@ -64,8 +64,9 @@ static enum mb_status check_layout(const struct mb_format_header *h, size_t n,
                        (unsigned long long) h->file_bytes, n);
     }
     if (h->n_sections < 1 || h->n_sections > MB_FORMAT_SECTIONS_MAX) {
-        return mb_fail(err, MB_E_FORMAT, 0, "checkpoint: header: n_sections: %u is not in 1..%u",
-                       h->n_sections, MB_FORMAT_SECTIONS_MAX);
+        return mb_fail(err, MB_E_FORMAT, 0,
+                       "checkpoint: header: n_sections: %u is not in 1..%u", h->n_sections,
+                       MB_FORMAT_SECTIONS_MAX);
     }
     if (h->entry_bytes != sizeof(struct mb_format_entry)) {
         return wrong("entry_bytes", h->entry_bytes, sizeof(struct mb_format_entry), err);
@@ -147,18 +148,25 @@ static enum mb_status check_extent(const struct mb_format_entry *e, uint64_t end
 
 static enum mb_status check_entries(const struct mb_checkpoint *c, struct mb_error *err)
 {
-    uint64_t end = c->header.table_offset + (uint64_t) c->header.n_sections * sizeof *c->entries;
+    uint64_t end =
+        c->header.table_offset + (uint64_t) c->header.n_sections * sizeof *c->entries;
     for (size_t i = 0; i < c->header.n_sections; i++) {
         const struct mb_format_entry *e = &c->entries[i];
         struct mb_error why = { 0 };
+        if (mb_sections_check_name(e->name, &why) != MB_OK) {
+            return mb_fail(err, MB_E_FORMAT, 0, "checkpoint: section %zu: %.300s", i, why.what);
+        }
         if (mb_sections_check_entry(&c->shape, e, &why) != MB_OK ||
             check_extent(e, end, c->n, &why) != MB_OK) {
-            int named = strncmp(why.what, "name: byte", 10) != 0 &&
-                        memchr(e->name, '\0', sizeof e->name) != NULL;
-            return mb_fail(err, MB_E_FORMAT, 0, "checkpoint: section %zu%s%s%s: %.300s", i,
-                           named ? " '" : "", named ? e->name : "", named ? "'" : "", why.what);
+            return mb_fail(err, MB_E_FORMAT, 0, "checkpoint: section %zu '%s': %.300s", i,
+                           e->name, why.what);
         }
         end = e->offset + e->bytes;
+    }
+    if (end != c->n) {
+        return mb_fail(err, MB_E_FORMAT, 0,
+                       "checkpoint: header: file_bytes: %zu, but the last section ends at %llu",
+                       c->n, (unsigned long long) end);
     }
     return MB_OK;
 }

@@ -62,8 +62,8 @@ const void *mb_checkpoint_data(const struct mb_checkpoint *c, const struct mb_se
 struct mb_bool_matrix mb_checkpoint_bool(const struct mb_checkpoint *c,
                                          const struct mb_section *s);
 
-/* Reads everything: checksums of all sections, then mb_bool_check of every Boolean matrix, finite
- * floats, and a tokenizer that builds. Errors: MB_E_FORMAT naming the section. */
+/* Reads everything: checksums of all sections, then mb_bool_check of every Boolean matrix,
+ * finite floats, and a tokenizer that builds. Errors: MB_E_FORMAT naming the section. */
 enum mb_status mb_checkpoint_verify(const struct mb_checkpoint *c, const struct mb_progress *p,
                                     struct mb_error *err);
 

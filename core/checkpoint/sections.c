@@ -42,7 +42,8 @@ struct rule {
     uint32_t bytes_max;                  /* of KIND(BYTES) */
 };
 
-static const struct rule rules[] = { /* FORMAT.md: sections */
+static const struct rule rules[] = {
+    /* FORMAT.md: sections */
     { "embed", KIND(BOOL) | KIND(F16), VOCAB, WIDTH, MUST, 0 },
     { "head", KIND(BOOL) | KIND(F16), VOCAB, WIDTH, UNTIED, 0 },
     { "head_in.t", KIND(F16), ONE, WIDTH, MAY, 0 },
@@ -53,7 +54,8 @@ static const struct rule rules[] = { /* FORMAT.md: sections */
     { "provenance", KIND(BYTES), ONE, ONE, MAY, MB_FORMAT_PROVENANCE_MAX },
 };
 
-static const struct rule block_rules[] = { /* each after "blocks.N." */
+static const struct rule block_rules[] = {
+    /* each after "blocks.N." */
     { "attn_norm", KIND(F32), ONE, WIDTH, MUST, 0 },
     { "attn_in.t", KIND(F16), ONE, WIDTH, MAY, 0 },
     { "attn_q", KIND(BOOL), Q_WIDTH, WIDTH, MUST, 0 },
@@ -100,7 +102,7 @@ static const struct rule *find_rule(const struct mb_shape *s, const char *name)
     return NULL;
 }
 
-static enum mb_status check_name(const char *name, struct mb_error *err)
+enum mb_status mb_sections_check_name(const char *name, struct mb_error *err)
 {
     size_t n = strnlen(name, MB_FORMAT_NAME_BYTES);
     if (n == 0 || n == MB_FORMAT_NAME_BYTES) {
@@ -132,7 +134,8 @@ static enum mb_status check_bool(const struct mb_format_entry *e, struct mb_erro
         return MB_E_FORMAT;
     }
     if (!isfinite(e->scale_all) || e->scale_all < 0) {
-        return mb_fail(err, MB_E_FORMAT, 0, "scale_all: %g is not a finite number of at least 0",
+        return mb_fail(err, MB_E_FORMAT, 0,
+                       "scale_all: %g is not a finite number of at least 0",
                        (double) e->scale_all);
     }
     size_t want = mb_format_bool_bytes(&b);
@@ -169,7 +172,7 @@ static enum mb_status check_plain(const struct rule *r, const struct mb_format_e
 enum mb_status mb_sections_check_entry(const struct mb_shape *s,
                                        const struct mb_format_entry *e, struct mb_error *err)
 {
-    enum mb_status st = check_name(e->name, err);
+    enum mb_status st = mb_sections_check_name(e->name, err);
     if (st != MB_OK) {
         return st;
     }
@@ -234,9 +237,9 @@ size_t mb_sections_find(const struct mb_format_entry *entries, const uint32_t *o
 static enum mb_status check_groups(const struct mb_format_entry *entries, const uint32_t *order,
                                    size_t n, uint32_t layer, struct mb_error *err)
 {
-    static const char *const pairs[][2] = {
-        { "attn_q", "attn_k" }, { "attn_q", "attn_v" }, { "ffn_gate", "ffn_up" }
-    };
+    static const char *const pairs[][2] = { { "attn_q", "attn_k" },
+                                            { "attn_q", "attn_v" },
+                                            { "ffn_gate", "ffn_up" } };
     for (size_t i = 0; i < sizeof pairs / sizeof pairs[0]; i++) {
         char a[MB_FORMAT_NAME_BYTES], b[MB_FORMAT_NAME_BYTES];
         block_name(a, layer, pairs[i][0]);
@@ -244,10 +247,10 @@ static enum mb_status check_groups(const struct mb_format_entry *entries, const 
         uint32_t x = entries[mb_sections_find(entries, order, n, a)].group;
         uint32_t y = entries[mb_sections_find(entries, order, n, b)].group;
         if (x != y) {
-            return mb_fail(err, MB_E_FORMAT, 0,
-                           "checkpoint: section '%s': group: %u, but '%s', which reads the same "
-                           "input, has %u",
-                           b, y, a, x);
+            return mb_fail(
+                err, MB_E_FORMAT, 0,
+                "checkpoint: section '%s': group: %u, but '%s' of the same input has %u", b, y,
+                a, x);
         }
     }
     return MB_OK;
@@ -269,8 +272,9 @@ enum mb_status mb_sections_check_all(const struct mb_shape *s,
 {
     for (size_t i = 1; i < n; i++) {
         if (strcmp(entries[order[i - 1]].name, entries[order[i]].name) == 0) {
-            return mb_fail(err, MB_E_FORMAT, 0, "checkpoint: section %u '%s': name: occurs twice",
-                           order[i], entries[order[i]].name);
+            return mb_fail(err, MB_E_FORMAT, 0,
+                           "checkpoint: section %u '%s': name: occurs twice", order[i],
+                           entries[order[i]].name);
         }
     }
     enum mb_status st = MB_OK;

@@ -103,7 +103,8 @@ static enum mb_status add(struct mb_checkpoint_writer *w, const char *name,
     }
     struct mb_error why = { 0 };
     if (mb_sections_check_entry(&w->shape, &e, &why) != MB_OK) {
-        return mb_fail(err, MB_E_INVALID, 0, "checkpoint: section '%s': %.300s", name, why.what);
+        return mb_fail(err, MB_E_INVALID, 0, "checkpoint: section '%s': %.300s", name,
+                       why.what);
     }
     for (size_t i = 0; i < w->n_sections; i++) {
         if (strcmp(w->entries[i].name, name) == 0) {
@@ -135,8 +136,8 @@ static enum mb_status add_vector(struct mb_checkpoint_writer *w, const char *nam
                                  size_t element, struct mb_error *err)
 {
     if (n > MB_COLS_MAX) {
-        return mb_fail(err, MB_E_INVALID, 0, "checkpoint: section '%s': %zu elements are more "
-                       "than %u", name, n, MB_COLS_MAX);
+        return mb_fail(err, MB_E_INVALID, 0, "checkpoint: section '%s': %zu elements exceed %u",
+                       name, n, MB_COLS_MAX);
     }
     struct mb_format_entry e = { .kind = kind, .n_rows = 1, .n_cols = (uint32_t) n };
     return add(w, name, e, &(struct piece) { at, n * element }, 1, err);
@@ -196,8 +197,7 @@ static enum mb_status check_complete(const struct mb_checkpoint_writer *w, struc
         return mb_fail(err, MB_E_NOMEM, 0, "checkpoint: no memory for the table");
     }
     mb_sections_order(w->entries, w->n_sections, order);
-    enum mb_status st =
-        mb_sections_check_all(&w->shape, w->entries, order, w->n_sections, err);
+    enum mb_status st = mb_sections_check_all(&w->shape, w->entries, order, w->n_sections, err);
     free(order);
     return st == MB_OK ? MB_OK : MB_E_INVALID;
 }

@@ -1,5 +1,5 @@
-/* Writing an .mbool checkpoint: sections are added one by one (so that memory is one tensor, not
- * the model), then committed: header and table last, synced, renamed.
+/* Writing an .mbool checkpoint: sections are added one by one (so that memory is one tensor,
+ * not the model), then committed: header and table last, synced, renamed.
  *
  * Life:    open -> add ... -> commit or abort. Threads: one thread at a time. */
 #ifndef MB_CORE_WRITER_H
@@ -14,8 +14,9 @@
 
 struct mb_checkpoint_writer;
 
-/* sections_max bounds how many sections will be added: their table's place is kept at the front.
- */
+/* sections_max bounds how many sections will be added: their table's place is kept at
+ * the front. What is added must be a section that FORMAT.md knows, of the size that shape asks
+ * for; else MB_E_INVALID naming the field. */
 enum mb_status mb_checkpoint_writer_open(const char *path, const struct mb_shape *shape,
                                          size_t sections_max, struct mb_checkpoint_writer **ret,
                                          struct mb_error *err);
@@ -34,8 +35,9 @@ enum mb_status mb_checkpoint_add_f16(struct mb_checkpoint_writer *w, const char 
 enum mb_status mb_checkpoint_add_bool(struct mb_checkpoint_writer *w, const char *name,
                                       const struct mb_bool_matrix *m, struct mb_error *err);
 
-/* Frees w, whatever the outcome. */
-enum mb_status mb_checkpoint_writer_commit(struct mb_checkpoint_writer *w, struct mb_error *err);
+/* Frees w, whatever the outcome. Errors: MB_E_INVALID when a section is missing, MB_E_IO. */
+enum mb_status mb_checkpoint_writer_commit(struct mb_checkpoint_writer *w,
+                                           struct mb_error *err);
 void mb_checkpoint_writer_abort(struct mb_checkpoint_writer *w); /* NULL is allowed */
 
 #endif

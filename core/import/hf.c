@@ -257,7 +257,8 @@ static enum mb_status read_template(struct mb_hf *h, struct mb_error *err)
         mb_file_unmap(&m);
         return st;
     }
-    if (st != MB_E_NOTFOUND || (st = join(path, h->dir, "tokenizer_config.json", err)) != MB_OK) {
+    if (st != MB_E_NOTFOUND ||
+        (st = join(path, h->dir, "tokenizer_config.json", err)) != MB_OK) {
         return st;
     }
     json_t *root;
@@ -271,8 +272,9 @@ static enum mb_status read_template(struct mb_hf *h, struct mb_error *err)
 }
 
 /* The path of a file of the folder, or NULL in *ret_path when there is none. */
-static enum mb_status join_if_there(const struct mb_hf *h, const char *file, char buffer[PATH_MAX],
-                                    const char **ret_path, struct mb_error *err)
+static enum mb_status join_if_there(const struct mb_hf *h, const char *file,
+                                    char buffer[PATH_MAX], const char **ret_path,
+                                    struct mb_error *err)
 {
     enum mb_status st = join(buffer, h->dir, file, err);
     if (st == MB_OK) {
@@ -281,7 +283,8 @@ static enum mb_status join_if_there(const struct mb_hf *h, const char *file, cha
     return st;
 }
 
-enum mb_status mb_hf_tokenizer(const struct mb_hf *h, struct mb_bytes *ret, struct mb_error *err)
+enum mb_status mb_hf_tokenizer(const struct mb_hf *h, struct mb_bytes *ret,
+                               struct mb_error *err)
 {
     static const char *const files[] = { "tokenizer.json", "tokenizer_config.json",
                                          "generation_config.json", "config.json" };

@@ -40,8 +40,10 @@ struct mb_hf_tensor {
 /* NULL for any other name. O(log n). */
 const struct mb_hf_tensor *mb_hf_tensor(const struct mb_hf *h, const char *name);
 
-/* The tokenizer as bytes for mb_tokenizer_from_bytes; MB_E_NOTFOUND when the folder has none. */
-enum mb_status mb_hf_tokenizer(const struct mb_hf *h, struct mb_bytes *ret, struct mb_error *err);
+/* Appends the tokenizer, as bytes for mb_tokenizer_from_bytes. Errors: MB_E_NOTFOUND when the
+ * folder has none, and those of mb_tokenizer_json_read. */
+enum mb_status mb_hf_tokenizer(const struct mb_hf *h, struct mb_bytes *ret,
+                               struct mb_error *err);
 /* Chat template, or NULL; terminated. */
 const char *mb_hf_chat_template(const struct mb_hf *h);
 

@@ -47,8 +47,8 @@ static enum mb_status find_architecture(const json_t *root, const struct archite
 static enum mb_status refuse_unsupported(const json_t *root, struct mb_error *err)
 {
     static const char *const absent[] = {
-        "quantization_config", "num_experts",      "num_local_experts",
-        "n_routed_experts",    "layer_types",      "final_logit_softcapping",
+        "quantization_config", "num_experts", "num_local_experts",
+        "n_routed_experts",    "layer_types", "final_logit_softcapping",
     };
     static const char *const no[] = {
         "attention_bias", "mlp_bias", "qkv_bias", "rope_interleaved", "use_qk_norm",
@@ -142,8 +142,8 @@ static enum mb_status read_rope(const json_t *root, struct mb_rope_params *ret,
 {
     *ret = (struct mb_rope_params) { .theta = 10000 };
     double whole = 1;
-    enum mb_status st = mb_json_f64(root, "rope_theta", MB_JSON_OPTIONAL, 1, 1e12, &ret->theta,
-                                    err);
+    enum mb_status st =
+        mb_json_f64(root, "rope_theta", MB_JSON_OPTIONAL, 1, 1e12, &ret->theta, err);
     if (st == MB_OK) {
         st = mb_json_f64(root, "partial_rotary_factor", MB_JSON_OPTIONAL, 0, 1, &whole, err);
     }
@@ -219,7 +219,8 @@ static enum mb_status read_shape(const json_t *root, const struct architecture *
     };
     enum mb_status st = MB_OK;
     for (size_t i = 0; i < sizeof rows / sizeof rows[0] && st == MB_OK; i++) {
-        st = mb_json_u32(root, rows[i].field, MB_JSON_REQUIRED, 1, rows[i].max, rows[i].at, err);
+        st =
+            mb_json_u32(root, rows[i].field, MB_JSON_REQUIRED, 1, rows[i].max, rows[i].at, err);
     }
     double eps = 1e-6;
     int tied = 0;

@@ -185,8 +185,8 @@ static int by_data(const void *a, const void *b)
 static enum mb_status check_tiling(struct mb_safetensors *s, size_t n_before,
                                    const struct source *from, struct mb_error *err)
 {
-    struct mb_safetensor *mine = s->tensors + n_before;
     size_t n = s->n_tensors - n_before;
+    struct mb_safetensor *mine = n > 0 ? s->tensors + n_before : NULL;
     if (n > 0) {
         qsort(mine, n, sizeof *mine, by_data);
     }
@@ -320,7 +320,8 @@ static enum mb_status add_shard(struct mb_safetensors *s, const char *name,
                                 struct mb_error *err)
 {
     if (!is_plain_name(name, FILE_NAME_MAX) || strchr(name, '/') || name[0] == '.') {
-        return mb_fail(err, MB_E_FORMAT, 0, INDEX_FILE
+        return mb_fail(err, MB_E_FORMAT, 0,
+                       INDEX_FILE
                        ": weight_map: a shard must be a plain file name in the same folder");
     }
     for (size_t i = s->n_shards; i > 0; i--) {
@@ -352,8 +353,8 @@ static enum mb_status check_index(const struct mb_safetensors *s, json_t *weight
     json_object_foreach (weight_map, name, file) {
         const struct mb_safetensor *t = mb_safetensors_find(s, name);
         if (!t || strcmp(s->shards[t->file].name, json_string_value(file)) != 0) {
-            return mb_fail(err, MB_E_FORMAT, 0, INDEX_FILE
-                           ": weight_map: tensor '%.127s' is not in '%.127s'",
+            return mb_fail(err, MB_E_FORMAT, 0,
+                           INDEX_FILE ": weight_map: tensor '%.127s' is not in '%.127s'",
                            is_plain_name(name, MB_SAFETENSORS_NAME_MAX) ? name : "?",
                            json_string_value(file));
         }
@@ -367,15 +368,15 @@ static enum mb_status read_index(struct mb_safetensors *s, const char *dir, json
     json_t *weight_map = json_object_get(index, "weight_map");
     if (json_object_size(weight_map) == 0 ||
         json_object_size(weight_map) > MB_SAFETENSORS_MAX) {
-        return mb_fail(err, MB_E_FORMAT, 0, INDEX_FILE
-                       ": weight_map: not an object of 1..%d tensors",
+        return mb_fail(err, MB_E_FORMAT, 0,
+                       INDEX_FILE ": weight_map: not an object of 1..%d tensors",
                        MB_SAFETENSORS_MAX);
     }
     const char *name;
     json_t *file;
     json_object_foreach (weight_map, name, file) {
-        enum mb_status st = add_shard(s, json_is_string(file) ? json_string_value(file) : "",
-                                      err);
+        enum mb_status st =
+            add_shard(s, json_is_string(file) ? json_string_value(file) : "", err);
         if (st != MB_OK) {
             return st;
         }

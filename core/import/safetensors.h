@@ -1,9 +1,9 @@
 /* The tensors of a folder: model.safetensors, or the shards that model.safetensors.index.json
  * lists. Files are mapped; a tensor is a view into one of them, at any alignment.
  *
- * A file is: u64 bytes of the header, the header (JSON: name -> dtype, shape, data_offsets), the
- * data. Nothing in it is trusted: every extent lies in the file, is as long as the shape says,
- * and begins where the one before it ends, as the format demands (so none overlap).
+ * A file is: u64 bytes of the header, the header (JSON: name -> dtype, shape, data_offsets),
+ * the data. Nothing in it is trusted: every extent lies in the file, is as long as the shape
+ * says, and begins where the one before it ends, as the format demands (so none overlap).
  *
  * Life:    _open/_free. Threads: immutable after _open. */
 #ifndef MB_CORE_SAFETENSORS_H
@@ -40,8 +40,8 @@ struct mb_safetensor {
 
 struct mb_safetensors;
 
-/* Errors: MB_E_NOTFOUND when dir has neither file, or lacks a shard; MB_E_FORMAT naming the file,
- * tensor and field; MB_E_LIMIT; MB_E_NOMEM; those of mb_file_map. */
+/* Errors: MB_E_NOTFOUND when dir has neither file, or lacks a shard; MB_E_FORMAT naming the
+ * file, tensor and field; MB_E_LIMIT; MB_E_NOMEM; those of mb_file_map. */
 enum mb_status mb_safetensors_open(const char *dir, struct mb_safetensors **ret,
                                    struct mb_error *err);
 /* The same of one file in memory that outlives the result; file names it in errors. */

@@ -27,7 +27,8 @@ static bool is_token(const struct mb_bpe_spec *s, json_int_t id)
     return id >= 0 && id < s->n_tokens && s->tokens[id].flags & MB_TOKEN_PRESENT;
 }
 
-static enum mb_status read_vocab(const json_t *vocab, struct mb_bpe_spec *s, struct mb_error *err)
+static enum mb_status read_vocab(const json_t *vocab, struct mb_bpe_spec *s,
+                                 struct mb_error *err)
 {
     if (!json_is_object(vocab)) {
         return mb_fail(err, MB_E_FORMAT, 0, "vocab: not an object");
@@ -42,13 +43,13 @@ static enum mb_status read_vocab(const json_t *vocab, struct mb_bpe_spec *s, str
                            MB_BPE_TOKENS_MAX);
         }
         if (is_token(s, id)) {
-            return mb_fail(err, MB_E_FORMAT, 0, "vocab: \"%.40s\": id %lld is given twice", text,
-                           (long long) id);
+            return mb_fail(err, MB_E_FORMAT, 0, "vocab: \"%.40s\": id %lld is given twice",
+                           text, (long long) id);
         }
         size_t n = strlen(text);
         if (n > MB_BPE_TOKEN_BYTES_MAX) {
-            return mb_fail(err, MB_E_FORMAT, 0, "vocab: \"%.40s...\": longer than %u bytes", text,
-                           MB_BPE_TOKEN_BYTES_MAX);
+            return mb_fail(err, MB_E_FORMAT, 0, "vocab: \"%.40s...\": longer than %u bytes",
+                           text, MB_BPE_TOKEN_BYTES_MAX);
         }
         enum mb_status st = mb_bpe_spec_token(s, (uint32_t) id, text, n, 0, err);
         if (st != MB_OK) {
@@ -88,8 +89,8 @@ static bool merge_of(const json_t *vocab, const char *left, size_t n_left, const
     return id_of(vocab, h->text + n_left, &ret->right) && id_of(vocab, h->text, &ret->result);
 }
 
-/* A merge is "a b", or ["a", "b"]. The first form may be of tokens with spaces in them: it is then cut
- * at the first space where it makes sense. */
+/* A merge is "a b", or ["a", "b"]. The first form may be of tokens with spaces in them: it is
+ * then cut at the first space where it makes sense. */
 static bool read_merge(const json_t *merge, const json_t *vocab, struct halves *h,
                        struct mb_bpe_merge *ret)
 {
@@ -104,7 +105,8 @@ static bool read_merge(const json_t *merge, const json_t *vocab, struct halves *
         return false;
     }
     for (const char *space = strchr(text, ' '); space; space = strchr(space + 1, ' ')) {
-        if (merge_of(vocab, text, (size_t) (space - text), space + 1, strlen(space + 1), h, ret)) {
+        if (merge_of(vocab, text, (size_t) (space - text), space + 1, strlen(space + 1), h,
+                     ret)) {
             return true;
         }
     }
@@ -177,7 +179,8 @@ static enum mb_status read_model_flags(const json_t *model, struct mb_bpe_spec *
     return MB_OK;
 }
 
-static enum mb_status read_model(const json_t *model, struct mb_bpe_spec *s, struct mb_error *err)
+static enum mb_status read_model(const json_t *model, struct mb_bpe_spec *s,
+                                 struct mb_error *err)
 {
     if (!json_is_object(model)) {
         return mb_fail(err, MB_E_FORMAT, 0, "not an object");
@@ -242,7 +245,8 @@ static enum mb_status read_added_token(const json_t *token, const json_t *vocab,
     }
     size_t n = strlen(text);
     if (n == 0 || n > MB_BPE_ADDED_BYTES_MAX) {
-        return mb_fail(err, MB_E_FORMAT, 0, "content: not of 1..%u bytes", MB_BPE_ADDED_BYTES_MAX);
+        return mb_fail(err, MB_E_FORMAT, 0, "content: not of 1..%u bytes",
+                       MB_BPE_ADDED_BYTES_MAX);
     }
     bool in_vocab = id_of(vocab, text, &known);
     if (in_vocab && known != id) {
@@ -255,7 +259,8 @@ static enum mb_status read_added_token(const json_t *token, const json_t *vocab,
     return mb_bpe_spec_token(s, id, text, n, flags, err);
 }
 
-static enum mb_status read_added(const json_t *root, struct mb_bpe_spec *s, struct mb_error *err)
+static enum mb_status read_added(const json_t *root, struct mb_bpe_spec *s,
+                                 struct mb_error *err)
 {
     const json_t *list = json_object_get(root, "added_tokens");
     const json_t *vocab = json_object_get(json_object_get(root, "model"), "vocab");
@@ -295,8 +300,8 @@ static enum mb_status find_token(const json_t *root, const char *text, uint32_t 
 static enum mb_status read_unk(const json_t *root, struct mb_bpe_spec *s, struct mb_error *err)
 {
     const char *text = NULL;
-    enum mb_status st = mb_json_text(json_object_get(root, "model"), "unk_token", MB_JSON_OPTIONAL,
-                                     &text, err);
+    enum mb_status st =
+        mb_json_text(json_object_get(root, "model"), "unk_token", MB_JSON_OPTIONAL, &text, err);
     if (st == MB_OK && text) {
         st = mb_tokenizer_inside("unk_token", find_token(root, text, &s->unk, err), err);
     }
@@ -388,7 +393,8 @@ static enum mb_status read_processor(const json_t *processor, struct mb_bpe_spec
     return st;
 }
 
-/* A token of tokenizer_config.json: "<s>", {"content": "<s>"}, or null. *ret is MB_NO_ID for none. */
+/* A token of tokenizer_config.json: "<s>", {"content": "<s>"}, or null. *ret is MB_NO_ID for
+ * none. */
 static enum mb_status read_named(json_t *const files[FILES], const char *field, uint32_t *ret,
                                  struct mb_error *err)
 {
@@ -409,13 +415,13 @@ static enum mb_status read_named(json_t *const files[FILES], const char *field, 
 }
 
 /* Adds field's token to the list when tokenizer_config.json says so by flag. */
-static enum mb_status add_by_flag(json_t *const files[FILES], const char *flag, const char *field,
-                                  struct mb_bpe_ids *ret, struct mb_error *err)
+static enum mb_status add_by_flag(json_t *const files[FILES], const char *flag,
+                                  const char *field, struct mb_bpe_ids *ret,
+                                  struct mb_error *err)
 {
     int on = 0;
     uint32_t id = MB_NO_ID;
-    enum mb_status st =
-        mb_json_bool(files[TOKENIZER_CONFIG], flag, MB_JSON_OPTIONAL, &on, err);
+    enum mb_status st = mb_json_bool(files[TOKENIZER_CONFIG], flag, MB_JSON_OPTIONAL, &on, err);
     if (st == MB_OK && on) {
         st = read_named(files, field, &id, err);
     }

@@ -1,5 +1,5 @@
-/* tokenizer.json, the Hugging Face tokenizers library's file, into a tokenizer's spec; with the files
- * beside it that say which tokens begin and end a text.
+/* tokenizer.json, the Hugging Face tokenizers library's file, into a tokenizer's spec; with the
+ * files beside it that say which tokens begin and end a text.
  *
  * Threads: pure. */
 #ifndef MB_CORE_TOKENIZER_JSON_H
@@ -15,11 +15,13 @@
  *
  *     around a text   the post-processor's TemplateProcessing; without one, add_bos_token and
  *                     add_eos_token of tokenizer_config.json
- *     bos             bos_token of tokenizer_config.json; without the file, bos_token_id of the others
- *     eos             eos_token_id of generation_config.json and config.json, and eos_token of
+ *     bos             bos_token of tokenizer_config.json; without the file, bos_token_id of the
+ *     others eos             eos_token_id of generation_config.json and config.json, and
+ *     eos_token of
  *                     tokenizer_config.json: all of them
  *
- * Errors: MB_E_UNSUPPORTED by name ("tokenizer model Unigram is not supported; supported: BPE"),
+ * Errors: MB_E_UNSUPPORTED by name ("tokenizer model Unigram is not supported; supported:
+ *         BPE"),
  * MB_E_FORMAT naming the field, and those of mb_json_load. */
 enum mb_status mb_tokenizer_json_read(const char *tokenizer_json_path,
                                       const char *tokenizer_config_path_or_NULL,

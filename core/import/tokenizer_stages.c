@@ -51,15 +51,16 @@ static enum mb_status pattern_of(const json_t *obj, bool regex_too, struct mb_bp
         return mb_fail(err, MB_E_FORMAT, 0, "pattern: neither String nor Regex");
     }
     if (!regex_too) {
-        return mb_fail(err, MB_E_UNSUPPORTED, 0, "pattern Regex is not supported here; "
-                                                 "supported: String");
+        return mb_fail(err, MB_E_UNSUPPORTED, 0,
+                       "pattern Regex is not supported here; "
+                       "supported: String");
     }
     step->flags |= MB_BPE_REGEX;
     return text_of(pattern, "Regex", s, &step->pattern, err);
 }
 
-typedef enum mb_status step_fn(const json_t *obj, struct mb_bpe_spec *s, struct mb_bpe_step *step,
-                               struct mb_error *err);
+typedef enum mb_status step_fn(const json_t *obj, struct mb_bpe_spec *s,
+                               struct mb_bpe_step *step, struct mb_error *err);
 
 static enum mb_status read_nothing(const json_t *obj, struct mb_bpe_spec *s,
                                    struct mb_bpe_step *step, struct mb_error *err)
@@ -186,7 +187,7 @@ static const struct reader normalizers[] = {
     { "NFD", MB_BPE_NFD, read_nothing },
     { "NFKC", MB_BPE_NFKC, read_nothing },
     { "NFKD", MB_BPE_NFKD, read_nothing },
-    { NULL },
+    { NULL, 0, NULL },
 };
 
 static const struct reader pre_tokenizers[] = {
@@ -194,7 +195,7 @@ static const struct reader pre_tokenizers[] = {
     { "Split", MB_BPE_SPLIT, read_split },
     { "Metaspace", MB_BPE_METASPACE, read_metaspace },
     { "Digits", MB_BPE_DIGITS, read_digits },
-    { NULL },
+    { NULL, 0, NULL },
 };
 
 static const struct reader decoders[] = {
@@ -204,7 +205,7 @@ static const struct reader decoders[] = {
     { "ByteFallback", MB_BPE_BYTE_TOKENS, read_nothing },
     { "Fuse", MB_BPE_FUSE, read_nothing },
     { "Strip", MB_BPE_STRIP, read_strip },
-    { NULL },
+    { NULL, 0, NULL },
 };
 
 /* A stage's name in the file, and the name of the list in its Sequence. */
@@ -288,5 +289,6 @@ enum mb_status mb_tokenizer_stages(const json_t *root, struct mb_bpe_spec *s,
             return unsupported(&stages[i], "null", err);
         }
     }
-    return s->text.failed ? mb_fail(err, MB_E_NOMEM, 0, "no memory for the steps' texts") : MB_OK;
+    return s->text.failed ? mb_fail(err, MB_E_NOMEM, 0, "no memory for the steps' texts")
+                          : MB_OK;
 }

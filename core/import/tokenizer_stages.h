@@ -9,7 +9,8 @@
 #include "core/tokenizer/spec.h"
 
 /* Appends the three stages of the file's root to s.
- * Errors: MB_E_UNSUPPORTED and MB_E_FORMAT, naming the stage and the type of step; MB_E_NOMEM. */
+ * Errors: MB_E_UNSUPPORTED and MB_E_FORMAT, naming the stage and the type of step; MB_E_NOMEM.
+ *         */
 enum mb_status mb_tokenizer_stages(const json_t *root, struct mb_bpe_spec *s,
                                    struct mb_error *err);
 

@@ -27,7 +27,7 @@ static void angles_of_token(const void *args, size_t t)
 void mb_step_angles(struct mb_stepper *s, const struct mb_model *m, const struct mb_batch *b)
 {
     struct angle_job j = { .s = s, .inv_freq = m->inv_freq, .position = b->position };
-    mb_step_for_tokens(s, b->n_tokens, angles_of_token, &j);
+    mb_step_for_tokens(s, b->n_tokens, s->shape.head_width, angles_of_token, &j);
 }
 
 struct attend_job {
@@ -38,7 +38,7 @@ struct attend_job {
     float qk_scale;
     size_t heads_per_unit; /* query heads that a unit of work attends; all share a key head */
     size_t n_units;        /* H / heads_per_unit */
-    size_t tokens_per_part;
+    size_t pairs_per_part;
 };
 
 static void rotate_and_store(const void *args, size_t t)
@@ -97,50 +97,63 @@ static void attend_unit(const struct attend_job *j, size_t t, size_t head,
     k->attend_finish(out, w->attn_sum, n_q, d);
 }
 
-/* Parts of one unit's heads are neighbours, so that its K and V are still in a near cache. */
+/* A part is a range of (unit, token) pairs; tokens of one unit are neighbours, so that its K and
+ * V are still in a near cache. */
 static void attend_part(void *job, size_t part, size_t worker)
 {
     const struct attend_job *j = job;
-    size_t parts_per_unit = mb_div_up(j->b->n_tokens, j->tokens_per_part);
-    size_t unit = part / parts_per_unit;
-    size_t t = part % parts_per_unit * j->tokens_per_part;
-    size_t end = t + j->tokens_per_part;
-    end = end < j->b->n_tokens ? end : j->b->n_tokens;
-    for (; t < end; t++) {
-        attend_unit(j, t, unit * j->heads_per_unit, &j->s->workers[worker]);
+    size_t n_tokens = j->b->n_tokens, end = j->n_units * n_tokens;
+    size_t i = part * j->pairs_per_part;
+    end = i + j->pairs_per_part < end ? i + j->pairs_per_part : end;
+    for (; i < end; i++) {
+        size_t unit = i / n_tokens;
+        attend_unit(j, i % n_tokens, unit * j->heads_per_unit, &j->s->workers[worker]);
     }
 }
 
-/* Query heads that share a key head go together, unless that leaves threads without work. */
-static size_t heads_per_unit(const struct mb_stepper *s, size_t n_tokens)
+/* Query heads that share a key head go together, unless that leaves parts without work. */
+static size_t heads_per_unit(const struct mb_stepper *s, size_t n_tokens, size_t n_parts)
 {
     size_t shared = s->shape.n_heads / s->shape.n_kv_heads;
+    size_t n_threads = mb_pool_threads(s->pool);
+    size_t want = n_parts < n_threads ? n_parts : n_threads;
     for (size_t split = 1; split < shared; split++) {
-        size_t n_units = n_tokens * s->shape.n_kv_heads * split;
-        if (shared % split == 0 && n_units >= mb_pool_threads(s->pool)) {
+        if (shared % split == 0 && n_tokens * s->shape.n_kv_heads * split >= want) {
             return shared / split;
         }
     }
     return 1;
 }
 
+static size_t positions_seen(const struct mb_stepper *s, const struct mb_batch *b)
+{
+    size_t sum = 0, window = s->shape.window;
+    for (uint32_t t = 0; t < b->n_tokens; t++) {
+        size_t n = (size_t) b->position[t] + 1;
+        sum += window != 0 && n > window ? window : n;
+    }
+    return sum;
+}
+
 void mb_step_attend(struct mb_stepper *s, struct mb_kv_cache *kv, uint32_t kv_layer,
                     const struct mb_batch *b)
 {
+    enum { WORK_PER_PRODUCT = 8 }; /* an element of q k and one of p v, as kernels do them */
+    size_t q_width = mb_shape_q_width(&s->shape);
+    size_t n_parts = mb_step_parts(s, positions_seen(s, b) * q_width * WORK_PER_PRODUCT);
     struct attend_job j = {
         .s = s,
         .kv = kv,
         .kv_layer = kv_layer,
         .b = b,
         .qk_scale = (float) (1.0 / sqrt((double) s->shape.head_width)),
-        .heads_per_unit = heads_per_unit(s, b->n_tokens),
+        .heads_per_unit = heads_per_unit(s, b->n_tokens, n_parts),
     };
-    mb_step_for_tokens(s, b->n_tokens, rotate_and_store, &j);
+    mb_step_for_tokens(s, b->n_tokens, q_width, rotate_and_store, &j);
 
     j.n_units = s->shape.n_heads / j.heads_per_unit;
-    size_t parts_wanted = mb_pool_threads(s->pool) * 8;
-    j.tokens_per_part = mb_div_up(b->n_tokens, mb_div_up(parts_wanted, j.n_units));
-    mb_pool_run(s->pool, j.n_units * mb_div_up(b->n_tokens, j.tokens_per_part), attend_part,
-                &j);
+    size_t n_pairs = j.n_units * b->n_tokens;
+    j.pairs_per_part = mb_div_up(n_pairs, n_parts);
+    mb_pool_run(s->pool, mb_div_up(n_pairs, j.pairs_per_part), attend_part, &j);
     mb_step_lap(s, MB_PHASE_ATTEND);
 }

@@ -69,7 +69,7 @@ static bool feed_forward(struct mb_stepper *s, const struct mb_block *w, uint32_
         return false;
     }
     mb_step_linears(s, b->n_tokens, s->shape.width, gate_up, 2, MB_PHASE_PRODUCT);
-    mb_step_for_tokens(s, b->n_tokens, gate_token, &gate);
+    mb_step_for_tokens(s, b->n_tokens, gate.width, gate_token, &gate);
     if (!input_ready(s, w, layer, MB_IN_FFN_DOWN, b, tap)) {
         return false;
     }

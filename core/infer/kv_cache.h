@@ -1,4 +1,5 @@
-/* The KV cache: a pool of blocks of MB_KV_BLOCK positions, and sequences that own lists of them.
+/* The KV cache: a pool of blocks of MB_KV_BLOCK positions, and sequences that own lists of
+ * them.
  *
  * A block holds, for every layer and key head, K as [2][d][16] and V as [MB_KV_BLOCK][d] (see
  * kernels.h), in float16 or float32. A block is owned by one sequence, or free (J2).

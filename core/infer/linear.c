@@ -21,7 +21,7 @@ static void code_token(const void *args, size_t t)
     }
 }
 
-/* Popcounts read K bits a weight; expanding costs the same for any K and is shared by tokens. */
+/* Popcounts read K bits a weight; expanding costs the same for any K, once for all tokens. */
 static bool use_popcount(const struct mb_stepper *s, const struct mb_linear *w, size_t n)
 {
     return n <= s->kernels->popcount_tokens_max[w->boolean.shape.n_kernels];
@@ -42,7 +42,7 @@ static void code_inputs(struct mb_stepper *s, size_t n, size_t n_cols,
         }
     }
     if (j.group != 0) {
-        mb_step_for_tokens(s, n, code_token, &j);
+        mb_step_for_tokens(s, n, n_cols, code_token, &j);
     }
 }
 
@@ -126,10 +126,8 @@ void mb_step_linears(struct mb_stepper *s, size_t n, size_t n_cols,
         assert(products[i].w->n_cols == n_cols);
         j.n_tiles += tiles_of(products[i].w);
     }
-    /* Several parts a thread, so that the slowest does not hold up the rest for long. */
-    size_t n_threads = mb_pool_threads(s->pool);
-    size_t n_parts = n_threads == 1 ? 1 : n_threads * 6;
-    j.tiles_per_part = mb_div_up(j.n_tiles, n_parts);
+    size_t work = j.n_tiles * MB_TILE_ROWS * n_cols * n;
+    j.tiles_per_part = mb_div_up(j.n_tiles, mb_step_parts(s, work));
     mb_pool_run(s->pool, mb_div_up(j.n_tiles, j.tiles_per_part), run_part, &j);
     mb_step_lap(s, phase);
 }

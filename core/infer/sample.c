@@ -1,5 +1,5 @@
-/* Why one heap serves top_k, top_p and min_p: each of them keeps a prefix of the tokens sorted by
- * logit. So tokens are taken from a heap, best first, for as long as all three agree; what
+/* Why one heap serves top_k, top_p and min_p: each of them keeps a prefix of the tokens sorted
+ * by logit. So tokens are taken from a heap, best first, for as long as all three agree; what
  * remains of a vocabulary of 128,000 is never sorted. */
 #include "core/infer/sample.h"
 
@@ -25,6 +25,7 @@ struct mb_sampler {
     struct mb_sampling params;
     uint64_t n_drawn;
     float *z;               /* [V] penalised logits, NaN replaced by -inf */
+    float *w;               /* [V] their weights, when all are needed */
     struct candidate *heap; /* [V] */
     uint32_t *count;        /* [V] times in the output */
     uint8_t *known;         /* [V] is in touched */
@@ -74,12 +75,13 @@ enum mb_status mb_sampler_new(uint32_t n_vocab, struct mb_sampler **ret, struct 
     *s = (struct mb_sampler) {
         .n_vocab = n_vocab,
         .z = mb_alloc(n_vocab, sizeof *s->z),
+        .w = mb_alloc(n_vocab, sizeof *s->w),
         .heap = mb_alloc(n_vocab, sizeof *s->heap),
         .count = mb_alloc(n_vocab, sizeof *s->count),
         .known = mb_alloc(n_vocab, sizeof *s->known),
         .touched = mb_alloc(n_vocab, sizeof *s->touched),
     };
-    if (!s->z || !s->heap || !s->count || !s->known || !s->touched) {
+    if (!s->z || !s->w || !s->heap || !s->count || !s->known || !s->touched) {
         mb_sampler_free(s);
         return mb_fail(err, MB_E_NOMEM, 0, "sampler: no memory for %u logits",
                        (unsigned) n_vocab);
@@ -94,6 +96,7 @@ void mb_sampler_free(struct mb_sampler *s)
         return;
     }
     mb_free(s->z);
+    mb_free(s->w);
     mb_free(s->heap);
     mb_free(s->count);
     mb_free(s->known);
@@ -160,27 +163,27 @@ static uint32_t penalise(struct mb_sampler *s, const float *logits)
 }
 
 /* exp((z - max) / temperature), 1 for the largest even when it is infinite. */
-static double weight(float z, float max, float temperature)
+static float weight(float z, float max, float temperature)
 {
     return z == max ? 1 : mb_exp((z - max) / temperature);
 }
 
 /* A draw from all tokens: unit picks a place in the sum of weights, in order of ids. */
-static uint32_t draw_from_all(const struct mb_sampler *s, float max, double unit)
+static uint32_t draw_from_all(struct mb_sampler *s, float max, double unit)
 {
     double sum = 0;
     for (uint32_t i = 0; i < s->n_vocab; i++) {
-        sum += weight(s->z[i], max, s->params.temperature);
+        s->w[i] = weight(s->z[i], max, s->params.temperature);
+        sum += (double) s->w[i];
     }
     double place = unit * sum, at = 0;
     uint32_t last = 0;
     for (uint32_t i = 0; i < s->n_vocab; i++) {
-        double w = weight(s->z[i], max, s->params.temperature);
-        at += w;
+        at += (double) s->w[i];
         if (at > place) {
             return i;
         }
-        last = w > 0 ? i : last;
+        last = s->w[i] > 0 ? i : last;
     }
     return last; /* rounding: place was the whole sum */
 }
@@ -215,8 +218,8 @@ static void heapify(struct mb_sampler *s)
     }
 }
 
-/* The i-th best; called for i = 0, 1, ... in turn. It is left behind the shrinking heap, so that
- * the sorted tokens lie at the end of the array, best last. */
+/* The i-th best; called for i = 0, 1, ... in turn. It is left behind the shrinking heap, so
+ * that the sorted tokens lie at the end of the array, best last. */
 static struct candidate take_best(struct mb_sampler *s, size_t i)
 {
     size_t last = s->n_vocab - 1 - i;
@@ -237,15 +240,15 @@ static double total_weight(struct mb_sampler *s, float max, size_t n_taken)
 {
     double sum = 0;
     for (size_t i = 0; i < n_taken; i++) {
-        sum += weight(taken(s, i).z, max, s->params.temperature);
+        sum += (double) weight(taken(s, i).z, max, s->params.temperature);
     }
     for (uint32_t i = 0; n_taken == 0 && i < s->n_vocab; i++) {
-        sum += weight(s->z[i], max, s->params.temperature);
+        sum += (double) weight(s->z[i], max, s->params.temperature);
     }
     return sum;
 }
 
-/* How many of the best tokens all filters keep, at least one; their weights add up to *ret_sum. */
+/* How many of the best tokens all filters keep, at least one; *ret_sum is their weight. */
 static size_t filter(struct mb_sampler *s, float max, double *ret_sum)
 {
     const struct mb_sampling *p = &s->params;
@@ -261,11 +264,11 @@ static size_t filter(struct mb_sampler *s, float max, double *ret_sum)
     size_t n_kept = 0;
     while (n_kept < limit && sum < enough) {
         struct candidate c = n_kept < n_taken ? taken(s, n_kept) : take_best(s, n_kept);
-        double w = weight(c.z, max, p->temperature);
+        float w = weight(c.z, max, p->temperature);
         if (w < p->min_p || w == 0) {
             break; /* never the first, whose weight is 1 */
         }
-        sum += w;
+        sum += (double) w;
         n_kept++;
     }
     *ret_sum = sum;
@@ -278,7 +281,7 @@ static uint32_t draw_filtered(struct mb_sampler *s, float max, double unit)
     size_t n_kept = filter(s, max, &sum);
     double place = unit * sum, at = 0;
     for (size_t i = 0; i < n_kept; i++) {
-        at += weight(taken(s, i).z, max, s->params.temperature);
+        at += (double) weight(taken(s, i).z, max, s->params.temperature);
         if (at > place) {
             return taken(s, i).id;
         }
@@ -295,7 +298,7 @@ static double log_sum_exp(const float *logits, uint32_t n)
     }
     double sum = 0;
     for (uint32_t i = 0; isfinite(max) && i < n; i++) {
-        sum += weight(no_nan(logits[i]), max, 1);
+        sum += (double) weight(no_nan(logits[i]), max, 1);
     }
     return isfinite(max) ? (double) max + log(sum) : (double) max;
 }

@@ -22,10 +22,21 @@ static void run_tokens(void *job, size_t part, size_t worker)
     }
 }
 
-void mb_step_for_tokens(struct mb_stepper *s, size_t n, mb_token_fn *fn, const void *args)
+size_t mb_step_parts(const struct mb_stepper *s, size_t work)
 {
+    enum { PARTS_PER_THREAD = 6 };
+    size_t n_threads = mb_pool_threads(s->pool);
+    size_t most = n_threads == 1 ? 1 : n_threads * PARTS_PER_THREAD;
+    size_t worth = work / s->part_work;
+    return worth < 1 ? 1 : worth < most ? worth : most;
+}
+
+void mb_step_for_tokens(struct mb_stepper *s, size_t n, size_t width, mb_token_fn *fn,
+                        const void *args)
+{
+    enum { WORK_PER_FLOAT = 32 }; /* an exp, or a code and its bits, in multiply-adds */
     struct token_job j = { .fn = fn, .args = args, .n = n };
-    j.per_part = mb_div_up(n, mb_pool_threads(s->pool) * 4);
+    j.per_part = mb_div_up(n, mb_step_parts(s, n * width * WORK_PER_FLOAT));
     mb_pool_run(s->pool, n == 0 ? 0 : mb_div_up(n, j.per_part), run_tokens, &j);
 }
 
@@ -47,7 +58,7 @@ void mb_step_norm(struct mb_stepper *s, const float *x, const uint32_t *rows, si
                   const float *weight)
 {
     struct norm_job j = { .s = s, .x = x, .weight = weight, .rows = rows };
-    mb_step_for_tokens(s, n, norm_token, &j);
+    mb_step_for_tokens(s, n, s->shape.width, norm_token, &j);
 }
 
 struct scale_job {
@@ -67,7 +78,7 @@ void mb_step_scale(struct mb_stepper *s, const uint16_t *t, size_t n, size_t wid
 {
     if (t) {
         struct scale_job j = { .s = s, .t = t, .width = width };
-        mb_step_for_tokens(s, n, scale_token, &j);
+        mb_step_for_tokens(s, n, width, scale_token, &j);
     }
 }
 
@@ -110,7 +121,7 @@ static void embed(struct mb_stepper *s, const struct mb_model *m, const struct m
                   float *x)
 {
     struct embed_job j = { .embed = &m->embed, .token = b->token, .x = x };
-    mb_step_for_tokens(s, b->n_tokens, embed_token, &j);
+    mb_step_for_tokens(s, b->n_tokens, s->shape.width, embed_token, &j);
     mb_step_lap(s, MB_PHASE_EMBED);
 }
 
@@ -168,8 +179,8 @@ static void forget_positions(struct mb_kv_cache *kv, const struct mb_batch *b, u
     }
 }
 
-/* Counts every token's position as stored, if each is its sequence's next one and reserved; else
- * leaves all as they were. */
+/* Counts every token's position as stored, if each is its sequence's next one and reserved;
+ * else leaves all as they were. */
 static enum mb_status count_positions(struct mb_kv_cache *kv, const struct mb_batch *b,
                                       struct mb_error *err)
 {

@@ -44,6 +44,12 @@ enum mb_status mb_stepper_new(const struct mb_model *m, const struct mb_stepper_
                               struct mb_stepper **ret, struct mb_error *err);
 void mb_stepper_free(struct mb_stepper *s);
 
+/* How many multiply-adds are worth handing to a thread; what is smaller the caller's thread does
+ * alone. No effect on any bit. The default is about ten microseconds of a product, as long as
+ * it takes to call a waiting thread. */
+#define MB_STEP_PART_WORK ((size_t) 1 << 19)
+void mb_stepper_set_part_work(struct mb_stepper *s, size_t work);
+
 /* Runs the batch. Reserves no blocks: every position must be reserved in kv. On success the
  * sequences' n_positions have grown, and logits is [n_logits][n_vocab].
  * Errors: MB_E_INVALID for a token, position or sequence out of range (nothing was changed);
@@ -76,8 +82,8 @@ enum mb_status mb_step_block(struct mb_stepper *s, const struct mb_model *m, uin
 enum mb_status mb_step_head(struct mb_stepper *s, const struct mb_model *m, const float *x,
                             uint32_t n, float *logits, struct mb_error *err);
 
-/* Where the time of the steps since set_clock went, in nanoseconds, when the stepper was given a
- * clock (core itself reads none). */
+/* Where the time of the steps since set_clock went, in nanoseconds, when the stepper was given
+ * a clock (core itself reads none). */
 enum mb_phase { MB_PHASE_EMBED, MB_PHASE_NORM, MB_PHASE_CODE, MB_PHASE_PRODUCT, MB_PHASE_ATTEND,
                 MB_PHASE_GATE, MB_PHASE_HEAD, MB_PHASES };
 void mb_stepper_set_clock(struct mb_stepper *s, uint64_t (*now_ns)(void));

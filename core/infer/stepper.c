@@ -1,6 +1,7 @@
 /* The life of a stepper: what a step needs, sized once. */
 #include "core/infer/stepper.h"
 
+#include <assert.h>
 #include <string.h>
 
 #include "core/base/memory.h"
@@ -129,6 +130,7 @@ enum mb_status mb_stepper_new(const struct mb_model *m, const struct mb_stepper_
         .shape = m->shape,
         .tokens_max = o->tokens_max,
         .logits_max = o->logits_max,
+        .part_work = MB_STEP_PART_WORK,
     };
     struct extent e = extent_of(m);
     if (!get_activations(s, &e) || !get_codes(s, &e) || !get_workers(s)) {
@@ -156,6 +158,12 @@ void mb_stepper_free(struct mb_stepper *s)
     mb_free(s->workers);
     mb_free(s->workers_memory);
     mb_free(s);
+}
+
+void mb_stepper_set_part_work(struct mb_stepper *s, size_t work)
+{
+    assert(work > 0);
+    s->part_work = work;
 }
 
 void mb_stepper_set_clock(struct mb_stepper *s, uint64_t (*now_ns)(void))

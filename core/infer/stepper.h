@@ -1,6 +1,6 @@
 /* Inside core/infer: the scratch of a step, and the two ways its work is handed to the pool.
  *
- * Letters: T tokens of the step, D width, H d query heads, F width of the feed-forward layer. */
+ * Letters: T tokens of the step, D width, H d query heads, F width of the feed-forward. */
 #ifndef MB_CORE_STEPPER_H
 #define MB_CORE_STEPPER_H
 
@@ -19,6 +19,7 @@ struct mb_stepper {
     struct mb_pool *pool;
     struct mb_shape shape;
     uint32_t tokens_max, logits_max;
+    size_t part_work;
 
     float *x;         /* [T][D] the residual stream */
     float *in;        /* [T][widest input] what the next linears read; rows are packed */
@@ -41,9 +42,15 @@ struct mb_stepper {
     uint64_t spent_ns[MB_PHASES];
 };
 
-/* Runs fn for every token in [0, n), a chunk of neighbours per part. */
+/* Into how many parts a job of so many multiply-adds is cut: several a thread, so that the
+ * slowest part does not hold up the rest for long, but none below part_work. */
+size_t mb_step_parts(const struct mb_stepper *s, size_t work);
+
+/* Runs fn for every token in [0, n), a chunk of neighbours per part. width is the number of
+ * floats that fn turns into others. */
 typedef void mb_token_fn(const void *args, size_t token);
-void mb_step_for_tokens(struct mb_stepper *s, size_t n, mb_token_fn *fn, const void *args);
+void mb_step_for_tokens(struct mb_stepper *s, size_t n, size_t width, mb_token_fn *fn,
+                        const void *args);
 
 /* The time since the last lap (or start) goes to a phase. */
 void mb_step_lap_start(struct mb_stepper *s);

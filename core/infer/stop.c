@@ -1,6 +1,6 @@
 /* Each string has its own Knuth-Morris-Pratt automaton. Its state is the length of the longest
- * suffix of the text that is a prefix of the string; what must be held back is the largest state
- * of all. */
+ * suffix of the text that is a prefix of the string; what must be held back is the largest
+ * state of all. */
 #include "core/infer/stop.h"
 
 #include <assert.h>

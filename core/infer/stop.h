@@ -4,7 +4,7 @@
  * a stop string is ever shown.
  *
  * Life:    _new/_free. Threads: one thread at a time per object.
- * Memory:  at _new, about 3 bytes for each byte of the strings; feeding allocates in ret only. */
+ * Memory:  at _new, 3 bytes for each byte of the strings; feeding allocates in ret only. */
 #ifndef MB_CORE_STOP_H
 #define MB_CORE_STOP_H
 

@@ -14,7 +14,7 @@ static const float TO_INTEGER = 0x1.8p23f;
 /* P = 1: u is the sign, a the mean size. A NaN counts as nothing: u = 0 and size 0. */
 static float code_sign(uint8_t *u, const float *x, size_t n)
 {
-    float lane[MB_LANES] = {0};
+    float lane[MB_LANES] = { 0 };
     for (size_t j = 0; j < n; j++) {
         u[j] = x[j] >= 0;
         lane[j % MB_LANES] += isnan(x[j]) ? 0 : fabsf(x[j]);

@@ -78,11 +78,11 @@ static const struct {
     mb_cpu_flags need; /* refused without */
     mb_cpu_flags keep;
 } levels[] = {
-    {"auto", 0, ~0u},
-    {"c", 0, 0},
-    {"avx2", MB_CPU_AVX2, MB_CPU_AVX2},
-    {"avx512", MB_CPU_AVX2 | MB_CPU_AVX512, MB_CPU_AVX2 | MB_CPU_AVX512},
-    {"avx512vnni", MB_CPU_AVX2 | MB_CPU_AVX512 | MB_CPU_VNNI, ~0u},
+    { "auto", 0, ~0u },
+    { "c", 0, 0 },
+    { "avx2", MB_CPU_AVX2, MB_CPU_AVX2 },
+    { "avx512", MB_CPU_AVX2 | MB_CPU_AVX512, MB_CPU_AVX2 | MB_CPU_AVX512 },
+    { "avx512vnni", MB_CPU_AVX2 | MB_CPU_AVX512 | MB_CPU_VNNI, ~0u },
 };
 
 enum mb_status mb_cpu_narrow(const char *name, mb_cpu_flags have, mb_cpu_flags *ret,
@@ -112,8 +112,8 @@ void mb_cpu_describe(mb_cpu_flags cpu, char *ret, size_t n)
         mb_cpu_flags flag;
         const char *name;
     } flags[] = {
-        {MB_CPU_AVX2, "avx2"}, {MB_CPU_AVX512, "avx512"}, {MB_CPU_VPOPCNTDQ, "vpopcntdq"},
-        {MB_CPU_VNNI, "vnni"}, {MB_CPU_VBMI, "vbmi"},
+        { MB_CPU_AVX2, "avx2" }, { MB_CPU_AVX512, "avx512" }, { MB_CPU_VPOPCNTDQ, "vpopcntdq" },
+        { MB_CPU_VNNI, "vnni" }, { MB_CPU_VBMI, "vbmi" },
     };
     assert(n > 0);
     size_t at = 0;

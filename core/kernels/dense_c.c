@@ -33,7 +33,7 @@ static inline void dense(float *y, size_t ldy, const void *w, const float *x, si
 {
     for (; row < row_end; row++) {
         for (size_t t = 0; t < n_tokens; t++) {
-            float lane[MB_LANES] = {0};
+            float lane[MB_LANES] = { 0 };
             for (size_t j = 0; j < n; j++) {
                 lane[j % MB_LANES] =
                     fmaf(load(w, row * n + j), x[t * n + j], lane[j % MB_LANES]);

@@ -1,6 +1,7 @@
 #include "core/kernels/kernels.h"
 
 #include <assert.h>
+#include <string.h>
 
 #include "core/kernels/variants.h"
 
@@ -25,7 +26,6 @@ static void select_c(struct mb_kernels *k)
         .attend_finish = mb_attend_finish_c,
         .kv_store_f16 = mb_kv_store_f16_c,
         .kv_store_f32 = mb_kv_store_f32_c,
-        .popcount_tokens_max = {0, 1, 1, 1, 1, 1, 1, 1, 1},
     };
 }
 
@@ -74,12 +74,46 @@ static void select_avx512(struct mb_kernels *k)
 }
 #endif
 
-#if defined(MB_HAVE_AVX2) || defined(MB_HAVE_AVX512)
+/* Up to how many tokens the first product is the faster one, by K; see README.md. */
+static const struct crossing {
+    mb_bool_product_fn *popcount, *expand;
+    size_t tokens_max[MB_KERNELS_MAX + 1];
+} crossings[] = {
+    { mb_bool_popcount_c, mb_bool_expand_c, { 0, 14, 4, 2, 1, 1, 1, 1, 1 } },
+#ifdef MB_HAVE_AVX2
+    { mb_bool_popcount_avx2, mb_bool_expand_avx2, { 0, 5, 2, 1, 1, 1, 1, 1, 1 } },
+#endif
+#ifdef MB_HAVE_AVX512VNNI
+    { mb_bool_popcount_avx2, mb_bool_expand_avx512vnni, { 0, 0, 0, 0, 0, 0, 0, 0, 0 } },
+#ifdef MB_HAVE_AVX512VPOPCNTDQ
+    { mb_bool_popcount_avx512vpopcntdq,
+      mb_bool_expand_avx512vnni,
+      { 0, 6, 2, 1, 1, 1, 1, 1, 1 } },
+#endif
+#ifdef MB_HAVE_AVX512VBMI
+    { mb_bool_popcount_avx512vbmi, mb_bool_expand_avx512vnni, { 0, 24, 3, 3, 2, 2, 2, 2, 2 } },
+#endif
+#endif
+};
+
+/* A pair that no processor we know has gets the cautious answer: one token. */
+static void set_tokens_max(struct mb_kernels *k)
+{
+    for (size_t n = 0; n <= MB_KERNELS_MAX; n++) {
+        k->popcount_tokens_max[n] = n > 0;
+    }
+    for (size_t i = 0; i < sizeof crossings / sizeof crossings[0]; i++) {
+        const struct crossing *c = &crossings[i];
+        if (c->popcount == k->bool_popcount && c->expand == k->bool_expand) {
+            memcpy(k->popcount_tokens_max, c->tokens_max, sizeof c->tokens_max);
+        }
+    }
+}
+
 static int has(mb_cpu_flags cpu, mb_cpu_flags all)
 {
     return (cpu & all) == all;
 }
-#endif
 
 /* A ladder: each step stands on the one below, as the flags in cpu.h say. */
 void mb_kernels_select(struct mb_kernels *ret, mb_cpu_flags cpu)
@@ -90,23 +124,28 @@ void mb_kernels_select(struct mb_kernels *ret, mb_cpu_flags cpu)
         select_avx2(ret);
     }
 #endif
+    cpu = has(cpu, MB_CPU_AVX2 | MB_CPU_AVX512) ? cpu : 0;
 #ifdef MB_HAVE_AVX512
-    const mb_cpu_flags avx512 = MB_CPU_AVX2 | MB_CPU_AVX512;
-    if (has(cpu, avx512)) {
+    if (has(cpu, MB_CPU_AVX512)) {
         select_avx512(ret);
     }
+#endif
 #ifdef MB_HAVE_AVX512VPOPCNTDQ
-    if (has(cpu, avx512 | MB_CPU_VPOPCNTDQ)) {
+    if (has(cpu, MB_CPU_VPOPCNTDQ)) {
         ret->bool_popcount = mb_bool_popcount_avx512vpopcntdq;
     }
 #endif
+#ifdef MB_HAVE_AVX512VBMI
+    if (has(cpu, MB_CPU_VBMI)) {
+        ret->bool_popcount = mb_bool_popcount_avx512vbmi;
+    }
+#endif
 #ifdef MB_HAVE_AVX512VNNI
-    if (has(cpu, avx512 | MB_CPU_VNNI)) {
+    if (has(cpu, MB_CPU_VNNI)) {
         ret->bool_expand = mb_bool_expand_avx512vnni;
     }
 #endif
-#endif
-    (void) cpu;
+    set_tokens_max(ret);
 
     assert(ret->code && ret->code_planes && ret->bool_popcount && ret->bool_expand);
     assert(ret->dense_f32 && ret->dense_f16 && ret->dense_bf16);

@@ -5,6 +5,8 @@
  * the order; "fma" means one rounding (C's fmaf). The 16 partial sums of a float reduction
  * over n elements are lane l = sum over i = l, l+16, l+32, ... ascending, each by fma from 0;
  * then lane l += lane l+8 (l < 8), += lane l+4, += lane l+2, += lane l+1: lane 0 is the result.
+ * "The same bits" treats NaN as one value: its sign and payload may differ. A maximum passes
+ * over NaN, and a maximum that is zero is +0.
  *
  * Threads: every kernel is pure on disjoint outputs. */
 #ifndef MB_CORE_KERNELS_H
@@ -36,8 +38,8 @@ struct mb_codes {
  *     m = max |x[j]| over the group (NaN counts as nothing)
  *     m < 2^-100: a = 0, u = 0;  else  a = m / L,  r = (0.5 * L) / m,
  *     u[j] = nearest even integer of clamp(fma(x[j], r, 0.5 * L), 0, L)     NaN gives 0
- * n_planes is P in {1, 4..8}; for P = 1, u is 1 where x >= 0 and a is the mean of |x| by 16
- * partial sums over the group, divided by the group's columns. */
+ * n_planes is P in {1, 4..8}; for P = 1 there is no least m: u is 1 where x >= 0 and a is the
+ * mean of |x| by 16 partial sums over the group, divided by the group's columns. */
 typedef void mb_code_fn(struct mb_codes *ret, const float *x, size_t n, size_t group,
                         size_t n_planes);
 
@@ -52,12 +54,14 @@ typedef void mb_code_planes_fn(struct mb_codes *c, size_t n_words, size_t n_plan
  *            = sum_j (sum_k c_k B_k[i,j]) * (2 u[j] - L)                        the same integer
  *
  * with G_g the columns that the group really has. Writes rows below n_rows only.
- * bool_popcount reads planes; bool_expand reads u and needs scratch of
- * mb_bool_expand_scratch(shape) bytes, 64-byte aligned. Same bits from both. */
+ * Both read u, a and planes as they need, take scratch of mb_bool_expand_scratch(shape) bytes,
+ * 64-byte aligned, and return the same bits. A variant of bool_popcount may write 8 n bytes of
+ * scratch per call and token before it starts, so give it many tiles at once (16 or more). */
 typedef void mb_bool_product_fn(float *y, size_t ldy, const struct mb_bool_matrix *w,
                                 const struct mb_codes *x, size_t n_tokens, size_t n_planes,
                                 size_t tile, size_t tile_end, void *scratch);
 
+/* Enough for either product of any variant. */
 size_t mb_bool_expand_scratch(const struct mb_bool_shape *s);
 
 /* Dense rows: y[t*ldy + i] = dot(w_i, x_t) with 16 partial sums, for rows [row, row_end).

@@ -6,7 +6,7 @@
 
 void mb_rmsnorm_c(float *y, const float *x, const float *w, size_t n, float eps)
 {
-    float lane[MB_LANES] = {0};
+    float lane[MB_LANES] = { 0 };
     for (size_t i = 0; i < n; i++) {
         lane[i % MB_LANES] = fmaf(x[i], x[i], lane[i % MB_LANES]);
     }

@@ -6,9 +6,6 @@
 
 #include "core/base/memory.h"
 
-/* Positions stay below MB_CONTEXT_MAX = 2^20 and mb_sincos takes angles below 2^31. */
-#define INV_FREQ_MAX 1024.0
-
 static const struct {
     const char *name;
     enum mb_block_input input;
@@ -225,9 +222,9 @@ enum mb_status mb_model_check(const struct mb_model *m, struct mb_error *err)
                        m->final_norm ? "rope.inv_freq" : "final_norm");
     }
     for (uint32_t i = 0; i < s->head_width / 2; i++) {
-        if (!(m->inv_freq[i] >= 0 && m->inv_freq[i] <= INV_FREQ_MAX)) {
+        if (!(m->inv_freq[i] >= 0 && m->inv_freq[i] <= MB_INV_FREQ_MAX)) {
             return mb_fail(err, MB_E_FORMAT, 0, "model: rope.inv_freq[%u] is %g, outside 0..%g",
-                           (unsigned) i, m->inv_freq[i], INV_FREQ_MAX);
+                           (unsigned) i, m->inv_freq[i], MB_INV_FREQ_MAX);
         }
     }
     st = check_linear(&m->embed, "embed", s->n_vocab, s->width, err);

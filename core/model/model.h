@@ -74,7 +74,8 @@ enum mb_block_input mb_block_linear_input(enum mb_block_linear l);
  *
  * Writes "blocks.<layer>.<part>" and returns ret. */
 #define MB_TENSOR_NAME_MAX 56 /* with the terminator */
-const char *mb_block_tensor_name(char ret[MB_TENSOR_NAME_MAX], uint32_t layer, const char *part);
+const char *mb_block_tensor_name(char ret[MB_TENSOR_NAME_MAX], uint32_t layer,
+                                 const char *part);
 
 /* Rows and columns that linear l of a block must have, and the width of an input. */
 void mb_block_linear_size(const struct mb_shape *s, enum mb_block_linear l, uint32_t *ret_rows,
@@ -97,6 +98,10 @@ struct mb_checkpoint;
  * last reference. Errors: MB_E_FORMAT when a section is missing or misshapen, MB_E_NOMEM. */
 enum mb_status mb_model_from_checkpoint(struct mb_checkpoint *c, struct mb_model **ret,
                                         struct mb_error *err);
+
+/* Frequencies are 0..this: positions stay below MB_CONTEXT_MAX = 2^20, and mb_sincos takes angles
+ * below 2^31. */
+#define MB_INV_FREQ_MAX 1024.0
 
 /* scale of rope: inv_freq[i] = theta^(-2i/d), i < d/2, then the Llama-3 correction when factor
  * is not 0 (Llama 3.1's config.json: factor, low_freq_factor, high_freq_factor,

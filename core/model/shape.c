@@ -56,9 +56,8 @@ enum mb_status mb_shape_check(const struct mb_shape *s, struct mb_error *err)
         return mb_fail(err, MB_E_INVALID, 0, "shape: head_width: %u is odd", s->head_width);
     }
     if (mb_shape_q_width(s) > MB_COLS_MAX) { /* columns of attn_o */
-        return mb_fail(err, MB_E_INVALID, 0,
-                       "shape: n_heads * head_width: %zu is more than %u", mb_shape_q_width(s),
-                       MB_COLS_MAX);
+        return mb_fail(err, MB_E_INVALID, 0, "shape: n_heads * head_width: %zu is more than %u",
+                       mb_shape_q_width(s), MB_COLS_MAX);
     }
     if (s->n_planes == 2 || s->n_planes == 3) {
         return mb_fail(err, MB_E_INVALID, 0, "shape: n_planes: %u is neither 1 nor in 4..8",

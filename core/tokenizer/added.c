@@ -50,8 +50,9 @@ static enum mb_status put(struct mb_added *a, const struct mb_bpe_spec *spec, ui
     };
     a->leads[text.at[0]] = true;
     mb_bytes_put(&a->texts, text.at, text.n);
-    return a->texts.failed ? mb_fail(err, MB_E_NOMEM, 0, "tokenizer: no memory for added tokens")
-                           : MB_OK;
+    return a->texts.failed
+               ? mb_fail(err, MB_E_NOMEM, 0, "tokenizer: no memory for added tokens")
+               : MB_OK;
 }
 
 enum mb_status mb_added_init(struct mb_added *a, const struct mb_bpe_spec *spec,
@@ -88,8 +89,8 @@ void mb_added_fini(struct mb_added *a)
     a->n = 0;
 }
 
-/* The first token in [low, high) whose byte at depth is at least c; all are longer than depth or
- * equal so far. */
+/* The first token in [low, high) whose byte at depth is at least c; all are longer than depth
+ * or equal so far. */
 static size_t first_at_least(const struct mb_added *a, size_t low, size_t high, size_t depth,
                              unsigned c)
 {
@@ -107,7 +108,8 @@ static size_t first_at_least(const struct mb_added *a, size_t low, size_t high, 
 
 /* The longest token that text starts with: the range of those that agree so far narrows byte by
  * byte, and the shortest of the range stands first. */
-static const struct mb_added_token *longest(const struct mb_added *a, const uint8_t *at, size_t n)
+static const struct mb_added_token *longest(const struct mb_added *a, const uint8_t *at,
+                                            size_t n)
 {
     const struct mb_added_token *best = NULL;
     size_t low = 0, high = a->n;
@@ -166,8 +168,8 @@ static size_t strip_right(struct mb_text text, size_t end)
     return end;
 }
 
-bool mb_added_next(const struct mb_added *a, struct mb_text text, size_t from, size_t *ret_start,
-                   size_t *ret_end, uint32_t *ret_id)
+bool mb_added_next(const struct mb_added *a, struct mb_text text, size_t from,
+                   size_t *ret_start, size_t *ret_end, uint32_t *ret_id)
 {
     if (a->n == 0) {
         return false;

@@ -15,7 +15,8 @@ struct mb_merge_slot {
     uint32_t rank; /* MB_NO_ID: free */
 };
 
-static size_t slot_of(const struct mb_merges *m, uint32_t left, uint32_t right, size_t *ret_probes)
+static size_t slot_of(const struct mb_merges *m, uint32_t left, uint32_t right,
+                      size_t *ret_probes)
 {
     size_t i = (size_t) mb_rng_mix((uint64_t) left << 32 | right) & m->mask;
     size_t probes = 0;
@@ -48,8 +49,8 @@ static size_t joint_of(const struct mb_merges *m, uint32_t left, uint32_t right)
     return (size_t) mb_rng_mix(key) & (JOINT_BITS - 1);
 }
 
-/* May any merge ever span the boundary between these two symbols? It would be the merge of a token
- * that ends as left does with one that begins as right does. */
+/* May any merge ever span the boundary between these two symbols? It would be the merge of a
+ * token that ends as left does with one that begins as right does. */
 static bool joins(const struct mb_merges *m, uint32_t left, uint32_t right)
 {
     size_t i = joint_of(m, left, right);
@@ -189,8 +190,8 @@ static uint64_t heap_pop(struct mb_bpe *b)
     return key;
 }
 
-/* n symbols begin with at most n - 1 merges, and each of at most n - 1 merges done takes one off the
- * heap and puts at most two on: 2 n entries always suffice. */
+/* n symbols begin with at most n - 1 merges, and each of at most n - 1 merges done takes one
+ * off the heap and puts at most two on: 2 n entries always suffice. */
 static bool heap_reserve(struct mb_bpe *b, size_t n)
 {
     if (2 * n <= b->heap_cap) {

@@ -1,12 +1,13 @@
-/* The merges of byte-pair encoding (Sennrich et al. 2016): of all neighbours that have a merge, the
- * one of lowest rank is merged, the leftmost first, until none is left.
+/* The merges of byte-pair encoding (Sennrich et al. 2016): of all neighbours that have a merge,
+ * the one of lowest rank is merged, the leftmost first, until none is left.
  *
- * Cost: O(n log n) for a piece of n symbols, by a linked list of symbols and a heap of merges. A piece
- *       that no splitting pattern cut (the SentencePiece family: a whole text) is first cut where no
- *       merge joins the two characters that meet, so that lists and heaps are a word long.
+ * Cost: O(n log n) for a piece of n symbols, by a linked list of symbols and a heap of merges.
+ *       A piece that no splitting pattern cut (the SentencePiece family: a whole text) is first
+ *       cut where no merge joins the two characters that meet, so that lists and heaps are a
+ *       word long.
  *
- * Life:    mb_merges _init/_fini, borrows the spec, immutable. mb_bpe is scratch: a zeroed one is
- *          initialized, one thread at a time. */
+ * Life:    mb_merges _init/_fini, borrows the spec, immutable. mb_bpe is scratch: a zeroed one
+ *          is initialized, one thread at a time. */
 #ifndef MB_CORE_BPE_H
 #define MB_CORE_BPE_H
 
@@ -27,11 +28,11 @@ struct mb_merges {
     struct mb_merge_slot *slots;
     size_t mask;
     struct mb_edges *edges; /* of each token */
-    uint64_t *joints;       /* a bit for the hash of each two characters that some merge joins */
+    uint64_t *joints; /* a bit for the hash of each two characters that some merge joins */
 };
 
-/* Errors: MB_E_NOMEM; MB_E_FORMAT for a table of colliding keys. Of two merges of the same pair, the
- * later one holds, as in the tokenizers library. */
+/* Errors: MB_E_NOMEM; MB_E_FORMAT for a table of colliding keys. Of two merges of the same
+ * pair, the later one holds, as in the tokenizers library. */
 enum mb_status mb_merges_init(struct mb_merges *m, const struct mb_bpe_spec *spec,
                               struct mb_error *err);
 void mb_merges_fini(struct mb_merges *m);

@@ -2,8 +2,8 @@
 
 #include <string.h>
 
-/* The three runs of bytes that are not printable in Latin-1, in order: controls and space; delete,
- * more controls and the no-break space; the soft hyphen. */
+/* The three runs of bytes that are not printable in Latin-1, in order: controls and space;
+ * delete, more controls and the no-break space; the soft hyphen. */
 enum { RUN_A_END = 0x21, RUN_B = 0x7f, RUN_B_END = 0xa1, RUN_C = 0xad };
 enum {
     MOVED_B = 0x100 + RUN_A_END,

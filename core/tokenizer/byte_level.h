@@ -1,6 +1,6 @@
-/* The alphabet of byte-level tokenizers: each of the 256 bytes as one printable character, so that
- * a vocabulary of any bytes is a list of readable words (Radford et al. 2019, GPT-2). Printable
- * bytes of Latin-1 stand for themselves, the other 68 for U+0100 and up, in order.
+/* The alphabet of byte-level tokenizers: each of the 256 bytes as one printable character, so
+ * that a vocabulary of any bytes is a list of readable words (Radford et al. 2019, GPT-2).
+ * Printable bytes of Latin-1 stand for themselves, the other 68 for U+0100 and up, in order.
  *
  * Threads: pure. */
 #ifndef MB_CORE_BYTE_LEVEL_H

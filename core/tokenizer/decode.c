@@ -1,5 +1,5 @@
-/* Decoding: what each token's text becomes is worked out once, when the tokenizer is built; a text is
- * then its tokens' bytes, less at most one leading space. */
+/* Decoding: what each token's text becomes is worked out once, when the tokenizer is built; a
+ * text is then its tokens' bytes, less at most one leading space. */
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,8 +8,8 @@
 #include "core/tokenizer/compiled.h"
 #include "core/tokenizer/utf8.h"
 
-/* The bytes that a byte-level token spells. One with characters outside the alphabet was added as
- * plain text, and is that. */
+/* The bytes that a byte-level token spells. One with characters outside the alphabet was added
+ * as plain text, and is that. */
 static void put_byte_level(struct mb_text text, struct mb_bytes *ret)
 {
     size_t before = ret->len;
@@ -32,13 +32,14 @@ static struct mb_text of_spec(const struct mb_bpe_spec *spec, struct mb_bpe_text
 }
 
 /* One decoder step on one token's text. */
-static void apply(const struct mb_bpe_spec *spec, const struct mb_bpe_step *step, uint32_t flags,
-                  struct mb_text text, size_t n_max, struct mb_bytes *ret)
+static void apply(const struct mb_bpe_spec *spec, const struct mb_bpe_step *step,
+                  uint32_t flags, struct mb_text text, size_t n_max, struct mb_bytes *ret)
 {
     const struct mb_text blank = { (const uint8_t *) " ", 1 };
     uint8_t byte;
     if (step->kind == MB_BPE_REPLACE) {
-        mb_replace(text, of_spec(spec, step->pattern), of_spec(spec, step->content), n_max, ret);
+        mb_replace(text, of_spec(spec, step->pattern), of_spec(spec, step->content), n_max,
+                   ret);
     } else if (step->kind == MB_BPE_METASPACE) {
         mb_replace(text, of_spec(spec, step->pattern), blank, n_max, ret);
     } else if (step->kind == MB_BPE_BYTE_LEVEL && !(flags & MB_TOKEN_ADDED)) {
@@ -46,12 +47,14 @@ static void apply(const struct mb_bpe_spec *spec, const struct mb_bpe_step *step
     } else if (step->kind == MB_BPE_BYTE_TOKENS && mb_byte_token(text.at, text.n, &byte)) {
         mb_bytes_put_u8(ret, byte);
     } else {
-        mb_bytes_put(ret, text.at, text.n); /* a step on the whole text, or not for this token */
+        mb_bytes_put(ret, text.at,
+                     text.n); /* a step on the whole text, or not for this token */
     }
 }
 
 /* False when all tokens together outgrow n_max, or memory is refused. */
-static bool decode_token(struct mb_tokenizer *t, uint32_t id, size_t n_max, struct mb_rewrite *r)
+static bool decode_token(struct mb_tokenizer *t, uint32_t id, size_t n_max,
+                         struct mb_rewrite *r)
 {
     const struct mb_bpe_steps *steps = &t->spec->stages[MB_BPE_DECODER];
     const struct mb_bpe_token *token = &t->spec->tokens[id];
@@ -107,7 +110,8 @@ enum mb_status mb_decode_compile(struct mb_tokenizer *t, struct mb_error *err)
     return MB_OK;
 }
 
-const uint8_t *mb_tokenizer_token_bytes(const struct mb_tokenizer *t, uint32_t id, size_t *ret_n)
+const uint8_t *mb_tokenizer_token_bytes(const struct mb_tokenizer *t, uint32_t id,
+                                        size_t *ret_n)
 {
     if (id >= t->spec->n_tokens || !t->decoded.at) {
         *ret_n = 0;
@@ -137,7 +141,8 @@ static struct mb_text text_of(const struct mb_tokenizer *t, uint32_t id, bool sk
 }
 
 enum mb_status mb_tokenizer_decode(const struct mb_tokenizer *t, const uint32_t *ids, size_t n,
-                                   bool skip_special, struct mb_bytes *ret, struct mb_error *err)
+                                   bool skip_special, struct mb_bytes *ret,
+                                   struct mb_error *err)
 {
     bool started = false;
     for (size_t i = 0; i < n; i++) {

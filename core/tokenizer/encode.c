@@ -15,10 +15,16 @@
 /* The text that is taken at once; everything made of it then has 32-bit offsets. */
 #define TEXT_BYTES_MAX (64u << 20)
 
-/* A byte b that belongs to no character travels as U+10FF00 + b, which no normalizer changes and
- * patterns see as a character that is neither letter, number nor space. A text that holds these
- * very characters has them taken apart in the same way, so that no two texts become one. */
-enum { FOREIGN = 0x10ff00, FOREIGN_LEAD = 0xf4, FOREIGN_SECOND = 0x8f, FOREIGN_THIRD_MIN = 0xbc };
+/* A byte b that belongs to no character travels as U+10FF00 + b, which no normalizer changes
+ * and patterns see as a character that is neither letter, number nor space. A text that holds
+ * these very characters has them taken apart in the same way, so that no two texts become one.
+ * */
+enum {
+    FOREIGN = 0x10ff00,
+    FOREIGN_LEAD = 0xf4,
+    FOREIGN_SECOND = 0x8f,
+    FOREIGN_THIRD_MIN = 0xbc
+};
 
 struct encoder {
     const struct mb_tokenizer *t;
@@ -110,7 +116,8 @@ static bool push_bytes(struct encoder *e, const uint8_t *at, size_t n, bool *ret
     return true;
 }
 
-/* The symbols of one character of n bytes; *was_unknown is about the one before, then this one. */
+/* The symbols of one character of n bytes; *was_unknown is about the one before, then this one.
+ * */
 static bool push_character(struct encoder *e, const uint8_t *at, size_t n, bool *was_unknown)
 {
     const struct mb_tokenizer *t = e->t;
@@ -254,7 +261,8 @@ static enum mb_status encode_raw(struct encoder *e, struct mb_text text, bool fi
     if (st != MB_OK) {
         return st;
     }
-    return between_added(e, &e->t->added[MB_ADDED_NORMALIZED], normal, first, encode_plain, err);
+    return between_added(e, &e->t->added[MB_ADDED_NORMALIZED], normal, first, encode_plain,
+                         err);
 }
 
 static enum mb_status emit_all(struct encoder *e, const struct mb_bpe_ids *ids,

@@ -18,8 +18,8 @@ struct mb_bytes *mb_rewrite_next(struct mb_rewrite *r)
     return &r->buffer[r->now];
 }
 
-void mb_replace(struct mb_text text, struct mb_text pattern, struct mb_text content, size_t n_max,
-                struct mb_bytes *ret)
+void mb_replace(struct mb_text text, struct mb_text pattern, struct mb_text content,
+                size_t n_max, struct mb_bytes *ret)
 {
     assert(pattern.n > 0);
     while (text.n > 0 && ret->len <= n_max && !ret->failed) {
@@ -50,7 +50,8 @@ static void apply(const struct mb_bpe_spec *spec, const struct mb_bpe_step *step
         mb_bytes_put(ret, text.at, text.n);
         break;
     case MB_BPE_REPLACE:
-        mb_replace(text, of_spec(spec, step->pattern), of_spec(spec, step->content), n_max, ret);
+        mb_replace(text, of_spec(spec, step->pattern), of_spec(spec, step->content), n_max,
+                   ret);
         break;
     case MB_BPE_NFC:
         mb_normal_form(MB_NFC, text.at, text.n, ret);
@@ -82,7 +83,8 @@ enum mb_status mb_normalize(const struct mb_bpe_spec *spec, struct mb_text text,
         }
         if (out->len > n_max) {
             return mb_fail(err, MB_E_LIMIT, 0,
-                           "tokenizer: its normalizer makes a text of more than %zu bytes", n_max);
+                           "tokenizer: its normalizer makes a text of more than %zu bytes",
+                           n_max);
         }
         text = (struct mb_text) { out->at, out->len };
     }

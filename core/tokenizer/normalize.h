@@ -9,9 +9,9 @@
 
 #include "core/tokenizer/spec.h"
 
-/* A text may grow to this many times its length and a little: real normalizers stay below 11 (NFKC
- * of one ligature), and a file that asks for more is out to fill the memory. */
-#define MB_NORMAL_GROWTH_MAX 16u
+/* A text may grow to this many times its length and a little: real normalizers stay below 11
+ * (NFKC of one ligature), and a file that asks for more is out to fill the memory. */
+#define MB_NORMAL_GROWTH_MAX   16u
 #define MB_NORMAL_GROWTH_BYTES 4096u
 
 /* A borrowed text. */
@@ -37,7 +37,7 @@ enum mb_status mb_normalize(const struct mb_bpe_spec *spec, struct mb_text text,
 
 /* Appends text to ret with each occurrence of pattern, which is not empty, replaced by content.
  * Stops, having written more than n_max bytes, when the result is longer than that. */
-void mb_replace(struct mb_text text, struct mb_text pattern, struct mb_text content, size_t n_max,
-                struct mb_bytes *ret);
+void mb_replace(struct mb_text text, struct mb_text pattern, struct mb_text content,
+                size_t n_max, struct mb_bytes *ret);
 
 #endif

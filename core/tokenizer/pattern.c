@@ -36,8 +36,8 @@ enum mb_status mb_pattern_new(const uint8_t *pattern, size_t n, struct mb_patter
         PCRE2_UCHAR why[160] = "";
         (void) pcre2_get_error_message(code, why, sizeof why);
         free(p);
-        return mb_fail(err, MB_E_FORMAT, 0, "tokenizer: pattern, at byte %zu: %s", (size_t) place,
-                       (const char *) why);
+        return mb_fail(err, MB_E_FORMAT, 0, "tokenizer: pattern, at byte %zu: %s",
+                       (size_t) place, (const char *) why);
     }
     /* Where code may not be made at run time, the interpreter finds the same matches. */
     (void) pcre2_jit_compile(p->code, PCRE2_JIT_COMPLETE);
@@ -75,14 +75,15 @@ void mb_matcher_fini(struct mb_matcher *m)
 }
 
 /* One attempt at one place, with more and more steps until it ends or the account is empty. */
-static int match_at(struct mb_matcher *m, const struct mb_pattern *p, const uint8_t *at, size_t n,
-                    size_t from)
+static int match_at(struct mb_matcher *m, const struct mb_pattern *p, const uint8_t *at,
+                    size_t n, size_t from)
 {
     uint32_t steps = MB_PATTERN_STEPS;
     for (;;) {
         (void) pcre2_set_match_limit(m->context, steps);
         int rc = pcre2_match(p->code, at, n, from, PCRE2_NO_UTF_CHECK, m->data, m->context);
-        if (rc == PCRE2_ERROR_JIT_STACKLIMIT) { /* the interpreter keeps its stack on the heap */
+        if (rc ==
+            PCRE2_ERROR_JIT_STACKLIMIT) { /* the interpreter keeps its stack on the heap */
             rc = pcre2_match(p->code, at, n, from, PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT, m->data,
                              m->context);
         }
@@ -97,9 +98,9 @@ static int match_at(struct mb_matcher *m, const struct mb_pattern *p, const uint
     }
 }
 
-enum mb_status mb_matcher_next(struct mb_matcher *m, const struct mb_pattern *p, const uint8_t *at,
-                               size_t n, size_t from, size_t *ret_start, size_t *ret_end,
-                               struct mb_error *err)
+enum mb_status mb_matcher_next(struct mb_matcher *m, const struct mb_pattern *p,
+                               const uint8_t *at, size_t n, size_t from, size_t *ret_start,
+                               size_t *ret_end, struct mb_error *err)
 {
     for (; from < n; from += mb_utf8_len(at[from])) {
         int rc = match_at(m, p, at, n, from);

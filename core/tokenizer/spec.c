@@ -59,7 +59,8 @@ enum mb_status mb_bpe_spec_token(struct mb_bpe_spec *s, uint32_t id, const void 
                                  uint32_t flags, struct mb_error *err)
 {
     if (id >= MB_BPE_TOKENS_MAX) {
-        return mb_fail(err, MB_E_LIMIT, 0, "token id %u is not below %u", id, MB_BPE_TOKENS_MAX);
+        return mb_fail(err, MB_E_LIMIT, 0, "token id %u is not below %u", id,
+                       MB_BPE_TOKENS_MAX);
     }
     if (id >= s->tokens_cap) {
         struct mb_bpe_token *p = grow(s->tokens, id, &s->tokens_cap, sizeof *p);
@@ -160,8 +161,9 @@ static void put_ids(struct mb_bytes *b, const struct mb_bpe_ids *ids)
 
 void mb_bpe_spec_write(const struct mb_bpe_spec *s, struct mb_bytes *ret)
 {
-    const uint32_t head[] = { MAGIC, VERSION,     s->flags,   s->unk,
-                              s->bos, s->n_tokens, s->n_merges };
+    const uint32_t head[] = {
+        MAGIC, VERSION, s->flags, s->unk, s->bos, s->n_tokens, s->n_merges
+    };
     for (size_t i = 0; i < sizeof head / sizeof *head; i++) {
         mb_bytes_put_u32(ret, head[i]);
     }
@@ -194,7 +196,8 @@ static struct mb_bpe_text read_text(struct mb_cursor *c, struct mb_bpe_spec *s)
     return at ? mb_bpe_spec_text(s, at, n) : (struct mb_bpe_text) { 0 };
 }
 
-static enum mb_status read_head(struct mb_cursor *c, struct mb_bpe_spec *s, struct mb_error *err)
+static enum mb_status read_head(struct mb_cursor *c, struct mb_bpe_spec *s,
+                                struct mb_error *err)
 {
     uint32_t magic = mb_cursor_u32(c);
     uint32_t version = mb_cursor_u32(c);
@@ -211,7 +214,8 @@ static enum mb_status read_head(struct mb_cursor *c, struct mb_bpe_spec *s, stru
     }
     if (version != VERSION) {
         return mb_fail(err, MB_E_UNSUPPORTED, 0,
-                       "tokenizer: version %u is not supported; supported: %d", version, VERSION);
+                       "tokenizer: version %u is not supported; supported: %d", version,
+                       VERSION);
     }
     /* Asked before anything is allocated: memory stays in proportion to the bytes given. */
     if (n_tokens > MB_BPE_TOKENS_MAX || n_tokens > c->left / TOKEN_BYTES_MIN) {

@@ -1,7 +1,8 @@
-/* What a byte-pair tokenizer is, as a plain value: vocabulary, merges, and the steps around them.
+/* What a byte-pair tokenizer is, as a plain value: vocabulary, merges, and the steps around
+ * them.
  *
- * An importer fills one; a checkpoint stores it (mb_bpe_spec_write); mb_tokenizer_new compiles it.
- * Text goes through the stages in this order, each a short list of steps:
+ * An importer fills one; a checkpoint stores it (mb_bpe_spec_write); mb_tokenizer_new compiles
+ * it. Text goes through the stages in this order, each a short list of steps:
  *
  *     encode: added tokens are cut out -> normalizer -> pre-tokenizer -> merges -> ids
  *     decode: each token's text        -> decoder steps -> joined
@@ -19,16 +20,16 @@
 #include "core/base/bytes.h"
 #include "proto/status.h"
 
-/* Bounds, each several times what the largest known tokenizers need (Gemma: 262145 tokens; Llama 3:
- * 280147 merges, a longest token of 128 bytes). */
-#define MB_BPE_TOKENS_MAX (1u << 20)
-#define MB_BPE_MERGES_MAX (1u << 22)
-#define MB_BPE_TOKEN_BYTES_MAX 4096u
-#define MB_BPE_ADDED_BYTES_MAX 256u   /* of a token that is searched for in every text */
+/* Bounds, each several times what the largest known tokenizers need (Gemma: 262145 tokens;
+ * Llama 3: 280147 merges, a longest token of 128 bytes). */
+#define MB_BPE_TOKENS_MAX        (1u << 20)
+#define MB_BPE_MERGES_MAX        (1u << 22)
+#define MB_BPE_TOKEN_BYTES_MAX   4096u
+#define MB_BPE_ADDED_BYTES_MAX   256u /* of a token that is searched for in every text */
 #define MB_BPE_PATTERN_BYTES_MAX 4096u
-#define MB_BPE_CONTENT_BYTES_MAX 64u  /* of what a step writes in place of something */
-#define MB_BPE_STEPS_MAX 16u          /* of one stage */
-#define MB_BPE_IDS_MAX 64u            /* of the lists prefix, suffix, eos */
+#define MB_BPE_CONTENT_BYTES_MAX 64u /* of what a step writes in place of something */
+#define MB_BPE_STEPS_MAX         16u /* of one stage */
+#define MB_BPE_IDS_MAX           64u /* of the lists prefix, suffix, eos */
 
 #define MB_NO_ID UINT32_MAX
 
@@ -75,10 +76,10 @@ enum mb_bpe_step_kind {
     MB_BPE_NFKC,
     MB_BPE_NFKD,
     /* pre-tokenizer */
-    MB_BPE_SPLIT,       /* at pattern, by mode */
-    MB_BPE_DIGITS,      /* numbers from the rest; MB_BPE_EACH: each digit alone */
-    MB_BPE_METASPACE,   /* pattern is the character for a space; also a decoder step */
-    MB_BPE_BYTE_LEVEL,  /* bytes as printable characters; always last; also a decoder step */
+    MB_BPE_SPLIT,      /* at pattern, by mode */
+    MB_BPE_DIGITS,     /* numbers from the rest; MB_BPE_EACH: each digit alone */
+    MB_BPE_METASPACE,  /* pattern is the character for a space; also a decoder step */
+    MB_BPE_BYTE_LEVEL, /* bytes as printable characters; always last; also a decoder step */
     /* decoder */
     MB_BPE_BYTE_TOKENS, /* <0xNN> is a byte */
     MB_BPE_FUSE,        /* what follows sees the whole text, not a token */
@@ -141,7 +142,7 @@ struct mb_bpe_spec {
     struct mb_bpe_ids eos;            /* end generation */
 };
 
-struct mb_bpe_spec *mb_bpe_spec_new(void); /* empty; NULL when memory is refused */
+struct mb_bpe_spec *mb_bpe_spec_new(void);    /* empty; NULL when memory is refused */
 void mb_bpe_spec_free(struct mb_bpe_spec *s); /* NULL is allowed */
 
 /* Copies n bytes into the spec's text; empty with text.failed set when memory is refused. */
@@ -164,8 +165,8 @@ static inline const uint8_t *mb_bpe_at(const struct mb_bpe_spec *s, struct mb_bp
 }
 
 /* Is every count within its bound, every id a token, every text UTF-8, every merge a
- * concatenation, every step in its stage? Errors: MB_E_FORMAT, MB_E_UNSUPPORTED, MB_E_NOMEM, naming
- * the place. */
+ * concatenation, every step in its stage? Errors: MB_E_FORMAT, MB_E_UNSUPPORTED, MB_E_NOMEM,
+ * naming the place. */
 enum mb_status mb_bpe_spec_check(const struct mb_bpe_spec *s, struct mb_error *err);
 
 /* Appends the spec, which passes mb_bpe_spec_check, to ret; the caller asks ret->failed.
@@ -174,8 +175,8 @@ enum mb_status mb_bpe_spec_check(const struct mb_bpe_spec *s, struct mb_error *e
  *     u32 magic "MBPE", version, flags, unk, bos, n_tokens, n_merges
  *     n_tokens of    u8 flags, text
  *     n_merges of    u32 left, right, result
- *     3 stages of    u8 n, and n of u8 kind, flags, mode, count_start, count_stop, text pattern,
- *                    text content
+ *     3 stages of    u8 n, and n of u8 kind, flags, mode, count_start, count_stop,
+ *                    text pattern, text content
  *     prefix, suffix, eos, each   u8 n, and n of u32
  */
 void mb_bpe_spec_write(const struct mb_bpe_spec *s, struct mb_bytes *ret);

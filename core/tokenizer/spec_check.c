@@ -13,8 +13,8 @@ static const struct {
     bool pattern, content; /* must not be empty; else must be */
 } kinds[MB_BPE_STEP_KINDS] = {
     [MB_BPE_PREPEND] = { "Prepend", BIT(MB_BPE_NORMALIZER), 0, BIT(0), false, true },
-    [MB_BPE_REPLACE] = { "Replace", BIT(MB_BPE_NORMALIZER) | BIT(MB_BPE_DECODER), 0, BIT(0), true,
-                         false },
+    [MB_BPE_REPLACE] = { "Replace", BIT(MB_BPE_NORMALIZER) | BIT(MB_BPE_DECODER), 0, BIT(0),
+                         true, false },
     [MB_BPE_NFC] = { "NFC", BIT(MB_BPE_NORMALIZER), 0, BIT(0), false, false },
     [MB_BPE_NFD] = { "NFD", BIT(MB_BPE_NORMALIZER), 0, BIT(0), false, false },
     [MB_BPE_NFKC] = { "NFKC", BIT(MB_BPE_NORMALIZER), 0, BIT(0), false, false },
@@ -24,7 +24,8 @@ static const struct {
                            BIT(MB_BPE_MERGED_WITH_PREVIOUS) | BIT(MB_BPE_MERGED_WITH_NEXT) |
                            BIT(MB_BPE_CONTIGUOUS),
                        true, false },
-    [MB_BPE_DIGITS] = { "Digits", BIT(MB_BPE_PRE_TOKENIZER), MB_BPE_EACH, BIT(0), false, false },
+    [MB_BPE_DIGITS] = { "Digits", BIT(MB_BPE_PRE_TOKENIZER), MB_BPE_EACH, BIT(0), false,
+                        false },
     [MB_BPE_METASPACE] = { "Metaspace", BIT(MB_BPE_PRE_TOKENIZER) | BIT(MB_BPE_DECODER),
                            MB_BPE_WORDS,
                            BIT(MB_BPE_PREPEND_NEVER) | BIT(MB_BPE_PREPEND_FIRST) |
@@ -37,7 +38,8 @@ static const struct {
     [MB_BPE_STRIP] = { "Strip", BIT(MB_BPE_DECODER), 0, BIT(0), false, true },
 };
 
-static const char *const stage_names[MB_BPE_STAGES] = { "normalizer", "pre_tokenizer", "decoder" };
+static const char *const stage_names[MB_BPE_STAGES] = { "normalizer", "pre_tokenizer",
+                                                        "decoder" };
 
 static enum mb_status wrong(struct mb_error *err, const char *list, uint32_t i, const char *why)
 {
@@ -79,7 +81,8 @@ static enum mb_status check_tokens(const struct mb_bpe_spec *s, struct mb_error 
     return MB_OK;
 }
 
-/* A merge concatenates: no merge can then undo another, and the text of ids is the text encoded. */
+/* A merge concatenates: no merge can then undo another, and the text of ids is the text
+ * encoded. */
 static enum mb_status check_merges(const struct mb_bpe_spec *s, struct mb_error *err)
 {
     for (uint32_t i = 0; i < s->n_merges; i++) {
@@ -91,7 +94,8 @@ static enum mb_status check_merges(const struct mb_bpe_spec *s, struct mb_error 
         struct mb_bpe_text b = s->tokens[m->right].text;
         struct mb_bpe_text ab = s->tokens[m->result].text;
         const uint8_t *at = mb_bpe_at(s, ab);
-        if (a.n == 0 || b.n == 0 || ab.n != a.n + b.n || memcmp(at, mb_bpe_at(s, a), a.n) != 0 ||
+        if (a.n == 0 || b.n == 0 || ab.n != a.n + b.n ||
+            memcmp(at, mb_bpe_at(s, a), a.n) != 0 ||
             memcmp(at + a.n, mb_bpe_at(s, b), b.n) != 0) {
             return wrong(err, "merge", i, "its result is not the two parts put together");
         }
@@ -103,8 +107,8 @@ static enum mb_status check_step(const struct mb_bpe_spec *s, const struct mb_bp
                                  enum mb_bpe_stage stage, struct mb_error *err)
 {
     if (p->kind == 0 || p->kind >= MB_BPE_STEP_KINDS || !(kinds[p->kind].stages & BIT(stage))) {
-        return mb_fail(err, MB_E_FORMAT, 0, "tokenizer: %s: no step of kind %u", stage_names[stage],
-                       p->kind);
+        return mb_fail(err, MB_E_FORMAT, 0, "tokenizer: %s: no step of kind %u",
+                       stage_names[stage], p->kind);
     }
     const char *name = kinds[p->kind].name;
     if (p->flags & ~kinds[p->kind].flags) {
@@ -115,7 +119,8 @@ static enum mb_status check_step(const struct mb_bpe_spec *s, const struct mb_bp
     }
     if (!text_fits(s, p->pattern, MB_BPE_PATTERN_BYTES_MAX) ||
         !text_fits(s, p->content, MB_BPE_CONTENT_BYTES_MAX)) {
-        return mb_fail(err, MB_E_FORMAT, 0, "tokenizer: %s: a text too long, or not UTF-8", name);
+        return mb_fail(err, MB_E_FORMAT, 0, "tokenizer: %s: a text too long, or not UTF-8",
+                       name);
     }
     if (kinds[p->kind].pattern != (p->pattern.n > 0)) {
         return mb_fail(err, MB_E_FORMAT, 0, "tokenizer: %s: pattern", name);
@@ -130,7 +135,8 @@ static enum mb_status check_step(const struct mb_bpe_spec *s, const struct mb_bp
 }
 
 /* Bytes are no text any more: only the merges may follow. */
-static enum mb_status check_pre_tokenizer(const struct mb_bpe_steps *steps, struct mb_error *err)
+static enum mb_status check_pre_tokenizer(const struct mb_bpe_steps *steps,
+                                          struct mb_error *err)
 {
     for (uint32_t i = 0; i + 1 < steps->n; i++) {
         if (steps->at[i].kind == MB_BPE_BYTE_LEVEL) {
@@ -156,8 +162,8 @@ static enum mb_status check_decoder(const struct mb_bpe_steps *steps, struct mb_
         if (p->kind == MB_BPE_STRIP &&
             (p->count_stop > 0 || p->count_start > 1 || p->content.n > 1 || !fused)) {
             return mb_fail(err, MB_E_UNSUPPORTED, 0,
-                           "decoder Strip is supported only after Fuse, of one character at most "
-                           "from the start");
+                           "decoder Strip is supported only after Fuse, of at most one "
+                           "character at the start");
         }
         fused = fused || p->kind == MB_BPE_FUSE;
     }
@@ -172,7 +178,8 @@ static enum mb_status check_ids(const struct mb_bpe_spec *s, const char *name,
     }
     for (uint32_t i = 0; i < ids->n; i++) {
         if (!is_token(s, ids->at[i])) {
-            return mb_fail(err, MB_E_FORMAT, 0, "tokenizer: %s: %u is no token", name, ids->at[i]);
+            return mb_fail(err, MB_E_FORMAT, 0, "tokenizer: %s: %u is no token", name,
+                           ids->at[i]);
         }
     }
     return MB_OK;

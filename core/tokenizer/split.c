@@ -20,7 +20,8 @@ static enum mb_status pattern_of_step(const struct mb_bpe_spec *spec,
         return mb_pattern_new(mb_bpe_at(spec, step->pattern), step->pattern.n, ret, err);
     }
     if (step->kind == MB_BPE_BYTE_LEVEL && step->flags & MB_BPE_WORDS) {
-        return mb_pattern_new((const uint8_t *) gpt2_pattern, sizeof gpt2_pattern - 1, ret, err);
+        return mb_pattern_new((const uint8_t *) gpt2_pattern, sizeof gpt2_pattern - 1, ret,
+                              err);
     }
     if (step->kind == MB_BPE_DIGITS) {
         return mb_pattern_new((const uint8_t *) number_pattern, sizeof number_pattern - 1, ret,
@@ -77,8 +78,8 @@ static bool list_push(struct mb_piece_list *list, size_t at, size_t n)
     return true;
 }
 
-/* What a split makes of the stretches, match and no match by turns, that it is given left to right.
- * One stretch is held back until it is known what it is merged with. */
+/* What a split makes of the stretches, match and no match by turns, that it is given left to
+ * right. One stretch is held back until it is known what it is merged with. */
 struct cutter {
     struct mb_piece_list *out;
     enum mb_bpe_mode mode;
@@ -228,7 +229,8 @@ static enum mb_status rewrite(struct mb_pieces *p, struct mb_text prefix, bool f
     }
     if (out->len > n_max) {
         return mb_fail(err, MB_E_LIMIT, 0,
-                       "tokenizer: its pre-tokenizer makes a text of more than %zu bytes", n_max);
+                       "tokenizer: its pre-tokenizer makes a text of more than %zu bytes",
+                       n_max);
     }
     p->text = (struct mb_text) { out->at, out->len };
     return MB_OK;

@@ -1,7 +1,7 @@
 /* Pre-tokenization: a text into the pieces within which merges may happen.
  *
- * Life:    mb_splitter _init/_fini, borrows the spec, immutable. mb_pieces is scratch: a zeroed one is
- *          initialized, one thread at a time. */
+ * Life:    mb_splitter _init/_fini, borrows the spec, immutable. mb_pieces is scratch: a zeroed
+ *          one is initialized, one thread at a time. */
 #ifndef MB_CORE_SPLIT_H
 #define MB_CORE_SPLIT_H
 
@@ -43,8 +43,8 @@ struct mb_pieces {
 
 void mb_pieces_fini(struct mb_pieces *p);
 
-/* Fills p with the pieces of text, which is well-formed UTF-8 and outlives their use. first: the text
- * stands at the start of what is encoded. Errors: MB_E_LIMIT, MB_E_NOMEM. */
+/* Fills p with the pieces of text, which is well-formed UTF-8 and outlives their use. first:
+ * the text stands at the start of what is encoded. Errors: MB_E_LIMIT, MB_E_NOMEM. */
 enum mb_status mb_split(const struct mb_splitter *s, struct mb_text text, bool first,
                         struct mb_matcher *m, struct mb_pieces *p, struct mb_error *err);
 

@@ -59,7 +59,7 @@ enum mb_status mb_tokenizer_decode(const struct mb_tokenizer *t, const uint32_t 
                                    bool skip_special, struct mb_bytes *ret, struct mb_error *err);
 
 /* Streaming decode: the pieces put together are the whole decode, except that invalid UTF-8 is
- * replaced by U+FFFD; no piece ends inside a character. 16 bytes of state, no allocation. */
+ * replaced by U+FFFD; no piece ends inside a character. A plain value that may be copied. */
 struct mb_decoder {
     const struct mb_tokenizer *tokenizer;
     uint8_t held[8]; /* an unfinished character */

@@ -136,8 +136,8 @@ void mb_normal_form(enum mb_normal_form form, const uint8_t *at, size_t n, struc
         return;
     }
     if (compose) {
-        utf8proc_ssize_t len = utf8proc_normalize_utf32(
-            c.at, (utf8proc_ssize_t) c.len, UTF8PROC_COMPOSE | UTF8PROC_STABLE);
+        utf8proc_ssize_t len = utf8proc_normalize_utf32(c.at, (utf8proc_ssize_t) c.len,
+                                                        UTF8PROC_COMPOSE | UTF8PROC_STABLE);
         assert(len >= 0);
         c.len = (size_t) len;
     }

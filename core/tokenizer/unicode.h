@@ -1,5 +1,5 @@
-/* What tokenizers ask of Unicode: normal forms, white space, word characters. The tables are those
- * of libutf8proc.
+/* What tokenizers ask of Unicode: normal forms, white space, word characters. The tables are
+ * those of libutf8proc.
  *
  * Threads: pure. */
 #ifndef MB_CORE_UNICODE_H
@@ -13,10 +13,11 @@
 
 enum mb_normal_form { MB_NFC, MB_NFD, MB_NFKC, MB_NFKD };
 
-/* Appends the normal form (UAX #15) of well-formed UTF-8 to ret; refused memory sets ret->failed.
- * Cost: O(n), whatever the text: the library's own function is quadratic in the length of a run of
- * combining marks, so marks are put in order here. */
-void mb_normal_form(enum mb_normal_form form, const uint8_t *at, size_t n, struct mb_bytes *ret);
+/* Appends the normal form (UAX #15) of well-formed UTF-8 to ret; refused memory sets
+ * ret->failed. Cost: O(n), whatever the text: the library's own function is quadratic in the
+ * length of a run of combining marks, so marks are put in order here. */
+void mb_normal_form(enum mb_normal_form form, const uint8_t *at, size_t n,
+                    struct mb_bytes *ret);
 
 bool mb_is_space(uint32_t c); /* White_Space */
 bool mb_is_word(uint32_t c);  /* letters, marks, numbers, connecting punctuation */

@@ -1,5 +1,5 @@
-/* UTF-8, one character at a time, by Unicode's table of well-formed sequences (no overlong forms,
- * no surrogates, nothing above U+10FFFF).
+/* UTF-8, one character at a time, by Unicode's table of well-formed sequences (no overlong
+ * forms, no surrogates, nothing above U+10FFFF).
  *
  * Threads: pure. */
 #ifndef MB_CORE_UTF8_H
@@ -9,7 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define MB_UTF8_MAX 4 /* bytes of the longest character */
+#define MB_UTF8_MAX    4              /* bytes of the longest character */
 #define MB_REPLACEMENT "\xef\xbf\xbd" /* U+FFFD */
 
 enum mb_utf8_kind {

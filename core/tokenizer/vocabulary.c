@@ -5,7 +5,8 @@
 
 #include "core/base/checksum.h"
 
-/* The slot of the text, or the free one where it belongs; *ret_probes tells how far that was. */
+/* The slot of the text, or the free one where it belongs; *ret_probes tells how far that was.
+ * */
 static size_t slot_of(const struct mb_vocabulary *v, const uint8_t *at, size_t n,
                       size_t *ret_probes)
 {
@@ -44,11 +45,12 @@ enum mb_status mb_vocabulary_init(struct mb_vocabulary *v, const struct mb_bpe_s
         size_t probes;
         size_t i = slot_of(v, mb_bpe_at(spec, t->text), t->text.n, &probes);
         if (v->slots[i] != MB_NO_ID) {
-            return mb_fail(err, MB_E_FORMAT, 0, "tokenizer: tokens %u and %u have the same text",
-                           v->slots[i], id);
+            return mb_fail(err, MB_E_FORMAT, 0,
+                           "tokenizer: tokens %u and %u have the same text", v->slots[i], id);
         }
         if (probes > MB_PROBES_MAX) {
-            return mb_fail(err, MB_E_FORMAT, 0, "tokenizer: token %u: texts chosen to collide", id);
+            return mb_fail(err, MB_E_FORMAT, 0, "tokenizer: token %u: texts chosen to collide",
+                           id);
         }
         v->slots[i] = id;
     }

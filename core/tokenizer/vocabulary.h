@@ -9,8 +9,8 @@
 
 #include "core/tokenizer/spec.h"
 
-/* Both tables of a tokenizer are open hashes at most half full. A run of taken slots longer than
- * this does not happen by chance: someone chose keys that collide, and is refused. */
+/* Both tables of a tokenizer are open hashes at most half full. A run of taken slots longer
+ * than this does not happen by chance: someone chose keys that collide, and is refused. */
 #define MB_PROBES_MAX 1024u
 
 struct mb_vocabulary {

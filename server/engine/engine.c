@@ -1,9 +1,10 @@
 /* How a round of the loop goes: hear the bell (submissions, cancellations), give up what was
  * cancelled, admit, plan, run the model, draw, tell. A round without work sleeps by the bell.
  *
- * Whose is what: a request waits in the mailbox, then in the queue, then it has a slot; each place
- * holds the engine's one reference on it. Slot i is sequence i of the KV cache (J2), whose blocks
- * for the whole need are reserved at admission and released when the slot ends (J1). */
+ * Whose is what: a request waits in the mailbox, then in the queue, then it has a slot; each
+ * place holds the engine's one reference on it. Slot i is sequence i of the KV cache (J2),
+ * whose blocks for the whole need are reserved at admission and released when the slot ends
+ * (J1). */
 #include "server/engine/engine.h"
 
 #include <assert.h>
@@ -61,7 +62,8 @@ static void end(struct mbd_engine *e, uint32_t slot, enum mbd_request_state stat
                     finish == MB_FINISH_LENGTH ? MBD_REQUESTS_LENGTH : outcome[state], 1);
     mbd_metrics_observe(e->o.metrics, MBD_REQUEST_SECONDS, now - submitted);
     mb_kv_release(e->runner.kv, slot);
-    atomic_store_explicit(&e->kv_blocks_free, mb_kv_blocks_free(e->runner.kv), memory_order_relaxed);
+    atomic_store_explicit(&e->kv_blocks_free, mb_kv_blocks_free(e->runner.kv),
+                          memory_order_relaxed);
     mbd_slot_end(&e->slots[slot], state, finish, status, now);
     e->told = true;
 }

@@ -42,14 +42,16 @@ static enum mb_status check_tokens(const struct mb_tokenizer *t, struct mb_error
         size_t n;
         (void) mb_tokenizer_token_bytes(t, id, &n);
         if (n > MBD_TOKEN_BYTES_MAX) {
-            return mb_fail(err, MB_E_UNSUPPORTED, 0, "tokenizer: token %u has %zu bytes; at most %u",
-                           (unsigned) id, n, (unsigned) MBD_TOKEN_BYTES_MAX);
+            return mb_fail(err, MB_E_UNSUPPORTED, 0,
+                           "tokenizer: token %u has %zu bytes; at most %u", (unsigned) id, n,
+                           (unsigned) MBD_TOKEN_BYTES_MAX);
         }
     }
     return MB_OK;
 }
 
-enum mb_status mbd_engine_check(const struct mbd_engine_options *o, const struct mb_shape *shape,
+enum mb_status mbd_engine_check(const struct mbd_engine_options *o,
+                                const struct mb_shape *shape,
                                 const struct mb_tokenizer *tokenizer, struct mb_error *err)
 {
     enum mb_status st = check_options(o, shape, err);

@@ -13,7 +13,8 @@
 
 /* o->context_max is set. Errors: MB_E_INVALID, naming the option and its range;
  * MB_E_UNSUPPORTED when a token's text would not fit an event (request.h). */
-enum mb_status mbd_engine_check(const struct mbd_engine_options *o, const struct mb_shape *shape,
+enum mb_status mbd_engine_check(const struct mbd_engine_options *o,
+                                const struct mb_shape *shape,
                                 const struct mb_tokenizer *tokenizer, struct mb_error *err);
 
 #endif

@@ -2,8 +2,8 @@
 
 #include <assert.h>
 
-enum mb_status mbd_mailbox_init(struct mbd_mailbox *m, uint32_t requests_max, uint64_t tokens_max,
-                                struct mb_error *err)
+enum mb_status mbd_mailbox_init(struct mbd_mailbox *m, uint32_t requests_max,
+                                uint64_t tokens_max, struct mb_error *err)
 {
     *m = (struct mbd_mailbox) { .requests_max = requests_max, .tokens_max = tokens_max };
     m->bell = mbd_bell_new();

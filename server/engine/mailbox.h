@@ -1,8 +1,8 @@
 /* The mailbox: where the control thread leaves requests for the engine, within bounds.
  *
  * It counts what waits, here and in the engine's queue alike, and refuses what would exceed the
- * bounds; so what it took is never judged again. The lock is off the token path: the engine takes
- * it once after the bell rang, and submitting once per request.
+ * bounds; so what it took is never judged again. The lock is off the token path: the engine
+ * takes it once after the bell rang, and submitting once per request.
  *
  * Threads: put from the control thread; take and left from the engine's; counts from any. */
 #ifndef MBD_MAILBOX_H
@@ -25,12 +25,12 @@ struct mbd_mailbox {
     struct mbd_queue letters; /* under lock */
 };
 
-enum mb_status mbd_mailbox_init(struct mbd_mailbox *m, uint32_t requests_max, uint64_t tokens_max,
-                                struct mb_error *err);
+enum mb_status mbd_mailbox_init(struct mbd_mailbox *m, uint32_t requests_max,
+                                uint64_t tokens_max, struct mb_error *err);
 void mbd_mailbox_fini(struct mbd_mailbox *m);
 
-/* Leaves w and rings. A request that finds nobody waiting is taken whatever its length, or it could
- * never run. Errors: MB_E_LIMIT, saying which bound. */
+/* Leaves w and rings. A request that finds nobody waiting is taken whatever its length, or it
+ * could never run. Errors: MB_E_LIMIT, saying which bound. */
 enum mb_status mbd_mailbox_put(struct mbd_mailbox *m, const struct mbd_waiting *w,
                                struct mb_error *err);
 /* Moves everything to the end of queue, whose cap is at least requests_max. */

@@ -30,7 +30,8 @@ static bool make_arrays(struct mbd_runner *r, const struct mbd_engine_options *o
     r->seq = calloc(o->step_tokens_max, sizeof r->seq[0]);
     r->logits_of = calloc(o->sequences_max, sizeof r->logits_of[0]);
     r->row_slot = calloc(o->sequences_max, sizeof r->row_slot[0]);
-    r->logits = mb_alloc((size_t) o->sequences_max * r->model->shape.n_vocab, sizeof r->logits[0]);
+    r->logits =
+        mb_alloc((size_t) o->sequences_max * r->model->shape.n_vocab, sizeof r->logits[0]);
     return r->token && r->position && r->seq && r->logits_of && r->row_slot && r->logits;
 }
 
@@ -51,11 +52,12 @@ static enum mb_status make(struct mbd_runner *r, const struct mbd_engine_options
     if (st != MB_OK) {
         return st;
     }
+    bool few = o->step_tokens_max < o->sequences_max; /* a token asks for logits at most once */
     struct mb_stepper_options so = {
         .kernels = o->kernels,
         .pool = r->pool,
         .tokens_max = o->step_tokens_max,
-        .logits_max = o->sequences_max,
+        .logits_max = few ? o->step_tokens_max : o->sequences_max,
     };
     st = mb_stepper_new(r->model, &so, &r->stepper, err);
     if (st != MB_OK) {
@@ -94,8 +96,8 @@ void mbd_runner_fini(struct mbd_runner *r)
     *r = (struct mbd_runner) { 0 };
 }
 
-/* Parts [first, last) of the plan as a batch; the rows of logits that it asks for are added to the
- * rows so far. */
+/* Parts [first, last) of the plan as a batch; the rows of logits that it asks for are added to
+ * the rows so far. */
 static struct mb_batch fill(struct mbd_runner *r, const struct mbd_slot *slots,
                             const struct mbd_plan *plan, uint32_t first, uint32_t last)
 {

@@ -1,5 +1,6 @@
-/* Runs what was planned: the model, its KV cache and its scratch, and the pool of workers. From a
- * plan and the slots it makes a batch, takes the step, and draws a token for every slot that asked.
+/* Runs what was planned: the model, its KV cache and its scratch, and the pool of workers. From
+ * a plan and the slots it makes a batch, takes the step, and draws a token for every slot that
+ * asked.
  *
  * Slot i is sequence i of the KV cache (J2).
  *
@@ -29,14 +30,15 @@ struct mbd_runner {
     float *logits;                    /* [sequences_max][n_vocab] */
 };
 
-/* o->context_max is set. Errors: MB_E_NOMEM; MB_E_INVALID when the KV cache would hold no block. */
+/* o->context_max is set. Errors: MB_E_NOMEM; MB_E_INVALID when the KV cache would hold no
+ * block. */
 enum mb_status mbd_runner_init(struct mbd_runner *r, struct mb_model *model,
                                const struct mbd_engine_options *o, struct mb_error *err);
 void mbd_runner_fini(struct mbd_runner *r); /* what failed to be made is allowed */
 
 /* On return the slots row_slot[0..n_rows) have drawn a token. A batch that is refused changed
- * nothing, and is run again one sequence at a time, which gives the others the same tokens (A1);
- * the slots that are refused alone too are handed to fail.
+ * nothing, and is run again one sequence at a time, which gives the others the same tokens
+ * (A1); the slots that are refused alone too are handed to fail.
  * Errors: MB_E_CANCELLED when *cancel became true; nobody has drawn then. */
 enum mb_status mbd_runner_run(struct mbd_runner *r, struct mbd_slot *slots,
                               const struct mbd_plan *plan, const atomic_bool *cancel,

@@ -1,9 +1,11 @@
-/* A slot: the place in the engine of one sequence at a time, and what turns its logits to events.
+/* A slot: the place in the engine of one sequence at a time, and what turns its logits to
+ * events.
  *
- *     logits -> sampler -> token -> decoder -> text -> stop strings -> what may be shown -> ring
+ *     logits -> sampler -> token -> decoder -> text -> stops -> what may be shown -> ring
  *
  * Memory:  everything at _init; a token allocates nothing.
- * Threads: the engine's. draw may run on a worker of the engine's pool; it touches its slot only. */
+ * Threads: the engine's. draw may run on a worker of the engine's pool; it touches its slot
+ *          only. */
 #ifndef MBD_SLOT_H
 #define MBD_SLOT_H
 
@@ -41,8 +43,8 @@ enum mb_finish mbd_slot_tell(struct mbd_slot *s, uint64_t now_ns, struct mbd_met
 void mbd_slot_end(struct mbd_slot *s, enum mbd_request_state state, enum mb_finish finish,
                   enum mb_status status, uint64_t now_ns);
 
-/* The next position to be stored, and the token that belongs there: of the prompt, or the one drawn
- * last. */
+/* The next position to be stored, and the token that belongs there: of the prompt, or the one
+ * drawn last. */
 uint32_t mbd_slot_next(const struct mbd_slot *s);
 uint32_t mbd_slot_token(const struct mbd_slot *s, uint32_t position);
 /* The next n positions are stored. */

@@ -1,7 +1,8 @@
 /* A bell: how other threads get the engine's attention. Rung any number of times, heard once.
  *
- * The engine looks at the bell once a step (one atomic exchange) and sleeps beside it when there is
- * nothing to do; so nobody takes a lock while the engine is busy and the bell is rung already.
+ * The engine looks at the bell once a step (one atomic exchange) and sleeps beside it when
+ * there is nothing to do; so nobody takes a lock while the engine is busy and the bell is rung
+ * already.
  *
  * Life:    counted, because a request may outlive the engine that it rings for.
  * Threads: ring, ref and unref from any; heard and wait from the one that listens. */
@@ -21,8 +22,8 @@ void mbd_bell_unref(struct mbd_bell *b); /* NULL is allowed */
 void mbd_bell_ring(struct mbd_bell *b);
 /* Was it rung since it was last heard? */
 bool mbd_bell_heard(struct mbd_bell *b);
-/* Sleeps until it is rung, or for timeout_ns; returns at once when it was rung already. Does not
- * count as hearing it. */
+/* Sleeps until it is rung, or for timeout_ns; returns at once when it was rung already. Does
+ * not count as hearing it. */
 void mbd_bell_wait(struct mbd_bell *b, uint64_t timeout_ns);
 
 #endif

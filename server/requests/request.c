@@ -253,7 +253,9 @@ enum mbd_request_state mbd_request_state(const struct mbd_request *r)
 
 bool mbd_request_is_cancelled(const struct mbd_request *r)
 {
-    return atomic_load_explicit(&r->cancelled, memory_order_relaxed);
+    /* With the engine's reference the only one left, nobody is there to read. */
+    return atomic_load_explicit(&r->cancelled, memory_order_relaxed) ||
+           atomic_load_explicit(&r->n_refs, memory_order_relaxed) == 1;
 }
 
 static bool has_room(struct mbd_request *r)

@@ -1,15 +1,15 @@
-/* A generation request once it is no longer HTTP: one prompt, one sequence of tokens. Its states
- * are in request_state.h; what the engine does to it is in request_engine.h.
+/* A generation request once it is no longer HTTP: one prompt, one sequence of tokens. Its
+ * states are in request_state.h; what the engine does to it is in request_engine.h.
  *
  * Threads: two touch a request. The control thread makes it, submits it, reads its events, may
- *          cancel it, and drops it. The engine thread moves its state and writes its events. They
- *          meet in the event ring (one writer, one reader), in the cancel and starving flags, and
- *          in the reference count; nothing else is shared. Unless another thread is named,
- *          functions here are the control thread's.
- * Memory:  everything is allocated at _new: the prompt, the stops, the ring, and room for the event
- *          that is being read; MBD_REQUEST_BYTES beyond the prompt. A reader that does not keep up
- *          fills its ring; its sequence then waits (it keeps its slot and is not planned) and
- *          nobody else notices. */
+ *          cancel it, and drops it. The engine thread moves its state and writes its events.
+ *          They meet in the event ring (one writer, one reader), in the cancel and starving
+ *          flags, and in the reference count; nothing else is shared. Unless another thread is
+ *          named, functions here are the control thread's.
+ * Memory:  everything is allocated at _new: the prompt, the stops, the ring, and room for the
+ *          event that is being read; MBD_REQUEST_BYTES beyond the prompt. A reader that does
+ *          not keep up fills its ring; its sequence then waits (it keeps its slot and is not
+ *          planned) and nobody else notices. */
 #ifndef MBD_REQUEST_H
 #define MBD_REQUEST_H
 
@@ -30,10 +30,10 @@
 #define MBD_TOKEN_BYTES_MAX ((MBD_EVENT_TEXT_MAX - MB_STOP_BYTES_MAX) / 3 - 8)
 #define MBD_REQUEST_BYTES (MBD_EVENT_RING_BYTES + (32u << 10))
 
-/* What the engine tells of a request. Text never ends inside a character, and never holds a stop
- * string or what might become one. A DECODE event carries a token, whose text may still be held
- * back, or only text that was (at the end). The token that ends a sequence as its end-of-sequence
- * is not told. The last event has a final state, no token and no text. */
+/* What the engine tells of a request. Text never ends inside a character, and never holds a
+ * stop string or what might become one. A DECODE event carries a token, whose text may still be
+ * held back, or only text that was (at the end). The token that ends a sequence as its
+ * end-of-sequence is not told. The last event has a final state, no token and no text. */
 struct mbd_event {
     enum mbd_request_state state;
     enum mb_finish finish;        /* with DONE */
@@ -68,8 +68,8 @@ struct mbd_request_params {
 
 /* Copies prompt (n_prompt >= 1 ids) and params; borrows tokenizer for life. Starts QUEUED, with
  * one reference, the caller's.
- * Errors: MB_E_NOMEM; MB_E_INVALID for no prompt, no tokens to make, or a stop, top or number of
- * stops out of bounds. */
+ * Errors: MB_E_NOMEM; MB_E_INVALID for no prompt, no tokens to make, or a stop, top or number
+ *         of stops out of bounds. */
 enum mb_status mbd_request_new(const struct mb_tokenizer *tokenizer, const uint32_t *prompt,
                                uint32_t n_prompt, const struct mbd_request_params *params,
                                struct mbd_request **ret, struct mb_error *err);
@@ -80,7 +80,8 @@ void mbd_request_unref(struct mbd_request *r); /* any thread; NULL is allowed */
  * state there are no more. */
 bool mbd_request_next(struct mbd_request *r, struct mbd_event *ret);
 /* In any state, any number of times: the engine gives slot and blocks back within one step and
- * posts CANCELLED (or what the request had become meanwhile). */
+ * posts CANCELLED (or what the request had become meanwhile). Who drops the last reference but
+ * the engine's without cancelling, cancels too, within a second. */
 void mbd_request_cancel(struct mbd_request *r);
 struct mbd_request_times mbd_request_times(const struct mbd_request *r); /* any thread */
 uint32_t mbd_request_prompt_tokens(const struct mbd_request *r);

@@ -9,8 +9,9 @@
 
 struct mb_stops;
 
-/* Control thread, once, at submission: the bell that wakes the engine when the request is cancelled
- * or its reader made the room that its sequence waits for. Takes a reference on bell. */
+/* Control thread, once, at submission: the bell that wakes the engine when the request is
+ * cancelled or its reader made the room that its sequence waits for. Takes a reference on
+ * bell. */
 void mbd_request_attach(struct mbd_request *r, struct mbd_bell *bell, uint64_t now_ns);
 /* Control thread: undoes attach for a request that was refused after all. */
 void mbd_request_detach(struct mbd_request *r);
@@ -21,6 +22,7 @@ struct mb_stops *mbd_request_stops(struct mbd_request *r);
 /* But for stop, which points nowhere now. */
 const struct mbd_request_params *mbd_request_params(const struct mbd_request *r);
 enum mbd_request_state mbd_request_state(const struct mbd_request *r);
+/* Or dropped by everybody but the caller, who holds one reference. */
 bool mbd_request_is_cancelled(const struct mbd_request *r);
 
 /* Does any event fit now? When not, the reader rings the bell once it made room. */
@@ -29,7 +31,8 @@ bool mbd_request_may_tell(struct mbd_request *r);
 /* QUEUED -> PREFILL -> DECODE; asserts that the table allows it. */
 void mbd_request_schedule(struct mbd_request *r, uint64_t now_ns);
 void mbd_request_first_token(struct mbd_request *r, uint64_t now_ns);
-/* Tells an event of state DECODE. The caller has asked mbd_request_may_tell since the last one. */
+/* Tells an event of state DECODE. The caller has asked mbd_request_may_tell since the last
+ * one. */
 void mbd_request_tell(struct mbd_request *r, const struct mbd_event *e);
 /* Enters a final state and tells it; there is always room for that. finish is for DONE, status
  * for FAILED. */

@@ -10,7 +10,8 @@ enum mb_status mbd_plan_init(struct mbd_plan *p, uint32_t n_slots, struct mb_err
     p->by_length = calloc(n_slots, sizeof p->by_length[0]);
     if (!p->parts || !p->by_length) {
         mbd_plan_fini(p);
-        return mb_fail(err, MB_E_NOMEM, 0, "no memory to plan %u sequences", (unsigned) n_slots);
+        return mb_fail(err, MB_E_NOMEM, 0, "no memory to plan %u sequences",
+                       (unsigned) n_slots);
     }
     return MB_OK;
 }
@@ -46,8 +47,10 @@ static struct mbd_plan_part *add(struct mbd_plan *p, uint32_t slot, uint32_t n)
     return part;
 }
 
-/* Rule 1. Leaves turn at the first that got nothing, or where it was when all got their token. */
-static void plan_decoding(struct mbd_plan *p, const struct mbd_plan_slot *slots, uint32_t budget)
+/* Rule 1. Leaves turn at the first that got nothing, or where it was when all got their
+ * token. */
+static void plan_decoding(struct mbd_plan *p, const struct mbd_plan_slot *slots,
+                          uint32_t budget)
 {
     uint32_t start = p->turn;
     for (uint32_t i = 0; i < p->n_slots; i++) {
@@ -73,7 +76,8 @@ static bool shorter(const struct mbd_plan_slot *slots, uint32_t a, uint32_t b)
     return slots[a].order < slots[b].order;
 }
 
-/* The slots with prompts into by_length, in order; returns how many. Insertion: they are few. */
+/* The slots with prompts into by_length, in order; returns how many. Insertion: they are
+ * few. */
 static uint32_t sort_prompts(struct mbd_plan *p, const struct mbd_plan_slot *slots)
 {
     uint32_t n = 0;

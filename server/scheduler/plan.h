@@ -1,15 +1,15 @@
 /* What the next step does: who is admitted, and whose tokens are run.
  *
  * Admission is first come, first served, into free slots, and only when the KV blocks of the
- * request's whole need (prompt and all it may generate) are free. The head of the queue is never
- * overtaken. So what was admitted never waits for memory, nothing is ever thrown out to be
- * computed again, and the head of the queue starts as soon as enough of the running end.
+ * request's whole need (prompt and all it may generate) are free. The head of the queue is
+ * never overtaken. So what was admitted never waits for memory, nothing is ever thrown out to
+ * be computed again, and the head of the queue starts as soon as enough of the running end.
  *
  * A step has a budget of tokens, which bounds how long anybody waits for it:
  *
- *     1. Each decoding sequence gets one token. (A prompt ends with a token of the budget, so they
- *        are never more than the budget, but when readers come back whose sequences had stalled:
- *        then they take turns, from where the last step stopped.)
+ *     1. Each decoding sequence gets one token. (A prompt ends with a token of the budget, so
+ *        they are never more than the budget, but when readers come back whose sequences had
+ *        stalled: then they take turns, from where the last step stopped.)
  *     2. Of what is left, half, rounded up, goes to the prompt that was admitted first. It ends
  *        after a known number of steps whatever comes later: no prompt starves.
  *     3. The rest goes to the prompt with the fewest tokens left, then to the next: a short
@@ -17,8 +17,8 @@
  *        is the least mean time to the first token. (Equal shares would let everybody wait for
  *        everybody's prompt.)
  *
- * A prompt's last token, and every decoding token, asks for logits. A sequence whose reader does
- * not keep up is not planned; it keeps its slot.
+ * A prompt's last token, and every decoding token, asks for logits. A sequence whose reader
+ * does not keep up is not planned; it keeps its slot.
  *
  * Memory:  a plan's arrays are made at _init for n_slots; planning allocates nothing.
  * Threads: pure: the same slots, budget and turn give the same plan. */

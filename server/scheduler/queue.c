@@ -8,7 +8,8 @@ enum mb_status mbd_queue_init(struct mbd_queue *q, uint32_t cap, struct mb_error
     *q = (struct mbd_queue) { .cap = cap };
     q->ring = calloc(cap, sizeof q->ring[0]);
     if (!q->ring) {
-        return mb_fail(err, MB_E_NOMEM, 0, "no memory for a queue of %u requests", (unsigned) cap);
+        return mb_fail(err, MB_E_NOMEM, 0, "no memory for a queue of %u requests",
+                       (unsigned) cap);
     }
     return MB_OK;
 }

@@ -32,8 +32,8 @@ bool mbd_queue_push(struct mbd_queue *q, const struct mbd_waiting *w); /* false 
 const struct mbd_waiting *mbd_queue_at(const struct mbd_queue *q, uint32_t i);
 /* The oldest, taken out; the queue is not empty. */
 struct mbd_waiting mbd_queue_pop(struct mbd_queue *q);
-/* Asks drop once for each, oldest first, and removes those for which it says true; the others keep
- * their order. */
+/* Asks drop once for each, oldest first, and removes those for which it says true; the others
+ * keep their order. */
 void mbd_queue_filter(struct mbd_queue *q, bool (*drop)(void *arg, const struct mbd_waiting *w),
                       void *arg);
 

@@ -1,6 +1,6 @@
-/* Someone's tokenizer files of any bytes: refused, or a tokenizer that keeps its promises. The input is
- * up to four files with a line of three dashes between: tokenizer.json, tokenizer_config.json,
- * generation_config.json, config.json. */
+/* Someone's tokenizer files of any bytes: refused, or a tokenizer that keeps its promises. The
+ * input is up to four files with a line of three dashes between: tokenizer.json,
+ * tokenizer_config.json, generation_config.json, config.json. */
 #include "core/import/tokenizer_json.h"
 #include "tests/fuzz/fuzz.h"
 #include "tests/fuzz/try_tokenizer.h"

@@ -1,5 +1,5 @@
-/* A checkpoint's tokenizer section of any bytes: refused, or a tokenizer that keeps its promises; and
- * what is accepted is written as it was read. */
+/* A checkpoint's tokenizer section of any bytes: refused, or a tokenizer that keeps its
+ * promises; and what is accepted is written as it was read. */
 #include "tests/fuzz/fuzz.h"
 #include "tests/fuzz/try_tokenizer.h"
 

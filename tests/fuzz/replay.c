@@ -1,5 +1,5 @@
-/* Feeds a fuzz target every file of the folders given, and the start of each: a file cut short at any
- * byte is what targets see most. */
+/* Feeds a fuzz target every file of the folders given, and the start of each: a file cut short
+ * at any byte is what targets see most. */
 #include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -10,11 +10,11 @@
 #include "core/tokenizer/tokenizer.h"
 #include "core/tokenizer/utf8.h"
 
-#define TRY(condition) \
-    do { \
+#define TRY(condition)      \
+    do {                    \
         if (!(condition)) { \
-            abort(); \
-        } \
+            abort();        \
+        }                   \
     } while (0)
 
 enum { TRY_IDS_MAX = 1 << 16 };
@@ -58,7 +58,8 @@ static inline void try_text(const struct mb_tokenizer *t, const void *text, size
 
 static inline void try_tokenizer(const struct mb_tokenizer *t, const void *text, size_t n)
 {
-    static const char sample[] = " Hello, wo\xcc\x81rld!  12\n\n\xf0\x9f\xa6\x99 </s> \xff<a>\t";
+    static const char sample[] =
+        " Hello, wo\xcc\x81rld!  12\n\n\xf0\x9f\xa6\x99 </s> \xff<a>\t";
     try_text(t, sample, sizeof sample - 1, 0);
     try_text(t, sample, sizeof sample - 1, MB_ENCODE_BOS_EOS | MB_ENCODE_PARSE_SPECIAL);
     try_text(t, text, n, 0);

@@ -245,7 +245,8 @@ void reference_logits(const struct mb_model *m, const uint32_t *tokens, size_t n
 {
     const struct mb_shape *s = &m->shape;
     double *x = need(n * s->width, sizeof *x), *h = need(n * s->width, sizeof *h);
-    double *o = need(n * mb_shape_q_width(s), sizeof *o), *f = need(n * s->ffn_width, sizeof *f);
+    double *o = need(n * mb_shape_q_width(s), sizeof *o),
+           *f = need(n * s->ffn_width, sizeof *f);
     reference_embed(m, tokens, n, x);
     for (uint32_t l = 0; l < s->n_layers; l++) {
         reference_input(m, l, MB_IN_ATTN, x, n, half_kv, h);

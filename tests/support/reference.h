@@ -2,9 +2,9 @@
  * with core only what defines a weight (mb_bool_row) and the model's own numbers.
  *
  * It comes in stages, so that a test of a Boolean model can start each of them from what the
- * engine had there: a code that falls on the other side of a boundary, by a rounding of float32,
- * would otherwise set the two computations apart for good. All sizes are of n tokens of one
- * sequence from position 0. Everything aborts when memory is refused. */
+ * engine had there: a code that falls on the other side of a boundary, by a rounding of
+ * float32, would otherwise set the two computations apart for good. All sizes are of n tokens
+ * of one sequence from position 0. Everything aborts when memory is refused. */
 #ifndef MB_TESTS_REFERENCE_H
 #define MB_TESTS_REFERENCE_H
 

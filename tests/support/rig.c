@@ -36,6 +36,7 @@ bool rig_open(struct rig *r, const struct mb_model *m, const char *isa, size_t n
         .logits_max = RIG_TOKENS_MAX,
     };
     need(mb_stepper_new(m, &o, &r->stepper, &err), &err);
+    mb_stepper_set_part_work(r->stepper, 1); /* use all threads, however small the model */
     return true;
 }
 

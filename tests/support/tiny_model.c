@@ -12,38 +12,85 @@
 const struct tiny_spec tiny_specs[] = {
     {
         .name = "plain: K=3, G=64, grouped heads of 16",
-        .shape = { .n_layers = 2, .width = 64, .n_heads = 4, .n_kv_heads = 2, .head_width = 16,
-                   .ffn_width = 172, .n_vocab = 97, .context = 256, .n_planes = 8,
+        .shape = { .n_layers = 2,
+                   .width = 64,
+                   .n_heads = 4,
+                   .n_kv_heads = 2,
+                   .head_width = 16,
+                   .ffn_width = 172,
+                   .n_vocab = 97,
+                   .context = 256,
+                   .n_planes = 8,
                    .norm_eps = 1e-5f },
-        .n_kernels = 3, .group = 64,
+        .n_kernels = 3,
+        .group = 64,
     },
     {
         .name = "ragged: K=2, G=32, heads of 18, 4 planes, window of 5",
-        .shape = { .n_layers = 3, .width = 36, .n_heads = 2, .n_kv_heads = 1, .head_width = 18,
-                   .ffn_width = 50, .n_vocab = 33, .context = 256, .window = 5, .n_planes = 4,
+        .shape = { .n_layers = 3,
+                   .width = 36,
+                   .n_heads = 2,
+                   .n_kv_heads = 1,
+                   .head_width = 18,
+                   .ffn_width = 50,
+                   .n_vocab = 33,
+                   .context = 256,
+                   .window = 5,
+                   .n_planes = 4,
                    .norm_eps = 1e-5f },
-        .n_kernels = 2, .group = 32, .input_scales = true,
+        .n_kernels = 2,
+        .group = 32,
+        .input_scales = true,
     },
     {
         .name = "half: K=4, one group a row, heads of 8, 6 planes, float16 head",
-        .shape = { .n_layers = 2, .width = 40, .n_heads = 5, .n_kv_heads = 5, .head_width = 8,
-                   .ffn_width = 172, .n_vocab = 50, .context = 256, .n_planes = 6,
-                   .norm_eps = 1e-6f, .tied_head = 1 },
-        .n_kernels = 4, .group = 192, .half_embed = true,
+        .shape = { .n_layers = 2,
+                   .width = 40,
+                   .n_heads = 5,
+                   .n_kv_heads = 5,
+                   .head_width = 8,
+                   .ffn_width = 172,
+                   .n_vocab = 50,
+                   .context = 256,
+                   .n_planes = 6,
+                   .norm_eps = 1e-6f,
+                   .tied_head = 1 },
+        .n_kernels = 4,
+        .group = 192,
+        .half_embed = true,
     },
     {
         .name = "fully Boolean: K=1, G=128, one plane",
-        .shape = { .n_layers = 2, .width = 48, .n_heads = 6, .n_kv_heads = 3, .head_width = 8,
-                   .ffn_width = 130, .n_vocab = 64, .context = 256, .n_planes = 1,
+        .shape = { .n_layers = 2,
+                   .width = 48,
+                   .n_heads = 6,
+                   .n_kv_heads = 3,
+                   .head_width = 8,
+                   .ffn_width = 130,
+                   .n_vocab = 64,
+                   .context = 256,
+                   .n_planes = 1,
                    .norm_eps = 1e-5f },
-        .n_kernels = 1, .group = 128, .half_embed = true, .input_scales = true,
+        .n_kernels = 1,
+        .group = 128,
+        .half_embed = true,
+        .input_scales = true,
     },
     {
         .name = "wide heads: K=8, G=96, H d above D, window across blocks",
-        .shape = { .n_layers = 2, .width = 32, .n_heads = 4, .n_kv_heads = 1, .head_width = 34,
-                   .ffn_width = 64, .n_vocab = 257, .context = 256, .window = 40,
-                   .n_planes = 7, .norm_eps = 1e-5f },
-        .n_kernels = 8, .group = 96,
+        .shape = { .n_layers = 2,
+                   .width = 32,
+                   .n_heads = 4,
+                   .n_kv_heads = 1,
+                   .head_width = 34,
+                   .ffn_width = 64,
+                   .n_vocab = 257,
+                   .context = 256,
+                   .window = 40,
+                   .n_planes = 7,
+                   .norm_eps = 1e-5f },
+        .n_kernels = 8,
+        .group = 96,
     },
 };
 _Static_assert(sizeof tiny_specs / sizeof tiny_specs[0] == TINY_SPECS, "count the specs");
@@ -158,7 +205,9 @@ static struct mb_linear boolean(struct maker *k, uint32_t n_rows, uint32_t n_col
         }
     }
     return (struct mb_linear) {
-        .kind = MB_LINEAR_BOOL, .n_rows = n_rows, .n_cols = n_cols,
+        .kind = MB_LINEAR_BOOL,
+        .n_rows = n_rows,
+        .n_cols = n_cols,
         .boolean = mb_bool_draft_view(d),
     };
 }
@@ -170,7 +219,9 @@ static struct mb_linear vocabulary(struct maker *k)
         return boolean(k, v, d, 4);
     }
     return (struct mb_linear) {
-        .kind = MB_LINEAR_F16, .n_rows = v, .n_cols = d,
+        .kind = MB_LINEAR_F16,
+        .n_rows = v,
+        .n_cols = d,
         .dense = halves(k, (size_t) v * d, 0, 0.4),
     };
 }
@@ -186,8 +237,7 @@ static void fill_block(struct maker *k, struct mb_block *b)
         b->linear[l] = boolean(k, n_rows, n_cols, 1 + (K - 1 + (uint32_t) l) % K);
     }
     for (int i = 0; k->spec->input_scales && i < MB_BLOCK_INPUTS; i++) {
-        b->input_scale[i] =
-            halves(k, mb_block_input_width(s, (enum mb_block_input) i), 1, 0.5);
+        b->input_scale[i] = halves(k, mb_block_input_width(s, (enum mb_block_input) i), 1, 0.5);
     }
 }
 
@@ -286,7 +336,8 @@ static enum mb_status write_all(struct mb_checkpoint_writer *w, const struct mb_
     return st;
 }
 
-enum mb_status tiny_model_write(const struct mb_model *m, const char *path, struct mb_error *err)
+enum mb_status tiny_model_write(const struct mb_model *m, const char *path,
+                                struct mb_error *err)
 {
     struct mb_checkpoint_writer *w = NULL;
     enum mb_status st = mb_checkpoint_writer_open(path, &m->shape, 256, &w, err);

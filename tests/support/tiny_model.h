@@ -23,6 +23,7 @@ enum { TINY_SPECS = 5 };
 struct mb_model *tiny_model_new(const struct tiny_spec *spec, uint64_t seed);
 
 /* Writes a Boolean model (made above, or read) as a checkpoint without a tokenizer. */
-enum mb_status tiny_model_write(const struct mb_model *m, const char *path, struct mb_error *err);
+enum mb_status tiny_model_write(const struct mb_model *m, const char *path,
+                                struct mb_error *err);
 
 #endif

@@ -23,7 +23,7 @@ MB_INLINE __m256 load(const void *p, size_t i, const enum element e)
 /* The first left < 8 elements from i on, then zeros; reads no more. */
 MB_INLINE __m256 load_some(const void *p, size_t i, size_t left, const enum element e)
 {
-    float some[8] = {0};
+    float some[8] = { 0 };
     size_t size = e == F32 ? sizeof(float) : sizeof(uint16_t);
     memcpy(some, (const char *) p + i * size, left * size);
     return load(some, 0, e);
@@ -84,7 +84,7 @@ static inline float weigh(float p[MB_KV_BLOCK], float *sum, float *max, const __
     }
     float m = max_of(top) + 0.0f;
 
-    __m256 lanes[2] = {_mm256_loadu_ps(sum), _mm256_loadu_ps(sum + 8)};
+    __m256 lanes[2] = { _mm256_loadu_ps(sum), _mm256_loadu_ps(sum + 8) };
     float f = 1;
     if (*max > -INFINITY) {
         f = _mm256_cvtss_f32(mb_exp_avx2(_mm256_set1_ps(*max - m)));

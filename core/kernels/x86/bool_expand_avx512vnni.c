@@ -132,8 +132,8 @@ void mb_bool_expand_avx512vnni(float *y, size_t ldy, const struct mb_bool_matrix
         float *to = y + tile * MB_TILE_ROWS;
         for (size_t g = 0; g < mb_bool_groups(s); g++) {
             size_t n_words = mb_bool_group_words(s, g);
-            struct expanded e = {.n_quads = n_words * (MB_WORD_COLS / QUAD),
-                                 .is_first = g == 0};
+            struct expanded e = { .n_quads = n_words * (MB_WORD_COLS / QUAD),
+                                  .is_first = g == 0 };
             for (size_t i = 0; i < n_tiles; i++) {
                 int8_t *w8 = (int8_t *) scratch + i * n_words * MB_WORD_COLS * MB_TILE_ROWS;
                 __m512i sum = expand_group(w8, w->bits + mb_bool_bits_at(s, tile + i, g),

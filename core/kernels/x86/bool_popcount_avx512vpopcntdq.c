@@ -1,6 +1,7 @@
 #include <immintrin.h>
 
 #include "core/kernels/variants.h"
+#include "core/kernels/walk.h"
 #include "core/kernels/x86/inline.h"
 #include "core/kernels/x86/lanes_avx512.h"
 
@@ -39,28 +40,27 @@ MB_INLINE void tile_rows(__m512 *y, const struct mb_bool_matrix *w, const struct
     for (size_t t = 0; t < n_tokens; t++) {
         y[t] = _mm512_setzero_ps();
     }
-    for (size_t g = 0; g < mb_bool_groups(s); g++) {
-        size_t n_words = mb_bool_group_words(s, g);
-        size_t first_word = g * (s->group / MB_WORD_COLS);
-        int size = levels * (int) mb_bool_group_cols(s, g);
-        const uint32_t *bits = w->bits + mb_bool_bits_at(s, tile, g);
-        const uint8_t *coef = w->coef + mb_bool_coef_at(s, tile, g);
-        __m512 scale = _mm512_cvtph_ps(
-            _mm256_loadu_si256((const void *) (w->scale + mb_bool_scale_at(s, tile, g))));
+    struct mb_walk at = mb_walk_start(w, tile);
+    for (size_t col = 0, g = 0; col < s->n_cols; col += s->group, g++) {
+        size_t n_cols = s->n_cols - col < s->group ? s->n_cols - col : s->group;
+        size_t n_words = mb_walk_words(n_cols);
+        int size = levels * (int) n_cols;
+        __m512 scale = _mm512_cvtph_ps(_mm256_loadu_si256((const void *) at.scale));
         for (size_t t = 0; t < n_tokens; t++) {
-            const uint32_t *planes = x[t].planes + first_word * MB_PLANES_MAX;
+            const uint32_t *planes = x[t].planes + col / MB_WORD_COLS * MB_PLANES_MAX;
             __m512i sum = _mm512_setzero_si512();
             for (size_t k = 0; k < s->n_kernels; k++) {
-                __m512i d =
-                    differ(bits + k * n_words * MB_TILE_ROWS, planes, n_words, n_planes);
-                __m512i c = _mm512_cvtepu8_epi32(
-                    _mm_loadu_si128((const void *) (coef + k * MB_TILE_ROWS)));
+                const uint32_t *bits = at.bits + k * n_words * MB_TILE_ROWS;
+                const void *coef = at.coef + k * MB_TILE_ROWS;
+                __m512i d = differ(bits, planes, n_words, n_planes);
+                __m512i c = _mm512_cvtepu8_epi32(_mm_loadu_si128(coef));
                 d = _mm512_sub_epi32(_mm512_set1_epi32(size), _mm512_add_epi32(d, d));
                 sum = _mm512_add_epi32(sum, _mm512_mullo_epi32(c, d));
             }
             __m512 a = _mm512_mul_ps(scale, _mm512_set1_ps(w->scale_all * x[t].a[g]));
             y[t] = _mm512_fmadd_ps(a, _mm512_cvtepi32_ps(sum), y[t]);
         }
+        mb_walk_next(&at, n_words, s->n_kernels);
     }
 }
 

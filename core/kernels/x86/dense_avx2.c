@@ -38,7 +38,7 @@ MB_INLINE const void *at(const void *w, size_t i, const enum element e)
 MB_INLINE void tail(__m256 sum[2], const void *w, const float *x, size_t left,
                     const enum element e)
 {
-    float ws[LANES] = {0}, xs[LANES] = {0};
+    float ws[LANES] = { 0 }, xs[LANES] = { 0 };
     memcpy(ws, w, left * size_of(e));
     memcpy(xs, x, left * sizeof *x);
     for (size_t h = 0; h < 2; h++) {

@@ -7,7 +7,7 @@
 
 void mb_rmsnorm_avx2(float *y, const float *x, const float *w, size_t n, float eps)
 {
-    __m256 sum[2] = {_mm256_setzero_ps(), _mm256_setzero_ps()};
+    __m256 sum[2] = { _mm256_setzero_ps(), _mm256_setzero_ps() };
     size_t i = 0;
     for (; i < n; i += 8) { /* eights alternate between the two halves of the 16 lanes */
         __m256i live = mb_half_first(n - i);

@@ -1,5 +1,6 @@
-/* A checkpoint of a model far too small to say anything, with every section that the format knows
- * and every size ragged: what the tests of the format and the seeds of its fuzzing are made of. */
+/* A checkpoint of a model far too small to say anything, with every section that the format
+ * knows and every size ragged: what the tests of the format and the seeds of its fuzzing are
+ * made of. */
 #ifndef MB_TESTS_TINY_CHECKPOINT_H
 #define MB_TESTS_TINY_CHECKPOINT_H
 
@@ -12,27 +13,22 @@
 #include "core/checkpoint/writer.h"
 #include "core/tokenizer/spec.h"
 
-static const struct mb_shape tiny_shape = {
-    .n_layers = 2,
-    .width = 40,
-    .n_heads = 2,
-    .n_kv_heads = 1,
-    .head_width = 8,
-    .ffn_width = 50,
-    .n_vocab = 20,
-    .context = 32,
-    .n_planes = 8,
-    .norm_eps = 1e-5f,
-};
+#define TINY_SHAPE                                                                      \
+    {                                                                                   \
+        .n_layers = 2, .width = 40, .n_heads = 2, .n_kv_heads = 1, .head_width = 8,     \
+        .ffn_width = 50, .n_vocab = 20, .context = 32, .n_planes = 8, .norm_eps = 1e-5f \
+    }
+
+static const struct mb_shape tiny_shape = TINY_SHAPE;
 
 struct tiny_options {
     struct mb_shape shape;
     uint32_t n_kernels, group;
-    bool optional;  /* the sections that may be absent */
-    bool half;      /* embedding and head in float16 */
+    bool optional; /* the sections that may be absent */
+    bool half;     /* embedding and head in float16 */
 };
 
-static const struct tiny_options tiny_full = { tiny_shape, 3, 32, true, false };
+static const struct tiny_options tiny_full = { TINY_SHAPE, 3, 32, true, false };
 
 /* The letters a to s, and "ab": as bytes of a tokenizer section. */
 static inline void tiny_tokenizer(struct mb_bytes *ret)
@@ -126,12 +122,18 @@ static inline enum mb_status tiny_add_block(struct mb_checkpoint_writer *w,
         char kind; /* n: norm, t: input scale, b: Boolean */
         uint32_t n_rows, n_cols;
     } rows[] = {
-        { "attn_norm", 'n', 1, s->width },    { "attn_in.t", 't', 1, s->width },
-        { "attn_q", 'b', q, s->width },       { "attn_k", 'b', kv, s->width },
-        { "attn_v", 'b', kv, s->width },      { "attn_o_in.t", 't', 1, q },
-        { "attn_o", 'b', s->width, q },       { "ffn_norm", 'n', 1, s->width },
-        { "ffn_in.t", 't', 1, s->width },     { "ffn_gate", 'b', s->ffn_width, s->width },
-        { "ffn_up", 'b', s->ffn_width, s->width }, { "ffn_down_in.t", 't', 1, s->ffn_width },
+        { "attn_norm", 'n', 1, s->width },
+        { "attn_in.t", 't', 1, s->width },
+        { "attn_q", 'b', q, s->width },
+        { "attn_k", 'b', kv, s->width },
+        { "attn_v", 'b', kv, s->width },
+        { "attn_o_in.t", 't', 1, q },
+        { "attn_o", 'b', s->width, q },
+        { "ffn_norm", 'n', 1, s->width },
+        { "ffn_in.t", 't', 1, s->width },
+        { "ffn_gate", 'b', s->ffn_width, s->width },
+        { "ffn_up", 'b', s->ffn_width, s->width },
+        { "ffn_down_in.t", 't', 1, s->ffn_width },
         { "ffn_down", 'b', s->width, s->ffn_width },
     };
     float norm[64];
@@ -159,9 +161,10 @@ static inline enum mb_status tiny_add_block(struct mb_checkpoint_writer *w,
 }
 
 /* The sections that are text for someone else. */
-static inline enum mb_status tiny_add_texts(struct mb_checkpoint_writer *w, struct mb_error *err)
+static inline enum mb_status tiny_add_texts(struct mb_checkpoint_writer *w,
+                                            struct mb_error *err)
 {
-    static const char how[] = "source=LlamaForCausalLM\nkernels=3\n";
+    static const char how[] = "source: tiny\nfile: a\nfile: b\nkernels: 3\n";
     static const char chat[] = "{% for m in messages %}{{ m.content }}{% endfor %}";
     struct mb_bytes tokenizer = { 0 };
     tiny_tokenizer(&tokenizer);
@@ -191,7 +194,7 @@ static inline enum mb_status tiny_write(const char *path, const struct tiny_opti
         t[i] = 0x3c00;
     }
 
-    enum mb_status st = mb_checkpoint_writer_open(path, s, 64, &w, err);
+    enum mb_status st = mb_checkpoint_writer_open(path, s, 13 * s->n_layers + 8, &w, err);
     if (st != MB_OK) {
         return st;
     }
@@ -207,8 +210,8 @@ static inline enum mb_status tiny_write(const char *path, const struct tiny_opti
     }
     if (st != MB_OK ||
         (st = mb_checkpoint_add_f32(w, "final_norm", norm, s->width, err)) != MB_OK ||
-        (o->optional && (st = mb_checkpoint_add_f16(w, "head_in.t", t, 1, s->width, err)) !=
-                            MB_OK) ||
+        (o->optional &&
+         (st = mb_checkpoint_add_f16(w, "head_in.t", t, 1, s->width, err)) != MB_OK) ||
         (!s->tied_head && (st = tiny_add_embed(w, "head", o, err)) != MB_OK)) {
         mb_checkpoint_writer_abort(w);
         return st;

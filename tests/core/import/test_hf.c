@@ -17,7 +17,8 @@ static struct mb_hf *open_real(const char *name, struct mb_error *err)
     if (!path) {
         return NULL;
     }
-    (void) snprintf(dir, sizeof dir, "%.*s", (int) (strlen(path) - strlen("/config.json")), path);
+    (void) snprintf(dir, sizeof dir, "%.*s", (int) (strlen(path) - strlen("/config.json")),
+                    path);
     struct mb_hf *h = NULL;
     mb_assert_ok(mb_hf_open(dir, &h, err), err);
     return h;

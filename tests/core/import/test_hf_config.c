@@ -1,6 +1,7 @@
-/* Goal:   config.json becomes the right numbers, and what is not implemented is refused by name.
- * Method: config.json files of real models against numbers read by eye; then a plain one with one
- *         field changed at a time. */
+/* Goal:   config.json becomes the right numbers, and what is not implemented is refused by
+ *         name.
+ * Method: config.json files of real models against numbers read by eye; then a plain one with
+ *         one field changed at a time. */
 #include <math.h>
 #include <string.h>
 
@@ -74,7 +75,7 @@ START_TEST(real_models)
     if (r->refused) {
         ck_assert_int_eq(st, MB_E_UNSUPPORTED);
         ck_assert_ptr_nonnull(strstr(err.what, r->refused));
-        ck_assert_ptr_nonnull(strstr(err.what, "is not supported; supported: LlamaForCausalLM"));
+        ck_assert_ptr_nonnull(strstr(err.what, "not supported; supported: LlamaForCausalLM"));
         return;
     }
     mb_assert_ok(st, &err);
@@ -100,7 +101,8 @@ START_TEST(absent_fields_have_the_defaults_of_transformers)
     struct mb_error err = { 0 };
     struct mb_hf_config c;
     mb_assert_ok(parse("{" PLAIN "}", &c, &err), &err);
-    assert_shape(&c.shape, &(struct mb_shape) { 2, 64, 4, 4, 16, 128, 256, 512, 0, 8, 1e-6f, 0 });
+    static const struct mb_shape want = { 2, 64, 4, 4, 16, 128, 256, 512, 0, 8, 1e-6f, 0 };
+    assert_shape(&c.shape, &want);
     ck_assert(c.rope.theta == 10000);
     ck_assert(c.rope.factor == 0);
     ck_assert_str_eq(c.architecture, "LlamaForCausalLM");
@@ -196,7 +198,8 @@ START_TEST(what_is_wrong_is_named)
     struct mb_hf_config c;
     ck_assert_int_eq(parse(bad[_i].text, &c, &err), bad[_i].st);
     ck_assert_int_eq(err.code, bad[_i].st);
-    ck_assert_msg(strstr(err.what, bad[_i].says), "'%s' is not in '%s'", bad[_i].says, err.what);
+    ck_assert_msg(strstr(err.what, bad[_i].says), "'%s' is not in '%s'", bad[_i].says,
+                  err.what);
     ck_assert_ptr_nonnull(strstr(err.what, "config.json: "));
 }
 END_TEST

@@ -1,4 +1,5 @@
-/* Goal:   a .safetensors file gives its tensors, and a hostile one a message that names the field.
+/* Goal:   a .safetensors file gives its tensors, and a hostile one a message that names the
+ *         field.
  * Method: files made here from a header's text; each bad one differs from a good one in one
  *         place. All are parsed from blocks of exactly their size, so that a sanitizer sees a
  *         read past the end. */
@@ -28,11 +29,11 @@ static uint8_t *make_file(const char *header, size_t n_data, size_t *ret_n)
     return exact;
 }
 
-#define GOOD \
-    "{\"__metadata__\":{\"format\":\"pt\"}," \
+#define GOOD                                                             \
+    "{\"__metadata__\":{\"format\":\"pt\"},"                             \
     "\"b\":{\"dtype\":\"F32\",\"shape\":[2,3],\"data_offsets\":[4,28]}," \
-    "\"a\":{\"dtype\":\"BF16\",\"shape\":[2],\"data_offsets\":[0,4]}," \
-    "\"e\":{\"dtype\":\"I64\",\"shape\":[],\"data_offsets\":[28,36]}," \
+    "\"a\":{\"dtype\":\"BF16\",\"shape\":[2],\"data_offsets\":[0,4]},"   \
+    "\"e\":{\"dtype\":\"I64\",\"shape\":[],\"data_offsets\":[28,36]},"   \
     "\"z\":{\"dtype\":\"F16\",\"shape\":[5,0],\"data_offsets\":[28,28]}}"
 enum { GOOD_DATA = 36 };
 
@@ -59,6 +60,21 @@ START_TEST(a_file_gives_its_tensors)
     const struct mb_safetensor *e = mb_safetensors_find(s, "e");
     ck_assert_int_eq(e->dtype, MB_SAFETENSOR_OTHER);
     ck_assert_str_eq(e->dtype_name, "I64");
+    mb_safetensors_free(s);
+    free(at);
+}
+END_TEST
+
+START_TEST(a_file_may_have_no_tensors)
+{
+    struct mb_error err = { 0 };
+    struct mb_safetensors *s;
+    size_t n;
+    uint8_t *at = make_file("{\"__metadata__\":{}}", 0, &n);
+    mb_assert_ok(mb_safetensors_of_memory(at, n, "f", &s, &err), &err);
+    ck_assert_uint_eq(mb_safetensors_count(s), 0);
+    ck_assert_ptr_null(mb_safetensors_at(s, 0));
+    ck_assert_ptr_null(mb_safetensors_find(s, "a"));
     mb_safetensors_free(s);
     free(at);
 }
@@ -110,16 +126,18 @@ END_TEST
 
 #define ONE(dtype, shape, offsets) \
     "{\"t\":{\"dtype\":" dtype ",\"shape\":" shape ",\"data_offsets\":" offsets "}}"
-#define TWO(first, second) \
+#define TWO(first, second)                                                \
     "{\"t\":{\"dtype\":\"U8\",\"shape\":[8],\"data_offsets\":" first "}," \
     "\"u\":{\"dtype\":\"U8\",\"shape\":[8],\"data_offsets\":" second "}}"
 #define LONG_32 "nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn"
 
 static const struct {
     const char *header, *says;
-} bad[] = { /* all over 16 bytes of data */
+} bad[] = {
+    /* all over 16 bytes of data */
     { "[]", "not a JSON object" },
     { "{}", "the tensors end at 0" },
+    { "{\"__metadata__\":null}", "the tensors end at 0" },
     { "{\"t\":3}", "dtype" },
     { "{\"t\":{\"dtype\":\"F32\"}}", "shape" },
     { ONE("\"F32\"", "[4]", "null"), "data_offsets: not two" },
@@ -158,7 +176,8 @@ START_TEST(what_is_wrong_is_named)
     size_t n;
     uint8_t *at = make_file(bad[_i].header, 16, &n);
     ck_assert_int_eq(mb_safetensors_of_memory(at, n, "f", &s, &err), MB_E_FORMAT);
-    ck_assert_msg(strstr(err.what, bad[_i].says), "'%s' is not in '%s'", bad[_i].says, err.what);
+    ck_assert_msg(strstr(err.what, bad[_i].says), "'%s' is not in '%s'", bad[_i].says,
+                  err.what);
     free(at);
 }
 END_TEST
@@ -258,6 +277,7 @@ int main(void)
     Suite *s = suite_create("safetensors");
     TCase *t = tcase_create("safetensors");
     tcase_add_test(t, a_file_gives_its_tensors);
+    tcase_add_test(t, a_file_may_have_no_tensors);
     tcase_add_test(t, a_truncated_file_is_refused_at_every_byte);
     tcase_add_loop_test(t, a_wrong_header_length_is_refused, 0, 6);
     tcase_add_test(t, a_huge_header_is_refused);

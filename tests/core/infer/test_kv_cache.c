@@ -11,8 +11,16 @@
 enum { BLOCKS = 37, SEQS = 7, POSITIONS_MAX = 400, NOBODY = -1 };
 
 static const struct mb_shape shape = {
-    .n_layers = 3, .width = 32, .n_heads = 4, .n_kv_heads = 2, .head_width = 8, .ffn_width = 64,
-    .n_vocab = 10, .context = 400, .n_planes = 8, .norm_eps = 1e-5f,
+    .n_layers = 3,
+    .width = 32,
+    .n_heads = 4,
+    .n_kv_heads = 2,
+    .head_width = 8,
+    .ffn_width = 64,
+    .n_vocab = 10,
+    .context = 400,
+    .n_planes = 8,
+    .norm_eps = 1e-5f,
 };
 
 static struct mb_kv_cache *make(enum mb_kv_type type)
@@ -46,7 +54,7 @@ START_TEST(random_reserving_and_releasing_keeps_owners)
 {
     struct mb_kv_cache *c = make(MB_KV_F16);
     uint32_t reserved[SEQS] = { 0 }, n_free = BLOCKS;
-    for (uint64_t i = 0; i < 20000; i++) {
+    for (uint64_t i = 0; i < 3000; i++) {
         uint32_t s = (uint32_t) (mb_rng_u64(1, 0, i) % SEQS);
         if (mb_rng_u64(1, 1, i) % 4 == 0) {
             mb_kv_release(c, s);
@@ -55,8 +63,8 @@ START_TEST(random_reserving_and_releasing_keeps_owners)
         } else {
             uint32_t n = (uint32_t) (mb_rng_u64(1, 2, i) % (POSITIONS_MAX + 50));
             uint32_t want = mb_kv_blocks_for(n);
-            bool fits = n <= POSITIONS_MAX &&
-                        (want <= reserved[s] || want - reserved[s] <= n_free);
+            bool fits =
+                n <= POSITIONS_MAX && (want <= reserved[s] || want - reserved[s] <= n_free);
             enum mb_status st = mb_kv_reserve(c, s, n, NULL);
             ck_assert_int_eq(st, fits ? MB_OK : MB_E_LIMIT);
             if (fits && want > reserved[s]) {
@@ -108,9 +116,11 @@ START_TEST(blocks_layers_and_heads_do_not_overlap)
                         memset(k, mark, half);
                         memset(v, mark ^ 0x80, half);
                     }
+                    bool kept = true;
                     for (size_t i = 0; i < half; i++) {
-                        ck_assert(k[i] == mark && v[i] == (mark ^ 0x80));
+                        kept &= k[i] == mark && v[i] == (mark ^ 0x80);
                     }
+                    ck_assert(kept);
                 }
             }
         }

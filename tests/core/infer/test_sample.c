@@ -1,5 +1,5 @@
-/* Goal:   a draw follows the documented order of penalties, temperature and filters, replays with
- *         its seed, and survives any logits.
+/* Goal:   a draw follows the documented order of penalties, temperature and filters, replays
+ *         with its seed, and survives any logits.
  * Method: a plain float64 version that sorts everything says which tokens may be drawn and how
  *         likely; draws are counted against it. Edges by hand. */
 #include "core/infer/sample.h"
@@ -12,7 +12,9 @@
 
 enum { V = 50, DRAWS = 20000 };
 
-static const struct mb_sampling plain = { .temperature = 1, .top_p = 1, .repetition_penalty = 1 };
+static const struct mb_sampling plain = { .temperature = 1,
+                                          .top_p = 1,
+                                          .repetition_penalty = 1 };
 
 static struct mb_sampler *make(uint32_t n)
 {
@@ -30,8 +32,8 @@ static uint32_t draw(struct mb_sampler *s, const float *logits)
 }
 
 /* The float64 version: probability of every token, 0 for those that a filter removes. */
-static void expected(const struct mb_sampling *p, const float *logits, const unsigned *in_prompt,
-                     const unsigned *in_output, double *ret)
+static void expected(const struct mb_sampling *p, const float *logits,
+                     const unsigned *in_prompt, const unsigned *in_output, double *ret)
 {
     double z[V], sum = 0;
     unsigned order[V];
@@ -79,9 +81,15 @@ static const struct mb_sampling settings[] = {
     { .temperature = 1, .top_p = 0.8f, .repetition_penalty = 1 },
     { .temperature = 1.5f, .top_p = 0.7f, .repetition_penalty = 1, .top_k = 12 },
     { .temperature = 1, .top_p = 1, .repetition_penalty = 1, .min_p = 0.2f },
-    { .temperature = 1.3f, .top_p = 0.95f, .repetition_penalty = 1.4f, .min_p = 0.05f,
+    { .temperature = 1.3f,
+      .top_p = 0.95f,
+      .repetition_penalty = 1.4f,
+      .min_p = 0.05f,
       .top_k = 30 },
-    { .temperature = 1, .top_p = 0.9f, .repetition_penalty = 0.7f, .presence_penalty = 1.1f,
+    { .temperature = 1,
+      .top_p = 0.9f,
+      .repetition_penalty = 0.7f,
+      .presence_penalty = 1.1f,
       .frequency_penalty = -0.4f },
 };
 enum { N_SETTINGS = sizeof settings / sizeof settings[0] };
@@ -124,8 +132,11 @@ END_TEST
  * token must be the one that the float64 version gives for the same place in [0, 1). */
 START_TEST(penalties_follow_the_history)
 {
-    struct mb_sampling p = { .temperature = 0, .top_p = 1, .repetition_penalty = 1.2f,
-                             .presence_penalty = 0.3f, .frequency_penalty = 0.11f };
+    struct mb_sampling p = { .temperature = 0,
+                             .top_p = 1,
+                             .repetition_penalty = 1.2f,
+                             .presence_penalty = 0.3f,
+                             .frequency_penalty = 0.11f };
     float logits[V];
     unsigned in_prompt[V] = { 0 }, in_output[V] = { 0 };
     uint32_t prompt[] = { 3, 9, 3 };
@@ -273,7 +284,8 @@ START_TEST(logprobs_are_those_of_the_raw_softmax)
     for (int k = 0; k < 20; k++) {
         struct mb_sampled got;
         mb_sampler_draw(s, logits, MB_LOGPROBS_MAX, 1, &got);
-        ck_assert_double_eq_tol((double) got.logprob, (double) logits[got.token] - log(sum), 1e-5);
+        ck_assert_double_eq_tol((double) got.logprob, (double) logits[got.token] - log(sum),
+                                1e-5);
         ck_assert_uint_eq(got.n_top, MB_LOGPROBS_MAX);
         for (unsigned i = 0; i < got.n_top; i++) {
             uint32_t id = got.top[i].token, rank = 0;

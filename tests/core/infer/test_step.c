@@ -1,8 +1,8 @@
 /* Goal:   a step computes the model, its parts put together are the step, and a step that does
  *         not happen changes nothing.
- * Method: tiny Boolean models against the float64 forward pass of tests/support, stage by stage;
- *         the code of an activation that lies within float32's error of a boundary may fall on
- *         the other side, which moves a few results a little: hence two bounds. */
+ * Method: tiny Boolean models against the float64 forward pass of tests/support, stage by
+ *         stage; the code of an activation that lies within float32's error of a boundary may
+ *         fall on the other side, which moves a few results a little: hence two bounds. */
 #include "core/infer/step.h"
 
 #include <math.h>
@@ -17,7 +17,7 @@
 
 enum { N = 70 }; /* tokens: three blocks of the cache, one of them begun */
 
-#define BOUND 4e-6      /* of float32 sums of up to 200 terms */
+#define BOUND      4e-6 /* of float32 sums of up to 200 terms */
 #define BOUND_HALF 4e-5 /* after a cache in float16, where a key's rounding may go either way */
 
 static void random_tokens(uint64_t seed, uint32_t n_vocab, uint32_t *ret, size_t n)
@@ -33,7 +33,7 @@ static int by_size(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* All but a few of n numbers agree to the part bound of the largest, and those few not badly. */
+/* All but a few of n numbers agree to the part bound of the largest, and those few roughly. */
 static void close_enough(const char *what, double bound, const float *got, const double *want,
                          size_t n)
 {
@@ -76,7 +76,8 @@ static bool follow(void *self, uint32_t layer, enum mb_block_input input, const 
     }
     reference_input(f->m, layer, input, from_x ? f->x : f->before, n, f->half_kv, f->want);
     bool half = f->half_kv && input == MB_IN_ATTN_O;
-    close_enough(mb_block_input_name(input), half ? BOUND_HALF : BOUND, x, f->want, (size_t) n * width);
+    close_enough(mb_block_input_name(input), half ? BOUND_HALF : BOUND, x, f->want,
+                 (size_t) n * width);
     to_double(f->before, x, (size_t) n * width);
     return true;
 }
@@ -226,13 +227,20 @@ START_TEST(an_invalid_batch_changes_nothing)
         uint32_t *what, value;
         const char *says;
     } wrongs[] = {
-        { &token[2], 97, "token 97" },          { &token[0], UINT32_MAX, "token" },
-        { &position[0], 41, "40 comes next" },  { &position[0], 39, "40 comes next" },
-        { &position[1], 40, "41 comes next" },  { &position[1], 42, "41 comes next" },
-        { &position[2], 1, "0 comes next" },    { &position[2], UINT32_MAX, "0 comes next" },
-        { &seq[2], RIG_SEQS, "sequence 20" },   { &seq[1], UINT32_MAX, "sequence" },
-        { &seq[2], 2, "not reserved" },         { &logits_of[1], 3, "logits_of" },
-        { &logits_of[1], 0, "logits_of" },      { &good.n_tokens, 0, "0 tokens" },
+        { &token[2], 97, "token 97" },
+        { &token[0], UINT32_MAX, "token" },
+        { &position[0], 41, "40 comes next" },
+        { &position[0], 39, "40 comes next" },
+        { &position[1], 40, "41 comes next" },
+        { &position[1], 42, "41 comes next" },
+        { &position[2], 1, "0 comes next" },
+        { &position[2], UINT32_MAX, "0 comes next" },
+        { &seq[2], RIG_SEQS, "sequence 20" },
+        { &seq[1], UINT32_MAX, "sequence" },
+        { &seq[2], 2, "not reserved" },
+        { &logits_of[1], 3, "logits_of" },
+        { &logits_of[1], 0, "logits_of" },
+        { &good.n_tokens, 0, "0 tokens" },
         { &good.n_tokens, RIG_TOKENS_MAX + 1, "513 tokens" },
         { &good.n_logits, RIG_TOKENS_MAX + 1, "logits of 513" },
     };

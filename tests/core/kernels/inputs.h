@@ -26,8 +26,8 @@ enum floats {
 
 static inline float float_of(enum floats kind, uint64_t seed, uint64_t i)
 {
-    static const float special[] = {NAN,   INFINITY,  -INFINITY,  0.0f,
-                                    -0.0f, 0x1p-149f, -0x1p-126f, 3e38f};
+    static const float special[] = { NAN,   INFINITY,  -INFINITY,  0.0f,
+                                     -0.0f, 0x1p-149f, -0x1p-126f, 3e38f };
     uint64_t r = mb_rng_u64(seed, 7, i);
     float unit = (float) (r >> 40) * 0x1p-23f - 1; /* [-1, 1) */
     switch (kind) {

@@ -32,11 +32,11 @@ static int64_t naive_sum(const struct mb_bool_matrix *w, size_t row, const uint8
 
 START_TEST(products_are_the_naive_integer)
 {
-    static const uint32_t widths[] = {1, 31, 32, 33, 100, 128, 300, 1000, 4096};
+    static const uint32_t widths[] = { 1, 31, 32, 33, 100, 128, 300, 1000, 4096 };
     select_best();
     for (size_t i = 0; i < 9 * 6; i++) {
-        struct mb_bool_shape s = {(uint32_t) (1 + i % 35), widths[i / 6], 4096,
-                                  (uint32_t) (1 + i % 8)};
+        struct mb_bool_shape s = { (uint32_t) (1 + i % 35), widths[i / 6], 4096,
+                                   (uint32_t) (1 + i % 8) };
         size_t n_planes = i % 6 == 0 ? 1 : 3 + i % 6, tiles = mb_bool_tiles(&s),
                tokens = 1 + i % 3;
         struct mb_bool_draft d = matrix_new(&s, (enum weights)(i % 2), i);
@@ -74,7 +74,7 @@ END_TEST
 START_TEST(products_are_the_matrix_times_the_codes)
 {
     enum { ROWS = 21, COLS = 700, P = 7 };
-    struct mb_bool_shape s = {ROWS, COLS, 64, 3};
+    struct mb_bool_shape s = { ROWS, COLS, 64, 3 };
     struct mb_bool_draft d = matrix_new(&s, WEIGHTS_USUAL, 5);
     struct mb_bool_matrix w = mb_bool_draft_view(&d);
     struct mb_codes *x = codes_new(&s, 1, P, INPUTS_USUAL, 3);
@@ -106,7 +106,7 @@ START_TEST(codes_are_the_nearest_levels)
     static uint8_t u[1024];
     static uint32_t words[32 * MB_PLANES_MAX];
     float a[11];
-    struct mb_codes c = {u, words, a};
+    struct mb_codes c = { u, words, a };
     select_best();
     for (size_t n_planes = 4; n_planes <= 8; n_planes++) {
         float *x = floats_new(FLOATS_USUAL, n_planes, N);
@@ -131,10 +131,10 @@ END_TEST
 
 START_TEST(one_plane_is_sign_and_mean)
 {
-    const float x[5] = {1, -2, 0, NAN, 5};
+    const float x[5] = { 1, -2, 0, NAN, 5 };
     uint8_t u[32];
     float a[1];
-    struct mb_codes c = {u, NULL, a};
+    struct mb_codes c = { u, NULL, a };
     select_best();
     best.code(&c, x, 5, 32, 1);
     ck_assert(a[0] == 8.0f / 5);
@@ -210,7 +210,7 @@ START_TEST(attention_is_a_softmax)
     static _Alignas(64) float k[BLOCKS][MB_KV_BLOCK * D], v[BLOCKS][MB_KV_BLOCK * D];
     float *kv = floats_new(FLOATS_USUAL, 1, 2 * N * D),
           *q = floats_new(FLOATS_USUAL, 2, HEADS * D);
-    float out[HEADS * D] = {0}, sum[HEADS * 16] = {0}, max[HEADS];
+    float out[HEADS * D] = { 0 }, sum[HEADS * 16] = { 0 }, max[HEADS];
     const double scale = 0.125;
     select_best();
     for (size_t h = 0; h < HEADS; h++) {
@@ -227,7 +227,7 @@ START_TEST(attention_is_a_softmax)
     }
     best.attend_finish(out, sum, HEADS, D);
     for (size_t h = 0; h < HEADS; h++) {
-        double total = 0, want[D] = {0};
+        double total = 0, want[D] = { 0 };
         for (size_t j = FIRST; j < N; j++) {
             double z = 0;
             for (size_t i = 0; i < D; i++) {
@@ -250,8 +250,8 @@ END_TEST
 
 START_TEST(float16_saturates)
 {
-    const float k[4] = {70000, -70000, INFINITY, 65519}, v[4] = {NAN, 0x1p-25f, 1, -0.0f};
-    uint16_t kb[32 * 4] = {0}, vb[32 * 4] = {0};
+    const float k[4] = { 70000, -70000, INFINITY, 65519 }, v[4] = { NAN, 0x1p-25f, 1, -0.0f };
+    uint16_t kb[32 * 4] = { 0 }, vb[32 * 4] = { 0 };
     select_best();
     best.kv_store_f16(kb, vb, k, v, 4, 18);
     for (size_t i = 0; i < 4; i++) { /* position 18 is lane 2 of the second half */

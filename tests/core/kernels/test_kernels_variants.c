@@ -14,13 +14,13 @@ static const struct {
     const char *name;
     mb_cpu_flags flags;
 } sets[] = {
-    {"c", 0},
-    {"avx2", MB_CPU_AVX2},
-    {"avx512", AVX512},
-    {"avx512vpopcntdq", AVX512 | MB_CPU_VPOPCNTDQ},
-    {"avx512vnni", AVX512 | MB_CPU_VNNI},
-    {"avx512vbmi", AVX512 | MB_CPU_VBMI},
-    {"all", ~0u},
+    { "c", 0 },
+    { "avx2", MB_CPU_AVX2 },
+    { "avx512", AVX512 },
+    { "avx512vpopcntdq", AVX512 | MB_CPU_VPOPCNTDQ },
+    { "avx512vnni", AVX512 | MB_CPU_VNNI },
+    { "avx512vbmi", AVX512 | MB_CPU_VBMI },
+    { "all", ~0u },
 };
 enum { N_SETS = sizeof sets / sizeof sets[0] };
 
@@ -60,10 +60,10 @@ static int select_set(int i)
     } while (0)
 
 /* Widths around what vectors, words and groups do. */
-static const uint32_t widths[] = {1,   2,   3,   7,   8,   9,   15,  16,  17,  23,  24,
-                                  25,  31,  32,  33,  47,  48,  49,  63,  64,  65,  79,
-                                  80,  95,  96,  97,  100, 127, 128, 129, 159, 160, 161,
-                                  191, 193, 224, 255, 256, 257, 258, 288, 289, 299, 300};
+static const uint32_t widths[] = { 1,   2,   3,   7,   8,   9,   15,  16,  17,  23,  24,
+                                   25,  31,  32,  33,  47,  48,  49,  63,  64,  65,  79,
+                                   80,  95,  96,  97,  100, 127, 128, 129, 159, 160, 161,
+                                   191, 193, 224, 255, 256, 257, 258, 288, 289, 299, 300 };
 enum { N_WIDTHS = sizeof widths / sizeof widths[0], WIDTH_MAX = 300, GUARD = 5 };
 
 struct bool_case {
@@ -84,8 +84,9 @@ static void check_product(const struct bool_case *c)
     void *scratch = mb_alloc(mb_bool_expand_scratch(s), 1);
     ck_assert(want && got && scratch);
 
-    mb_bool_product_fn *products[] = {plain.bool_expand, best.bool_popcount, best.bool_expand};
-    plain.bool_popcount(want, ldy, &w, x, c->n_tokens, c->n_planes, 0, tiles, NULL);
+    mb_bool_product_fn *products[] = { plain.bool_expand, best.bool_popcount,
+                                       best.bool_expand };
+    plain.bool_popcount(want, ldy, &w, x, c->n_tokens, c->n_planes, 0, tiles, scratch);
     for (size_t i = 0; i < 3; i++) {
         memset(got, 0, n * sizeof *got);
         products[i](got, ldy, &w, x, c->n_tokens, c->n_planes, 0, tiles / 2, scratch);
@@ -102,8 +103,8 @@ static void check_product(const struct bool_case *c)
     mb_bool_draft_fini(&d);
 }
 
-static const uint32_t groups[] = {32, 64, 128, 256, 320}; /* the last is the whole row */
-static const size_t planes[] = {1, 4, 5, 6, 7, 8};
+static const uint32_t groups[] = { 32, 64, 128, 256, 320 }; /* the last is the whole row */
+static const size_t planes[] = { 1, 4, 5, 6, 7, 8 };
 
 START_TEST(bool_products_agree)
 {
@@ -111,31 +112,31 @@ START_TEST(bool_products_agree)
     size_t turn = 0;
     for (size_t c = 0; c < N_WIDTHS; c++) {
         for (size_t g = 0; g < 5; g++, turn++) {
-            struct bool_case one = {{(uint32_t) (1 + turn * 7 % 40), widths[c], groups[g],
-                                     (uint32_t) (1 + turn % 8)},
-                                    1 + turn * 5 % 17,
-                                    planes[turn % 6],
-                                    WEIGHTS_USUAL,
-                                    INPUTS_USUAL};
+            struct bool_case one = { { (uint32_t) (1 + turn * 7 % 40), widths[c], groups[g],
+                                       (uint32_t) (1 + turn % 8) },
+                                     1 + turn * 5 % 17,
+                                     planes[turn % 6],
+                                     WEIGHTS_USUAL,
+                                     INPUTS_USUAL };
             check_product(&one);
         }
     }
     for (size_t i = 0; i < 40 * 6;
          i++) { /* all rows with all planes, all kernels, all tokens */
-        struct bool_case one = {
-            {(uint32_t) (1 + i / 6), 137, groups[i % 5], (uint32_t) (1 + i % 8)},
-            1 + i % 17,
-            planes[i % 6],
-            WEIGHTS_USUAL,
-            INPUTS_USUAL};
+        struct bool_case one = { { (uint32_t) (1 + i / 6), 137, groups[i % 5],
+                                   (uint32_t) (1 + i % 8) },
+                                 1 + i % 17,
+                                 planes[i % 6],
+                                 WEIGHTS_USUAL,
+                                 INPUTS_USUAL };
         check_product(&one);
     }
     for (size_t i = 0; i < 8 * 6; i++) { /* all kernels with all planes, at one token */
-        struct bool_case one = {{33, 300, 64, (uint32_t) (1 + i / 6)},
-                                1,
-                                planes[i % 6],
-                                WEIGHTS_USUAL,
-                                INPUTS_USUAL};
+        struct bool_case one = { { 33, 300, 64, (uint32_t) (1 + i / 6) },
+                                 1,
+                                 planes[i % 6],
+                                 WEIGHTS_USUAL,
+                                 INPUTS_USUAL };
         check_product(&one);
     }
 }
@@ -145,16 +146,17 @@ START_TEST(bool_products_agree_at_the_limits)
 {
     select_or_skip(_i);
     for (size_t i = 0; i < 2 * 3 * 6 * 8; i++) {
-        struct bool_case one = {{18, 289, groups[i % 5], (uint32_t) (1 + i / 36)},
-                                1 + i % 9,
-                                planes[i % 6],
-                                (enum weights)(i / 6 % 2),
-                                (enum inputs)(i / 12 % 3)};
+        struct bool_case one = { { 18, 289, groups[i % 5], (uint32_t) (1 + i / 36) },
+                                 1 + i % 9,
+                                 planes[i % 6],
+                                 (enum weights)(i / 6 % 2),
+                                 (enum inputs)(i / 12 % 3) };
         check_product(&one);
     }
     for (size_t i = 0; i < 3; i++) { /* the largest group: T comes near 2^31 */
         struct bool_case one = {
-            {2, MB_GROUP_COLS_MAX, MB_GROUP_COLS_MAX, 1}, 2, 8, WEIGHTS_LIMIT, (enum inputs) i};
+            { 2, MB_GROUP_COLS_MAX, MB_GROUP_COLS_MAX, 1 }, 2, 8, WEIGHTS_LIMIT, (enum inputs) i
+        };
         check_product(&one);
     }
 }
@@ -165,12 +167,12 @@ static void check_code(enum floats kind, size_t n, size_t group, size_t n_planes
     enum { ROOM = 512 };
     static _Alignas(64) uint8_t u[2][ROOM];
     static uint32_t words[2][ROOM / 32 * MB_PLANES_MAX];
-    float a[2][ROOM / 32] = {{0}};
-    struct mb_kernels *k[] = {&plain, &best};
+    float a[2][ROOM / 32] = { { 0 } };
+    struct mb_kernels *k[] = { &plain, &best };
     float *x = floats_new(kind, n + group, n);
     size_t n_words = (n + 31) / 32;
     for (int i = 0; i < 2; i++) {
-        struct mb_codes c = {u[i], words[i], a[i]};
+        struct mb_codes c = { u[i], words[i], a[i] };
         memset(u[i], 0xa5, sizeof u[i]);
         memset(words[i], 0xa5, sizeof words[i]);
         k[i]->code(&c, x, n, group, n_planes);
@@ -204,9 +206,9 @@ START_TEST(dense_agrees)
     select_or_skip(_i);
     enum { ROWS = 11, TOKENS = 7 };
     static char memory[ROWS * WIDTH_MAX * sizeof(float) + 64];
-    mb_dense_fn *fns[][2] = {{plain.dense_f32, best.dense_f32},
-                             {plain.dense_f16, best.dense_f16},
-                             {plain.dense_bf16, best.dense_bf16}};
+    mb_dense_fn *fns[][2] = { { plain.dense_f32, best.dense_f32 },
+                              { plain.dense_f16, best.dense_f16 },
+                              { plain.dense_bf16, best.dense_bf16 } };
     for (size_t c = 0, turn = 0; c < N_WIDTHS; c++) {
         for (int kind = 0; kind < FLOATS_KINDS; kind++, turn++) {
             size_t n = widths[c], row = turn % 4, row_end = row + 1 + turn % (ROWS - 4);
@@ -221,7 +223,7 @@ START_TEST(dense_agrees)
                     memcpy(w + i * (type == 0 ? 4 : 2), type == 0 ? (void *) &v : (void *) &h,
                            type == 0 ? 4 : 2);
                 }
-                float want[TOKENS * (ROWS + 2)] = {0}, got[TOKENS * (ROWS + 2)] = {0};
+                float want[TOKENS * (ROWS + 2)] = { 0 }, got[TOKENS * (ROWS + 2)] = { 0 };
                 fns[type][0](want, ldy, w, x, n, tokens, row, row_end);
                 fns[type][1](got, ldy, w, x, n, tokens, row, row_end);
                 assert_same_floats(
@@ -241,7 +243,7 @@ static void check_pointwise(enum floats kind, size_t n)
     float *x = floats_new(kind, n, ROOM), *w = floats_new(FLOATS_WIDE, n + 1, ROOM);
     float y[2][ROOM];
     uint16_t t[ROOM];
-    struct mb_kernels *k[] = {&plain, &best};
+    struct mb_kernels *k[] = { &plain, &best };
     for (size_t i = 0; i < ROOM; i++) {
         t[i] = (uint16_t) mb_rng_u64(n, 3, i);
     }
@@ -318,7 +320,7 @@ static void check_attend(int half, enum floats kind, size_t d, size_t n_q, size_
                          size_t n)
 {
     struct attend_state s[2];
-    struct mb_kernels *k[] = {&plain, &best};
+    struct mb_kernels *k[] = { &plain, &best };
     static _Alignas(64) char kb[MB_KV_BLOCK * 136 * 4], vb[MB_KV_BLOCK * 136 * 4];
     static _Alignas(64) char kb2[sizeof kb], vb2[sizeof vb];
     float *q = floats_new(kind == FLOATS_HUGE ? FLOATS_USUAL : kind, 5, n_q * d);
@@ -359,10 +361,10 @@ static void check_attend(int half, enum floats kind, size_t d, size_t n_q, size_
 START_TEST(attention_agrees)
 {
     select_or_skip(_i);
-    static const size_t widths_of_heads[] = {2,  6,  8,  16, 18, 24,  32,
-                                             40, 48, 64, 66, 80, 128, 136};
-    static const size_t ends[][2] = {{0, 32}, {0, 1},   {0, 16}, {0, 17}, {31, 32},
-                                     {5, 9},  {16, 32}, {3, 30}, {15, 17}};
+    static const size_t widths_of_heads[] = { 2,  6,  8,  16, 18, 24,  32,
+                                              40, 48, 64, 66, 80, 128, 136 };
+    static const size_t ends[][2] = { { 0, 32 }, { 0, 1 },   { 0, 16 }, { 0, 17 }, { 31, 32 },
+                                      { 5, 9 },  { 16, 32 }, { 3, 30 }, { 15, 17 } };
     for (size_t w = 0, turn = 0; w < 14; w++) {
         for (int kind = 0; kind < FLOATS_KINDS; kind++) {
             for (int half = 0; half < 2; half++, turn++) {
@@ -397,6 +399,21 @@ START_TEST(the_best_set_is_really_selected)
 }
 END_TEST
 
+START_TEST(required_sets_are_known)
+{
+    char words[512];
+    const char *text = getenv("MB_REQUIRE_ISA");
+    (void) snprintf(words, sizeof words, "%s", text ? text : "");
+    for (char *word = strtok(words, " "); word; word = strtok(NULL, " ")) {
+        int known = 0;
+        for (size_t i = 0; i < N_SETS; i++) {
+            known |= strcmp(word, sets[i].name) == 0;
+        }
+        ck_assert_msg(known, "MB_REQUIRE_ISA: no set is called '%s'", word);
+    }
+}
+END_TEST
+
 START_TEST(names_narrow_the_processor)
 {
     struct mb_error err;
@@ -404,11 +421,11 @@ START_TEST(names_narrow_the_processor)
     static const struct {
         const char *name;
         mb_cpu_flags want;
-    } names[] = {{"auto", AVX512 | MB_CPU_VPOPCNTDQ | MB_CPU_VNNI | MB_CPU_VBMI},
-                 {"c", 0},
-                 {"avx2", MB_CPU_AVX2},
-                 {"avx512", AVX512},
-                 {"avx512vnni", AVX512 | MB_CPU_VPOPCNTDQ | MB_CPU_VNNI | MB_CPU_VBMI}};
+    } names[] = { { "auto", AVX512 | MB_CPU_VPOPCNTDQ | MB_CPU_VNNI | MB_CPU_VBMI },
+                  { "c", 0 },
+                  { "avx2", MB_CPU_AVX2 },
+                  { "avx512", AVX512 },
+                  { "avx512vnni", AVX512 | MB_CPU_VPOPCNTDQ | MB_CPU_VNNI | MB_CPU_VBMI } };
     for (size_t i = 0; i < 5; i++) {
         mb_assert_ok(mb_cpu_narrow(names[i].name, all, &got, &err), &err);
         ck_assert_uint_eq(got, names[i].want);
@@ -426,6 +443,7 @@ int main(void)
     Suite *s = suite_create("kernels_variants");
     TCase *t = tcase_create("variants");
     tcase_add_test(t, the_best_set_is_really_selected);
+    tcase_add_test(t, required_sets_are_known);
     tcase_add_test(t, names_narrow_the_processor);
     tcase_add_loop_test(t, bool_products_agree, 0, N_SETS);
     tcase_add_loop_test(t, bool_products_agree_at_the_limits, 0, N_SETS);

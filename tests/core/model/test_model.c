@@ -23,8 +23,10 @@ START_TEST(what_is_missing_is_named)
 {
     struct mb_model *m = tiny_model_new(&tiny_specs[0], 1);
     const void **views[] = {
-        (const void **) &m->final_norm,          (const void **) &m->inv_freq,
-        (const void **) &m->blocks[1].attn_norm, (const void **) &m->blocks[0].ffn_norm,
+        (const void **) &m->final_norm,
+        (const void **) &m->inv_freq,
+        (const void **) &m->blocks[1].attn_norm,
+        (const void **) &m->blocks[0].ffn_norm,
     };
     const char *names[] = { "final_norm", "rope.inv_freq", "blocks.1.attn_norm",
                             "blocks.0.ffn_norm" };
@@ -41,7 +43,8 @@ START_TEST(what_is_missing_is_named)
         struct mb_linear before = *linears[i];
         *linears[i] = (struct mb_linear) { 0 };
         expect(m, linear_names[i]);
-        *linears[i] = (struct mb_linear) { .kind = MB_LINEAR_F16, .n_rows = before.n_rows,
+        *linears[i] = (struct mb_linear) { .kind = MB_LINEAR_F16,
+                                           .n_rows = before.n_rows,
                                            .n_cols = before.n_cols };
         expect(m, linear_names[i]);
         *linears[i] = before;
@@ -106,7 +109,8 @@ START_TEST(names_and_sizes)
 {
     const struct mb_shape *s = &tiny_specs[4].shape;
     char name[MB_TENSOR_NAME_MAX];
-    ck_assert_str_eq(mb_block_tensor_name(name, 1023, "ffn_down_in"), "blocks.1023.ffn_down_in");
+    ck_assert_str_eq(mb_block_tensor_name(name, 1023, "ffn_down_in"),
+                     "blocks.1023.ffn_down_in");
     const struct {
         enum mb_block_linear linear;
         const char *name;

@@ -28,7 +28,7 @@ static void fill(struct mb_bool_draft *d)
     const struct mb_bool_shape *s = &d->shape;
     for (size_t i = 0; i < s->n_rows; i++) {
         for (size_t g = 0; g < mb_bool_groups(s); g++) {
-            uint32_t words[MB_KERNELS_MAX][WORDS_MAX] = {{0}};
+            uint32_t words[MB_KERNELS_MAX][WORDS_MAX] = { { 0 } };
             const uint32_t *signs[MB_KERNELS_MAX];
             uint8_t coef[MB_KERNELS_MAX];
             for (size_t k = 0; k < s->n_kernels; k++) {
@@ -47,7 +47,7 @@ static void init(struct mb_bool_draft *d, uint32_t m, uint32_t n, uint32_t group
                  uint32_t kernels)
 {
     struct mb_error err;
-    struct mb_bool_shape s = {m, n, group, kernels};
+    struct mb_bool_shape s = { m, n, group, kernels };
     mb_assert_ok(mb_bool_draft_init(d, &s, &err), &err);
     fill(d);
 }
@@ -98,8 +98,8 @@ static void check_one(uint32_t m, uint32_t n, uint32_t group, uint32_t kernels)
 
 START_TEST(every_bit_is_where_the_header_says)
 {
-    static const uint32_t groups[] = {32, 64, 128, 256, 320};
-    static const uint32_t cols[] = {1, 31, 32, 33, 63, 64, 65, 127, 129, 160, 256, 257, 300};
+    static const uint32_t groups[] = { 32, 64, 128, 256, 320 };
+    static const uint32_t cols[] = { 1, 31, 32, 33, 63, 64, 65, 127, 129, 160, 256, 257, 300 };
     for (size_t c = 0; c < sizeof cols / sizeof cols[0]; c++) {
         for (uint32_t m = 1; m <= ROWS_MAX; m += 13) {
             for (uint32_t k = 1; k <= MB_KERNELS_MAX; k += m % 3 + 1) {
@@ -116,15 +116,15 @@ START_TEST(shapes_out_of_range_are_refused_by_name)
         struct mb_bool_shape shape;
         const char *names;
     } wrong[] = {
-        {{0, 1, 32, 1}, "n_rows"},
-        {{MB_ROWS_MAX + 1, 1, 32, 1}, "n_rows"},
-        {{1, 0, 32, 1}, "n_cols"},
-        {{1, MB_COLS_MAX + 1, 32, 1}, "n_cols"},
-        {{1, 1, 0, 1}, "group"},
-        {{1, 1, 48, 1}, "group"},
-        {{1, 1, MB_GROUP_COLS_MAX + 32, 1}, "group"},
-        {{1, 1, 32, 0}, "n_kernels"},
-        {{1, 1, 32, MB_KERNELS_MAX + 1}, "n_kernels"},
+        { { 0, 1, 32, 1 }, "n_rows" },
+        { { MB_ROWS_MAX + 1, 1, 32, 1 }, "n_rows" },
+        { { 1, 0, 32, 1 }, "n_cols" },
+        { { 1, MB_COLS_MAX + 1, 32, 1 }, "n_cols" },
+        { { 1, 1, 0, 1 }, "group" },
+        { { 1, 1, 48, 1 }, "group" },
+        { { 1, 1, MB_GROUP_COLS_MAX + 32, 1 }, "group" },
+        { { 1, 1, 32, 0 }, "n_kernels" },
+        { { 1, 1, 32, MB_KERNELS_MAX + 1 }, "n_kernels" },
     };
     struct mb_error err;
     for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
@@ -134,8 +134,8 @@ START_TEST(shapes_out_of_range_are_refused_by_name)
         ck_assert_int_eq(mb_bool_draft_init(&d, &wrong[i].shape, &err), MB_E_INVALID);
         mb_bool_draft_fini(&d);
     }
-    struct mb_bool_shape largest = {MB_ROWS_MAX, MB_COLS_MAX, MB_GROUP_COLS_MAX,
-                                    MB_KERNELS_MAX};
+    struct mb_bool_shape largest = { MB_ROWS_MAX, MB_COLS_MAX, MB_GROUP_COLS_MAX,
+                                     MB_KERNELS_MAX };
     mb_assert_ok(mb_bool_shape_check(&largest, &err), &err);
     mb_bool_draft_fini(NULL);
 }

@@ -1,4 +1,5 @@
-/* The published texts and ids (llama.cpp's ggml-vocab files), and tokenizers read from folders. */
+/* The published texts and ids (llama.cpp's ggml-vocab files), and tokenizers read from folders.
+ * */
 #ifndef MB_TESTS_PUBLISHED_H
 #define MB_TESTS_PUBLISHED_H
 
@@ -11,10 +12,11 @@
 #include "core/tokenizer/tokenizer.h"
 #include "tests/check_main.h"
 
-#define PUBLISHED_MAX 64
+#define PUBLISHED_MAX       64
 #define PUBLISHED_SEPARATOR "\n__ggml_vocab_test__\n"
 
-/* The tokenizer of a folder of shared/data, with the files beside it; NULL without the data. */
+/* The tokenizer of a folder of shared/data, with the files beside it, or
+ * "<folder>_tokenizer.json"; NULL without the data. */
 static inline struct mb_tokenizer *published_tokenizer(const char *folder)
 {
     static const char *const names[] = { "tokenizer.json", "tokenizer_config.json",
@@ -31,11 +33,17 @@ static inline struct mb_tokenizer *published_tokenizer(const char *folder)
         }
     }
     if (!given[0]) {
+        char name[256];
+        (void) snprintf(name, sizeof name, "%s_%s", folder, names[0]);
+        given[0] = mb_data_path(name);
+    }
+    if (!given[0]) {
         return NULL;
     }
     struct mb_error err = { 0 };
     struct mb_bpe_spec *spec = NULL;
-    mb_assert_ok(mb_tokenizer_json_read(given[0], given[1], given[2], given[3], &spec, &err), &err);
+    mb_assert_ok(mb_tokenizer_json_read(given[0], given[1], given[2], given[3], &spec, &err),
+                 &err);
     struct mb_tokenizer *t = NULL;
     mb_assert_ok(mb_tokenizer_new(spec, &t, &err), &err);
     mb_bpe_spec_free(spec);

@@ -1,5 +1,5 @@
-/* An engine on a tiny model, for tests: what control threads do, in a few calls; a recorder in place
- * of the metrics; and a hook inside every step.
+/* An engine on a tiny model, for tests: what control threads do, in a few calls; a recorder in
+ * place of the metrics; and a hook inside every step.
  *
  * Link with -Wl,--wrap=mb_step: the hook sees each batch before the model does, on the engine's
  * thread, and may refuse it. */
@@ -36,7 +36,8 @@ struct engine_rig {
     atomic_uint n_wakes;
 };
 
-/* Options that most tests use; change them before engine_rig_start. eos is a token, or MB_NO_ID. */
+/* Options that most tests use; change them before engine_rig_start. eos is a token, or
+ * MB_NO_ID. */
 void engine_rig_init(struct engine_rig *r, uint32_t eos);
 void engine_rig_start(struct engine_rig *r);
 void engine_rig_fini(struct engine_rig *r); /* frees the engine, when it is there still */
@@ -49,7 +50,8 @@ struct mbd_request *rig_request(const struct engine_rig *r, const uint32_t *prom
                                 const struct mbd_request_params *p);
 void rig_submit(struct engine_rig *r, struct mbd_request *q);
 
-/* Adds what there is to ret; true when q has ended. Checks that no text is cut in a character. */
+/* Adds what there is to ret; true when q has ended. Checks that no text is cut in a
+ * character. */
 bool rig_read(struct mbd_request *q, struct result *ret);
 /* Reads to the end, or fails the test after a minute. */
 void rig_finish(struct mbd_request *q, struct result *ret);

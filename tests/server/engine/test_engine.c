@@ -1,7 +1,7 @@
-/* Goal:   an engine makes the tokens that the model makes, tells them as text, and ends them for the
- *         right reason.
- * Method: a tiny random model; a plain loop over mb_step and the sampler says what must come; stops
- *         and ends of sequence are then put where that text has them. */
+/* Goal:   an engine makes the tokens that the model makes, tells them as text, and ends them
+ *         for the right reason.
+ * Method: a tiny random model; a plain loop over mb_step and the sampler says what must come;
+ *         stops and ends of sequence are then put where that text has them. */
 #include <math.h>
 #include <string.h>
 
@@ -43,7 +43,8 @@ static void generate(const struct mbd_request_params *p, struct result *ret, dou
     ret->n_tokens = 0;
     while (ret->n_tokens < p->max_tokens) {
         uint32_t position[PROMPT], seq[PROMPT] = { 0 };
-        uint32_t n = ret->n_tokens == 0 ? PROMPT : 1, first = ret->n_tokens == 0 ? 0 : PROMPT - 1;
+        bool start = ret->n_tokens == 0;
+        uint32_t n = start ? PROMPT : 1, first = start ? 0 : PROMPT - 1;
         for (uint32_t i = 0; i < n; i++) {
             position[i] = first + ret->n_tokens + i;
         }
@@ -94,8 +95,9 @@ END_TEST
 START_TEST(text_is_the_whole_decoded_at_once)
 {
     engine_rig_start(&rig);
-    for (uint64_t seed = 0; seed < 40; seed++) {
-        struct mbd_request_params p = rig_params(seed, 1 + (uint32_t) seed);
+    int n_spaced = 0, n_cut = 0; /* texts that keep the prompt's space, or end in a character */
+    for (uint64_t seed = 0; seed < 100; seed++) {
+        struct mbd_request_params p = rig_params(seed, 1 + (uint32_t) seed % 20);
         rig_run(&rig, prompt, PROMPT, &p, &got);
         ck_assert_uint_eq(got.n_tokens, p.max_tokens);
         struct mb_decoder d;
@@ -104,11 +106,15 @@ START_TEST(text_is_the_whole_decoded_at_once)
         for (uint32_t i = 0; i < got.n_tokens; i++) {
             mb_decoder_push(&d, got.tokens[i], &want);
         }
+        size_t before = want.len;
         mb_decoder_finish(&d, &want);
+        n_cut += want.len > before;
+        n_spaced += want.len > 0 && want.at[0] == ' ';
         ck_assert_uint_eq(got.n_text, want.len);
         ck_assert_mem_eq(got.text, mb_bytes_text(&want), want.len);
         mb_bytes_fini(&want);
     }
+    ck_assert(n_spaced > 0 && n_cut > 0);
 }
 END_TEST
 

@@ -53,7 +53,8 @@ START_TEST(the_least_of_all_groups_counts)
     ck_assert_uint_eq(limit(), 3000);
     write_file("self", "1:name=systemd:/a\n");
     ck_assert_uint_eq(limit(), UINT64_MAX);
-    static const char *const names[] = { "self", "memory.max", "a/memory.max", "a/b/memory.max" };
+    static const char *const names[] = { "self", "memory.max", "a/memory.max",
+                                         "a/b/memory.max" };
     for (size_t i = 0; i < 4; i++) {
         (void) unlink(in_dir(names[i]));
     }

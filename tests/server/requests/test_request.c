@@ -1,5 +1,5 @@
-/* Goal:   a request tells its reader everything, in order and in bounds; an end is always told; a
- *         reader that makes room, and a cancellation, ring the bell.
+/* Goal:   a request tells its reader everything, in order and in bounds; an end is always told;
+ *         a reader that makes room, and a cancellation, ring the bell.
  * Method: play the engine by hand; then let it and a slow reader race. */
 #include "server/requests/request.h"
 
@@ -28,7 +28,8 @@ START_TEST(what_is_out_of_bounds_is_refused)
     ck_assert_int_eq(mbd_request_new(NULL, prompt, 0, &p, &r, &err), MB_E_INVALID);
     p.max_tokens = 0;
     ck_assert_int_eq(mbd_request_new(NULL, prompt, 3, &p, &r, &err), MB_E_INVALID);
-    p = (struct mbd_request_params) { .max_tokens = 1, .want_top = MB_COMPLETION_LOGPROBS_MAX + 1 };
+    p.max_tokens = 1;
+    p.want_top = MB_COMPLETION_LOGPROBS_MAX + 1;
     ck_assert_int_eq(mbd_request_new(NULL, prompt, 3, &p, &r, &err), MB_E_INVALID);
     p = (struct mbd_request_params) { .max_tokens = 1, .n_stops = MB_STOPS_MAX + 1 };
     ck_assert_int_eq(mbd_request_new(NULL, prompt, 3, &p, &r, &err), MB_E_INVALID);
@@ -115,6 +116,7 @@ START_TEST(cancelling_rings_once_and_outlives_the_listener)
 {
     struct mbd_request *r = new_request();
     struct mbd_bell *bell = mbd_bell_new();
+    mbd_request_ref(r); /* the engine's */
     ck_assert(!mbd_request_is_cancelled(r));
     mbd_request_attach(r, bell, 1);
     mbd_bell_unref(bell); /* the engine is gone; the request keeps the bell */
@@ -122,6 +124,18 @@ START_TEST(cancelling_rings_once_and_outlives_the_listener)
     mbd_request_cancel(r);
     ck_assert(mbd_request_is_cancelled(r));
     ck_assert(mbd_bell_heard(bell) && !mbd_bell_heard(bell));
+    mbd_request_unref(r);
+    mbd_request_unref(r);
+}
+END_TEST
+
+START_TEST(a_request_that_only_the_engine_holds_is_cancelled)
+{
+    struct mbd_request *r = new_request();
+    mbd_request_ref(r);
+    ck_assert(!mbd_request_is_cancelled(r));
+    mbd_request_unref(r); /* the reader's */
+    ck_assert(mbd_request_is_cancelled(r));
     mbd_request_unref(r);
 }
 END_TEST
@@ -134,8 +148,8 @@ struct race {
     uint32_t n_stalls;
 };
 
-/* An engine with nothing but this sequence: it sleeps whenever it is stalled. Were a wake-up ever
- * lost, it would sleep for the whole minute, and the test would run into its timeout. */
+/* An engine with nothing but this sequence: it sleeps whenever it is stalled. Were a wake-up
+ * ever lost, it would sleep for the whole minute, and the test would run into its timeout. */
 static void *play_engine(void *arg)
 {
     struct race *race = arg;
@@ -187,6 +201,7 @@ int main(void)
     tcase_add_test(t, events_come_back_as_they_were_told);
     tcase_add_test(t, a_full_ring_still_takes_the_end_and_room_rings_the_bell);
     tcase_add_test(t, cancelling_rings_once_and_outlives_the_listener);
+    tcase_add_test(t, a_request_that_only_the_engine_holds_is_cancelled);
     tcase_add_test(t, no_wake_up_is_lost_between_a_stalled_engine_and_its_reader);
     suite_add_tcase(s, t);
     return mb_run_suite(s);

@@ -51,7 +51,8 @@ int main(void)
     Suite *s = suite_create("request_state");
     TCase *t = tcase_create("table");
     tcase_add_loop_test(t, final_states_lead_nowhere, 0, MBD_REQUEST_STATES);
-    tcase_add_loop_test(t, every_live_state_can_be_cancelled_and_can_fail, 0, MBD_REQUEST_STATES);
+    tcase_add_loop_test(t, every_live_state_can_be_cancelled_and_can_fail, 0,
+                        MBD_REQUEST_STATES);
     tcase_add_test(t, no_state_leads_back_or_skips_one);
     tcase_add_test(t, names_differ);
     suite_add_tcase(s, t);

@@ -1,0 +1,37 @@
+/* What it takes to run a model from the command line: kernels, threads, cache and scratch. */
+#ifndef MBC_RUNTIME_H
+#define MBC_RUNTIME_H
+
+#include "core/infer/step.h"
+#include "core/kernels/kernels.h"
+
+struct mbc_runtime {
+    struct mb_kernels kernels;
+    struct mb_pool *pool;
+    struct mb_kv_cache *kv;
+    struct mb_stepper *stepper;
+};
+
+struct mbc_runtime_options {
+    const char *isa; /* as mb_cpu_narrow has it */
+    size_t n_threads;
+    enum mb_kv_type kv_type;
+    uint32_t n_seqs, positions_max;  /* every sequence can have them all */
+    uint32_t tokens_max, logits_max; /* of a step */
+};
+
+/* r may not move while it is open: the stepper borrows the kernels. */
+enum mb_status mbc_runtime_open(struct mbc_runtime *r, const struct mb_model *m,
+                                const struct mbc_runtime_options *o, struct mb_error *err);
+void mbc_runtime_close(struct mbc_runtime *r); /* a zeroed one is allowed */
+
+/* Appends n tokens to a sequence, at most tokens_max a step; logits [V] after the last of them.
+ * Errors: MB_E_CANCELLED after Ctrl-C. */
+enum mb_status mbc_runtime_feed(struct mbc_runtime *r, const struct mb_model *m, uint32_t seq,
+                                const uint32_t *tokens, uint32_t n, uint32_t tokens_max,
+                                float *logits, struct mb_error *err);
+
+/* Seconds of the steady clock. */
+double mbc_now_s(void);
+
+#endif

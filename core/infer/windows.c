@@ -1,0 +1,143 @@
+#include "core/infer/windows.h"
+
+#include <assert.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct text {
+    const char *at;
+    size_t n;
+};
+
+static bool is_space(char c)
+{
+    return c == ' ' || (c >= '\t' && c <= '\r');
+}
+
+static struct text trim(struct text t)
+{
+    while (t.n > 0 && is_space(t.at[0])) {
+        t.at++;
+        t.n--;
+    }
+    while (t.n > 0 && is_space(t.at[t.n - 1])) {
+        t.n--;
+    }
+    return t;
+}
+
+/* Cuts the first line off rest. */
+static struct text take_line(struct text *rest)
+{
+    const char *end = memchr(rest->at, '\n', rest->n);
+    struct text line = { rest->at, end ? (size_t) (end - rest->at) + 1 : rest->n };
+    rest->at += line.n;
+    rest->n -= line.n;
+    return line;
+}
+
+static bool is_separator(struct text line)
+{
+    struct text t = trim(line);
+    return t.n == strlen(MB_DOCUMENT_END) && memcmp(t.at, MB_DOCUMENT_END, t.n) == 0;
+}
+
+static struct text take_document(struct text *rest)
+{
+    struct text document = { rest->at, 0 };
+    while (rest->n > 0) {
+        struct text line = take_line(rest);
+        if (is_separator(line)) {
+            break;
+        }
+        document.n += line.n;
+    }
+    return trim(document);
+}
+
+static bool add_window(struct mb_windows *w, size_t *cap, size_t end)
+{
+    if (w->n + 2 > *cap) {
+        size_t more = *cap > 0 ? *cap * 2 : 256;
+        size_t *start = realloc(w->start, more * sizeof *start);
+        if (!start) {
+            return false;
+        }
+        w->start = start;
+        *cap = more;
+    }
+    w->start[0] = 0;
+    w->start[++w->n] = end;
+    return true;
+}
+
+/* Cuts the ids that were added after first into windows. What is one token is taken away
+ * again. */
+static bool cut(struct mb_windows *w, size_t *cap, size_t first, size_t window)
+{
+    while (w->ids.len - first >= 2) {
+        size_t left = w->ids.len - first;
+        first += left < window ? left : window;
+        if (!add_window(w, cap, first)) {
+            return false;
+        }
+    }
+    w->ids.len = first;
+    return true;
+}
+
+static enum mb_status add_document(struct mb_windows *w, size_t *cap,
+                                   const struct mb_tokenizer *t, struct text document,
+                                   size_t window, size_t tokens_max, struct mb_error *err)
+{
+    size_t first = w->ids.len;
+    uint32_t bos;
+    if (mb_tokenizer_bos(t, &bos) && !mb_ids_push(&w->ids, bos)) {
+        return mb_fail(err, MB_E_NOMEM, 0, "no memory for the tokens of a text");
+    }
+    enum mb_status st =
+        mb_tokenizer_encode(t, document.at, document.n, 0, SIZE_MAX, &w->ids, err);
+    if (st != MB_OK) {
+        return st;
+    }
+    if (tokens_max > 0 && w->ids.len > tokens_max) {
+        w->ids.len = tokens_max;
+    }
+    return cut(w, cap, first, window)
+               ? MB_OK
+               : mb_fail(err, MB_E_NOMEM, 0, "no memory for the windows of a text");
+}
+
+enum mb_status mb_windows_of_text(const struct mb_tokenizer *t, const char *text, size_t n,
+                                  size_t window, size_t tokens_max, struct mb_windows *ret,
+                                  struct mb_error *err)
+{
+    assert(window >= 2);
+    struct mb_windows w = { 0 };
+    struct text rest = { text, n };
+    size_t cap = 0;
+    enum mb_status st = MB_OK;
+    while (st == MB_OK && rest.n > 0 && (tokens_max == 0 || w.ids.len + 2 <= tokens_max)) {
+        struct text document = take_document(&rest);
+        if (document.n > 0) {
+            st = add_document(&w, &cap, t, document, window, tokens_max, err);
+        }
+    }
+    if (st == MB_OK && w.n == 0) {
+        st = mb_fail(err, MB_E_INVALID, 0, "the text has no two tokens that follow each other");
+    }
+    if (st != MB_OK) {
+        mb_windows_fini(&w);
+        return st;
+    }
+    *ret = w;
+    return MB_OK;
+}
+
+void mb_windows_fini(struct mb_windows *w)
+{
+    mb_ids_fini(&w->ids);
+    free(w->start);
+    *w = (struct mb_windows) { 0 };
+}

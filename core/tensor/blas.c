@@ -1,0 +1,79 @@
+#include "core/tensor/blas.h"
+
+#include <assert.h>
+#include <cblas.h>
+#include <limits.h>
+#include <pthread.h>
+
+/* LAPACK's Cholesky factor, which libopenblas carries; its C header is not installed with it.
+ * Column-major: the upper triangle there is the lower one here. */
+extern void dpotrf_(const char *uplo, const int *n, double *a, const int *lda, int *info);
+
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+static void use_one_thread(void)
+{
+    openblas_set_num_threads(1);
+}
+
+/* Before each call: whichever thread comes first sets it, and the others wait for that. */
+static void prepare(void)
+{
+    int failed = pthread_once(&once, use_one_thread);
+    assert(failed == 0);
+    (void) failed;
+}
+
+static int size_of(size_t n)
+{
+    assert(n <= INT_MAX);
+    return (int) n;
+}
+
+static CBLAS_TRANSPOSE trans(enum mb_trans op)
+{
+    return op == MB_TRANSPOSED ? CblasTrans : CblasNoTrans;
+}
+
+void mb_sgemm(enum mb_trans op_a, enum mb_trans op_b, size_t m, size_t n, size_t k, float alpha,
+              const float *a, size_t lda, const float *b, size_t ldb, float beta, float *c,
+              size_t ldc)
+{
+    prepare();
+    cblas_sgemm(CblasRowMajor, trans(op_a), trans(op_b), size_of(m), size_of(n), size_of(k),
+                alpha, a, size_of(lda), b, size_of(ldb), beta, c, size_of(ldc));
+}
+
+void mb_dgemm(enum mb_trans op_a, enum mb_trans op_b, size_t m, size_t n, size_t k,
+              double alpha, const double *a, size_t lda, const double *b, size_t ldb,
+              double beta, double *c, size_t ldc)
+{
+    prepare();
+    cblas_dgemm(CblasRowMajor, trans(op_a), trans(op_b), size_of(m), size_of(n), size_of(k),
+                alpha, a, size_of(lda), b, size_of(ldb), beta, c, size_of(ldc));
+}
+
+void mb_strsm_right_upper_unit(enum mb_trans op_u, size_t m, size_t n, const float *u,
+                               size_t ldu, float *b, size_t ldb)
+{
+    prepare();
+    cblas_strsm(CblasRowMajor, CblasRight, CblasUpper, trans(op_u), CblasUnit, size_of(m),
+                size_of(n), 1, u, size_of(ldu), b, size_of(ldb));
+}
+
+void mb_dtrsm_right_lower_transposed(size_t m, size_t n, const double *l, size_t ldl, double *b,
+                                     size_t ldb)
+{
+    prepare();
+    cblas_dtrsm(CblasRowMajor, CblasRight, CblasLower, CblasTrans, CblasNonUnit, size_of(m),
+                size_of(n), 1, l, size_of(ldl), b, size_of(ldb));
+}
+
+bool mb_dpotrf_lower(size_t n, double *a, size_t lda)
+{
+    prepare();
+    int order = size_of(n), stride = size_of(lda), info = 0;
+    dpotrf_("U", &order, a, &stride, &info);
+    assert(info >= 0);
+    return info == 0;
+}
