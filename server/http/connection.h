@@ -44,6 +44,7 @@ struct mbd_listener {
     struct mbd_watch *watch;        /* of libmicrohttpd's epoll descriptor */
     struct mbd_timer *timer;        /* when libmicrohttpd wants to run next */
     struct mbd_timer *sweep;        /* of deadlines, while there are connections */
+    unsigned sweeps;
     struct mbd_connection *connections;
     size_t n_connections, n_exchanges;
     uint64_t body_bytes; /* held by all bodies */

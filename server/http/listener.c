@@ -16,7 +16,8 @@
 enum {
     CONNECTION_BYTES = 32 * 1024, /* of libmicrohttpd's pool: header, and pieces of a body */
     BACKLOG = 1024,
-    SWEEP_MS = 100, /* how late a deadline may be seen */
+    SWEEP_MS = 100,   /* how late a deadline may be seen */
+    SWEEPS_A_LOOK = 10, /* between looks at whether silent clients are still there */
     /* Of the kernel's, for a connection: left alone it grows to megabytes for a client that does not
      * read, and thousands of tokens would be computed for nobody. */
     SEND_BUFFER_BYTES = 64 * 1024,
@@ -107,21 +108,40 @@ static void answer_late(struct mbd_connection *c)
     mbd_metrics_http(c->listener->service->metrics, "incomplete", 408);
 }
 
+/* Did the client end what it sends, with nothing left to read? libmicrohttpd 0.9.75 does not learn
+ * of an end that came together with the last bytes: a read that gets fewer than it asked for
+ * makes it wait for the next edge, and there is none. */
+static bool has_ended(const struct mbd_connection *c)
+{
+    char byte;
+    return recv(c->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
+}
+
+/* Between answers. */
+static void look_at(struct mbd_connection *c, uint64_t now, bool for_end)
+{
+    bool late = c->deadline_ns != 0 && c->deadline_ns <= now;
+    bool incomplete = c->phase == MBD_PHASE_HEADER || c->phase == MBD_PHASE_BODY;
+    if (c->gone || (!late && !(for_end && has_ended(c)))) {
+        return;
+    }
+    if (late && incomplete) {
+        answer_late(c);
+    }
+    /* libmicrohttpd sees the end of the socket, and closes it. */
+    c->gone = true;
+    (void) shutdown(c->fd, SHUT_RDWR);
+}
+
 static void on_sweep(void *arg)
 {
     struct mbd_listener *l = arg;
     uint64_t now = mbd_now_ns();
+    bool for_end = l->sweeps++ % SWEEPS_A_LOOK == 0;
     for (struct mbd_connection *c = l->connections; c; c = c->next) {
-        if (c->deadline_ns == 0 || c->deadline_ns > now) {
-            continue;
+        if (c->phase != MBD_PHASE_ANSWER) {
+            look_at(c, now, for_end);
         }
-        if (c->phase == MBD_PHASE_HEADER || c->phase == MBD_PHASE_BODY) {
-            answer_late(c);
-        }
-        /* libmicrohttpd sees the end of the socket, and closes it. */
-        c->gone = true;
-        c->deadline_ns = 0;
-        (void) shutdown(c->fd, SHUT_RDWR);
     }
 }
 

@@ -366,8 +366,8 @@ START_TEST(broken_http)
         "POST /v1/completions HTTP/1.1\r\nHost: t\r\nContent-Length: -1\r\n\r\n",
         "POST /v1/completions HTTP/1.1\r\nHost: t\r\nContent-Length: 99999999999999999999\r\n\r\n",
         "POST /v1/completions HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
-        "POST /v1/completions HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n"
-        "ffffffffffffffffff\r\n",
+        ("POST /v1/completions HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n"
+         "ffffffffffffffffff\r\n"),
         "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
     };
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
