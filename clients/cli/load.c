@@ -13,11 +13,8 @@ static enum mb_status load_file(const char *path, struct mbc_model *ret, struct 
     if (st != MB_OK) {
         return st;
     }
-    const struct mb_section *s = mb_checkpoint_find(c, "tokenizer");
-    if (s) {
-        st = mb_tokenizer_from_bytes(mb_checkpoint_data(c, s), s->bytes, &ret->tokenizer, err);
-    }
-    if (st == MB_OK) {
+    st = mb_checkpoint_tokenizer(c, &ret->tokenizer, err);
+    if (st == MB_OK || st == MB_E_NOTFOUND) { /* without, it can still be computed with */
         st = mb_model_from_checkpoint(c, &ret->model, err);
     }
     if (st != MB_OK) {

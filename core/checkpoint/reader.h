@@ -62,6 +62,12 @@ const void *mb_checkpoint_data(const struct mb_checkpoint *c, const struct mb_se
 struct mb_bool_matrix mb_checkpoint_bool(const struct mb_checkpoint *c,
                                          const struct mb_section *s);
 
+/* The tokenizer of the file, owned by the caller. Errors: MB_E_NOTFOUND when there is none (a file
+ * may be computed with all the same); MB_E_FORMAT, also when it has ids that the model has not. */
+struct mb_tokenizer;
+enum mb_status mb_checkpoint_tokenizer(const struct mb_checkpoint *c, struct mb_tokenizer **ret,
+                                       struct mb_error *err);
+
 /* Reads everything: checksums of all sections, then mb_bool_check of every Boolean matrix,
  * finite floats, and a tokenizer that builds. Errors: MB_E_FORMAT naming the section. */
 enum mb_status mb_checkpoint_verify(const struct mb_checkpoint *c, const struct mb_progress *p,

@@ -118,7 +118,7 @@ static enum mb_status check_bytes(const struct verify *v, const struct mb_sectio
     size_t n = (size_t) s->bytes;
     if (strcmp(s->name, "tokenizer") == 0) {
         struct mb_tokenizer *t;
-        enum mb_status st = mb_tokenizer_from_bytes(at, n, &t, err);
+        enum mb_status st = mb_checkpoint_tokenizer(v->c, &t, err);
         if (st == MB_OK) {
             mb_tokenizer_free(t);
         }

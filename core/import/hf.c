@@ -306,8 +306,14 @@ enum mb_status mb_hf_tokenizer(const struct mb_hf *h, struct mb_bytes *ret,
     if (st != MB_OK) {
         return st;
     }
+    uint32_t n_ids = spec->n_tokens;
     mb_bpe_spec_write(spec, ret);
     mb_bpe_spec_free(spec);
+    if (n_ids > h->config.shape.n_vocab) {
+        return mb_fail(err, MB_E_FORMAT, 0,
+                       "%s: ids go up to %u, config.json's vocab_size is %u", paths[0],
+                       (unsigned) n_ids - 1, (unsigned) h->config.shape.n_vocab);
+    }
     return ret->failed ? mb_fail(err, MB_E_NOMEM, 0, "no memory for the tokenizer") : MB_OK;
 }
 

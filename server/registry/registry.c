@@ -45,37 +45,12 @@ void mbd_registry_free(struct mbd_registry *r)
     free(r);
 }
 
-static enum mb_status load_tokenizer(const struct mb_checkpoint *c, struct mb_tokenizer **ret,
-                                     struct mb_error *err)
-{
-    const struct mb_section *s = mb_checkpoint_find(c, "tokenizer");
-    if (!s || s->kind != MB_SECTION_BYTES) {
-        return mb_fail(err, MB_E_FORMAT, 0, "checkpoint: there is no section 'tokenizer'");
-    }
-    struct mb_tokenizer *t = NULL;
-    enum mb_status st =
-        mb_tokenizer_from_bytes(mb_checkpoint_data(c, s), (size_t) s->bytes, &t, err);
-    if (st != MB_OK) {
-        return st;
-    }
-    uint32_t n_vocab = mb_checkpoint_shape(c)->n_vocab;
-    if (mb_tokenizer_n_vocab(t) > n_vocab) {
-        st = mb_fail(err, MB_E_FORMAT, 0,
-                     "checkpoint: the tokenizer has ids up to %u, the model %u of them",
-                     mb_tokenizer_n_vocab(t) - 1, n_vocab);
-        mb_tokenizer_free(t);
-        return st;
-    }
-    *ret = t;
-    return MB_OK;
-}
-
 static enum mb_status load(struct mbd_entry *e, const char *file, struct mb_error *err)
 {
     struct mb_checkpoint *c = NULL;
     enum mb_status st = mb_checkpoint_open(file, &c, err);
     if (st == MB_OK) {
-        st = load_tokenizer(c, &e->tokenizer, err);
+        st = mb_checkpoint_tokenizer(c, &e->tokenizer, err);
     }
     if (st == MB_OK) {
         st = mb_model_from_checkpoint(c, &e->model, err);
