@@ -205,6 +205,9 @@ static enum mb_status start(struct daemon *d, struct mb_error *err)
 static void stop(struct daemon *d)
 {
     struct mbd_service *s = &d->service;
+    if (d->look) {
+        mbd_timer_stop(d->look);
+    }
     mbd_listener_free(d->listener);
     if (s->registry) {
         mbd_registry_stop(s->registry); /* ends every request, */

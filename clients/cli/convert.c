@@ -28,7 +28,8 @@ enum {
 static const struct mbc_option options[] = {
     [OUTPUT] = { "output", "FILE", "the checkpoint to write (required)" },
     [KERNELS] = { "kernels", "K", "sign matrices per weight, 1..8 (default 3)" },
-    [GROUP] = { "group", "G", "columns that share a scale: 32, 64, ... or 'row' (default 128)" },
+    [GROUP] = { "group", "G",
+                "columns that share a scale: 32, 64, ... or 'row' (default 128)" },
     [INIT] = { "init", "HOW", "where a fit starts: greedy, svd or random (default greedy)" },
     [CALIBRATE] = { "calibrate", "TEXT", "a text like those the model will see; do give one" },
     [CALIBRATION_TOKENS] = { "calibration-tokens", "N", "of it are used (default 65536)" },
@@ -233,9 +234,10 @@ static void print_table(const struct arguments *a, const struct mb_convert_repor
                mb_bits_per_weight(t->bytes, (uint64_t) t->n_rows * t->n_cols),
                100 * t->errors.output);
     }
-    printf("\n%s: %.2f MiB of weights, %.3f bits per weight, output error of the blocks %.4f %%\n",
-           a->output, (double) r->weight_bytes / (1 << 20),
-           mb_bits_per_weight(r->weight_bytes, r->n_weights), 100 * r->output_error);
+    printf(
+        "\n%s: %.2f MiB of weights, %.3f bits per weight, output error of the blocks %.4f %%\n",
+        a->output, (double) r->weight_bytes / (1 << 20),
+        mb_bits_per_weight(r->weight_bytes, r->n_weights), 100 * r->output_error);
     if (a->text) {
         printf("calibrated on %llu tokens; ", (unsigned long long) r->n_tokens);
     } else {
@@ -263,7 +265,8 @@ static enum mb_status convert(struct arguments *a, struct mb_error *err)
     }
     if (st == MB_OK) {
         struct mb_progress progress = mbc_progress_begin("convert");
-        st = mb_convert(a->dir, a->output, &a->convert, &kernels, pool, &progress, &report, err);
+        st =
+            mb_convert(a->dir, a->output, &a->convert, &kernels, pool, &progress, &report, err);
         mbc_progress_end();
     }
     if (st == MB_OK) {

@@ -168,7 +168,8 @@ static enum mb_status evaluate(const struct arguments *a, struct mb_error *err)
     }
     if (st == MB_OK) {
         struct mb_progress progress = mbc_progress_begin("eval");
-        st = mb_evaluate(f.model, reference.model, &windows, &kernels, pool, &progress, &e, err);
+        st =
+            mb_evaluate(f.model, reference.model, &windows, &kernels, pool, &progress, &e, err);
         mbc_progress_end();
     }
     if (st == MB_OK) {
@@ -197,9 +198,10 @@ const struct mbc_command mbc_eval = {
     .name = "eval",
     .arguments = "MODEL.mbool|FOLDER --text FILE",
     .summary = "perplexity of a text, and distance to a reference model",
-    .details = "A folder is a Hugging Face checkpoint, run in float32: the yardstick.\n"
-               "Each document starts with BOS and is cut into windows that do not overlap; the\n"
-               "mean is over all predicted tokens.",
+    .details =
+        "A folder is a Hugging Face checkpoint, run in float32: the yardstick.\n"
+        "Each document starts with BOS and is cut into windows that do not overlap; the\n"
+        "mean is over all predicted tokens.",
     .options = options,
     .run = run,
 };

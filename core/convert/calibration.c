@@ -93,16 +93,16 @@ static void side_fini(struct side *s)
     mb_free(s->input);
 }
 
-/* A cache for one block: each window of a batch is a sequence, and all start at position 0 again
- * in every step, as a block's step counts no positions. */
+/* A cache for one block: each window of a batch is a sequence, and all start at position 0
+ * again in every step, as a block's step counts no positions. */
 static enum mb_status cache_init(struct mb_calibration *c, size_t n_seqs, size_t longest,
                                  struct mb_error *err)
 {
     struct mb_shape one = c->shape;
     uint32_t blocks = mb_kv_blocks_for((uint32_t) longest);
     one.n_layers = 1;
-    enum mb_status st = mb_kv_new(&one, MB_KV_F32, (uint32_t) n_seqs * blocks, (uint32_t) n_seqs,
-                                  (uint32_t) longest, &c->kv, err);
+    enum mb_status st = mb_kv_new(&one, MB_KV_F32, (uint32_t) n_seqs * blocks,
+                                  (uint32_t) n_seqs, (uint32_t) longest, &c->kv, err);
     for (uint32_t i = 0; st == MB_OK && i < n_seqs; i++) {
         st = mb_kv_reserve(c->kv, i, (uint32_t) longest, err);
     }
@@ -166,10 +166,10 @@ enum mb_status mb_calibration_new(const struct mb_model *original,
         st = mb_fail(err, MB_E_NOMEM, 0, "no memory for calibration");
     }
     if (st == MB_OK && (st = cache_init(c, most, longest, err)) == MB_OK &&
-        (st = side_init(c, &c->original, original, err)) == MB_OK &&
         (st = side_init(c, &c->converted, converted, err)) == MB_OK &&
-        (st = embed(c, &c->original, err)) == MB_OK) {
-        st = embed(c, &c->converted, err);
+        (st = embed(c, &c->converted, err)) == MB_OK && original != converted &&
+        (st = side_init(c, &c->original, original, err)) == MB_OK) {
+        st = embed(c, &c->original, err);
     }
     if (st != MB_OK) {
         mb_calibration_free(c);
@@ -234,7 +234,8 @@ static enum mb_status look(struct mb_calibration *c, struct side *s, size_t batc
 }
 
 /* dx = t x' - x in place of x'. */
-static void subtract(float *dx, const float *x, const uint16_t *t, size_t n_tokens, size_t width)
+static void subtract(float *dx, const float *x, const uint16_t *t, size_t n_tokens,
+                     size_t width)
 {
     for (size_t i = 0; i < n_tokens; i++) {
         for (size_t j = 0; j < width; j++) {
@@ -274,14 +275,16 @@ void mb_calibration_observe_head(struct mb_calibration *c, size_t batch,
 {
     size_t d = c->shape.width, first = first_token(c, batch);
     size_t n = c->windows->start[c->first[batch + 1]] - first;
-    struct side *sides[] = { &c->original, &c->converted };
-    for (size_t i = 0; i < 2; i++) {
+    struct side *sides[] = { &c->converted, &c->original };
+    for (size_t i = 0; i < 2 && sides[i]->model; i++) {
         for (size_t t = 0; t < n; t++) {
             c->kernels->rmsnorm(sides[i]->input + t * d, sides[i]->stream + (first + t) * d,
                                 sides[i]->model->final_norm, d, c->shape.norm_eps);
         }
     }
-    subtract(c->original.input, c->converted.input, NULL, n, d);
+    if (c->original.model) {
+        subtract(c->original.input, c->converted.input, NULL, n, d);
+    }
     mb_statistics_add(s, c->pool, n, c->converted.input, c->original.input, NULL);
 }
 
@@ -290,9 +293,12 @@ enum mb_status mb_calibration_advance(struct mb_calibration *c, size_t batch, ui
 {
     struct mb_batch b = batch_of(c, batch);
     size_t at = first_token(c, batch) * c->shape.width;
-    enum mb_status st = mb_step_block(c->original.stepper, c->original.model, layer, c->kv, 0,
-                                      &b, NULL, c->original.stream + at, err);
+    enum mb_status st = MB_OK;
+    if (c->original.model) {
+        st = mb_step_block(c->original.stepper, c->original.model, layer, c->kv, 0, &b, NULL,
+                           c->original.stream + at, err);
+    }
     return st != MB_OK ? st
-                       : mb_step_block(c->converted.stepper, c->converted.model, layer, c->kv, 0,
-                                       &b, NULL, c->converted.stream + at, err);
+                       : mb_step_block(c->converted.stepper, c->converted.model, layer, c->kv,
+                                       0, &b, NULL, c->converted.stream + at, err);
 }

@@ -8,7 +8,7 @@
 #include "core/convert/levels.h"
 
 #define REGULARIZATION 1e-6
-#define HALF_MAX 65504.0f
+#define HALF_MAX       65504.0f
 
 static double sign(unsigned pattern, unsigned k)
 {

@@ -1,6 +1,6 @@
 /* The coefficients of one row and group: real, by least squares, and as they are stored.
  *
- * With sigma_j in {-1,+1}^K the pattern of column j, the error of a group is quadratic in alpha:
+ * With sigma_j in {-1,+1}^K the pattern of column j, a group's error is quadratic in alpha:
  *
  *     E(alpha) = const - 2 b^T alpha + alpha^T A alpha,    A K x K, b K
  *
@@ -31,7 +31,7 @@ struct mb_coefs {
     float alpha[MB_KERNELS_MAX]; /* what these mean: s * c_k, exactly */
 };
 
-/* A and b for independent columns: E = sum_j d_j (w_j - sigma_j^T alpha)^2. d may be NULL: 1. */
+/* A and b for independent columns: E = sum_j d_j (w_j - sigma_j^T alpha)^2. A NULL d is 1. */
 void mb_quadratic_of(struct mb_quadratic *q, unsigned n_kernels, const uint8_t *pattern,
                      const float *w, const float *d, size_t n);
 
@@ -41,8 +41,8 @@ void mb_quadratic_solve(const struct mb_quadratic *q, float *ret_alpha);
 /* E(alpha) - const */
 double mb_quadratic_at(const struct mb_quadratic *q, const float *alpha);
 
-/* Puts alpha into the stored order: negative ones lose their sign, then descending. ret_map turns
- * a pattern into the one that means the same value: [2^n_kernels]. q follows. */
+/* Puts alpha into the stored order: negative ones lose their sign, then descending. ret_map
+ * turns a pattern into the one that means the same value: [2^n_kernels]. q follows. */
 void mb_coefs_canonical(float *alpha, struct mb_quadratic *q, unsigned n_kernels,
                         uint8_t *ret_map);
 

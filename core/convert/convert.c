@@ -11,8 +11,13 @@
 #include "core/convert/provenance.h"
 #include "core/import/hf.h"
 
-/* t beside the geometric mean of its layer: float16 has room, and no column is taken for noise. */
+/* t beside the geometric mean of its layer: float16 has room, and no column is taken for
+ * noise. */
 #define INPUT_SCALE_MAX 256.0
+
+/* For progress: each input of a block is a pass over the text and the fits that follow it, which
+ * take about as long; and one pass takes the text through the block. */
+enum { BLOCK_PASSES = 2 * MB_BLOCK_INPUTS + 1 };
 
 /* Everything that a conversion holds on to; fini accepts it in any state. */
 struct conversion {
@@ -20,7 +25,7 @@ struct conversion {
     struct mb_pool *pool;
     const struct mb_kernels *kernels;
     const struct mb_progress *progress;
-    uint64_t done, total; /* of progress: batches, and as much again for the fits of an input */
+    uint64_t done, total; /* of progress: batches through one block */
 
     struct mb_model *original;
     struct mb_model *converted; /* views into the drafts below; dense where not yet converted */
@@ -143,13 +148,65 @@ static void view_bool(struct mb_linear *l, const struct mb_bool_draft *d)
     l->boolean = mb_bool_draft_view(d);
 }
 
-/* Embedding rows are read one at a time, so no column matters more than another. */
+/* Statistics of one input, and their factor. */
+struct learned {
+    struct mb_statistics statistics;
+    struct mb_factor factor;
+    struct mb_fit_inputs inputs;
+};
+
+static void learned_fini(struct learned *l)
+{
+    mb_statistics_fini(&l->statistics);
+    mb_factor_fini(&l->factor);
+}
+
+static enum mb_status finish_learning(struct conversion *c, struct learned *l, double damping,
+                                      struct mb_error *err)
+{
+    mb_statistics_finish(&l->statistics, damping);
+    l->inputs = (struct mb_fit_inputs) { &l->statistics, &l->factor };
+    return mb_factor_init(&l->factor, l->statistics.second, l->statistics.n_cols, c->pool, err);
+}
+
+/* What the head reads in the float model, for an embedding that serves as the head too. Its rows
+ * are also read one at a time, where every column counts alike: hence the identity is added. */
+static enum mb_status learn_tied_head(struct conversion *c, struct learned *l,
+                                      struct mb_error *err)
+{
+    struct mb_calibration *alone;
+    const struct mb_shape *s = &c->original->shape;
+    enum mb_status st = mb_statistics_init(&l->statistics, s->width, 0, err);
+    if (st != MB_OK) {
+        return st;
+    }
+    st = mb_calibration_new(c->original, c->original, &c->windows, c->kernels, c->pool, &alone,
+                            err);
+    if (st != MB_OK) {
+        return st;
+    }
+    c->total = (1 + BLOCK_PASSES) * s->n_layers * mb_calibration_batches(alone);
+    for (size_t b = 0; st == MB_OK && b < mb_calibration_batches(alone); b++) {
+        for (uint32_t layer = 0; st == MB_OK && layer < s->n_layers; layer++) {
+            st = mb_calibration_advance(alone, b, layer, err);
+        }
+        if (st == MB_OK) {
+            mb_calibration_observe_head(alone, b, &l->statistics);
+            st = step_done(c, "embed", s->n_layers, err);
+        }
+    }
+    mb_calibration_free(alone);
+    return st == MB_OK ? finish_learning(c, l, 1, err) : st;
+}
+
 static enum mb_status convert_embed(struct conversion *c, struct mb_error *err)
 {
     struct mb_source w = { .w = c->original->embed };
     struct mb_fit_options o = c->o->fit;
     struct mb_linear *to = &c->converted->embed;
-    enum mb_status st;
+    struct learned learned = { 0 };
+    bool as_head = c->o->text && c->original->shape.tied_head;
+    enum mb_status st = MB_OK;
     *to = w.w;
     if (c->o->head_kernels == 0) {
         st = half_tensor(c, "embed", &w, &c->embed_half, err);
@@ -157,14 +214,19 @@ static enum mb_status convert_embed(struct conversion *c, struct mb_error *err)
         to->dense = c->embed_half;
     } else {
         o.n_kernels = c->o->head_kernels;
-        st = fit_tensor(c, "embed", &w, NULL, &o, &c->embed, err);
+        st = as_head ? learn_tied_head(c, &learned, err) : MB_OK;
+        if (st == MB_OK) {
+            st = fit_tensor(c, "embed", &w, as_head ? &learned.inputs : NULL, &o, &c->embed,
+                            err);
+        }
         view_bool(to, &c->embed);
+        learned_fini(&learned);
     }
     return st;
 }
 
-/* Root mean square of each column over the layers that share input i, over the geometric mean of
- * them all, in float16; and what divides the weights in turn. */
+/* Root mean square of each column over the layers that share input i, over the geometric mean
+ * of them all, in float16; and what divides the weights in turn. */
 static enum mb_status choose_scale(struct conversion *c, uint32_t layer, enum mb_block_input i,
                                    float *ret_inverse, struct mb_error *err)
 {
@@ -203,27 +265,6 @@ static enum mb_status choose_scale(struct conversion *c, uint32_t layer, enum mb
     return ready ? MB_OK : mb_fail(err, MB_E_NOMEM, 0, "no memory for an input's scale");
 }
 
-/* Statistics of one input, and their factor. */
-struct learned {
-    struct mb_statistics statistics;
-    struct mb_factor factor;
-    struct mb_fit_inputs inputs;
-};
-
-static void learned_fini(struct learned *l)
-{
-    mb_statistics_fini(&l->statistics);
-    mb_factor_fini(&l->factor);
-}
-
-static enum mb_status finish_learning(struct conversion *c, struct learned *l,
-                                      struct mb_error *err)
-{
-    mb_statistics_finish(&l->statistics, c->o->damping);
-    l->inputs = (struct mb_fit_inputs) { &l->statistics, &l->factor };
-    return mb_factor_init(&l->factor, l->statistics.second, l->statistics.n_cols, c->pool, err);
-}
-
 static enum mb_status learn(struct conversion *c, uint32_t layer, enum mb_block_input i,
                             struct learned *l, struct mb_error *err)
 {
@@ -239,7 +280,7 @@ static enum mb_status learn(struct conversion *c, uint32_t layer, enum mb_block_
             st = step_done(c, name, 1, err);
         }
     }
-    return st == MB_OK ? finish_learning(c, l, err) : st;
+    return st == MB_OK ? finish_learning(c, l, c->o->damping, err) : st;
 }
 
 static enum mb_status check_sources(struct conversion *c, uint32_t layer, enum mb_block_input i,
@@ -374,18 +415,20 @@ static enum mb_status convert_head(struct conversion *c, struct mb_error *err)
             mb_calibration_observe_head(c->calibration, b, &learned.statistics);
         }
         if (st == MB_OK) {
-            st = finish_learning(c, &learned, err);
+            st = finish_learning(c, &learned, c->o->damping, err);
         }
     }
     if (st == MB_OK) {
-        st = fit_tensor(c, "head", &w, c->calibration ? &learned.inputs : NULL, &o, &draft, err);
+        st =
+            fit_tensor(c, "head", &w, c->calibration ? &learned.inputs : NULL, &o, &draft, err);
     }
     learned_fini(&learned);
     mb_bool_draft_fini(&draft);
     return st;
 }
 
-/* The converted model before anything is: it says which groups will come, for sizing scratch. */
+/* The converted model before anything is: it says which groups will come, for sizing
+ * scratch. */
 static enum mb_status plan_converted(struct conversion *c, const struct mb_shape *shape,
                                      struct mb_error *err)
 {
@@ -444,7 +487,8 @@ static enum mb_status write_words(struct conversion *c, const char *dir, const c
                                      err);
     }
     if (st == MB_OK && tokenizer->len > 0) {
-        st = mb_checkpoint_add_bytes(c->writer, "tokenizer", tokenizer->at, tokenizer->len, err);
+        st =
+            mb_checkpoint_add_bytes(c->writer, "tokenizer", tokenizer->at, tokenizer->len, err);
     }
     if (st == MB_OK && template) {
         st = mb_checkpoint_add_bytes(c->writer, "chat_template", template, strlen(template),
@@ -469,8 +513,7 @@ static enum mb_status convert_all(struct conversion *c, struct mb_error *err)
                                 &c->calibration, err);
     }
     size_t per_block = c->calibration ? mb_calibration_batches(c->calibration) : 0;
-    c->total = n_layers * (per_block > 0 ? per_block * (2 * MB_BLOCK_INPUTS + 1)
-                                         : MB_BLOCK_INPUTS);
+    c->total = c->done + n_layers * (per_block > 0 ? per_block * BLOCK_PASSES : MB_BLOCK_INPUTS);
     for (uint32_t layer = 0; st == MB_OK && layer < n_layers; layer++) {
         st = convert_block(c, layer, err);
     }

@@ -2,12 +2,13 @@
  *
  * With calibration text, each layer is fit to inputs collected through the layers before it as
  * they have become, and moved toward the output that the float model has (fit.h, statistics.h).
- * Inputs are scaled by t, the root mean square of the weights' columns over the layers that share
- * the input, which evens out what a group's one scale must serve.
+ * Inputs are scaled by t, the root mean square of the weights' columns over the layers that
+ * share the input, which evens out what a group's one scale must serve.
  *
- * Memory:  the statistics and weights of one block, the residual streams of the calibration text
- *          (twice width floats a token), and the Boolean embedding. The folder is mapped, not read.
- * Exact:   the same folder, text, options and seed give the same bytes at any number of threads.
+ * Memory:  the statistics and weights of one block, the residual streams of the calibration
+ *          text (twice width floats a token), and the Boolean embedding. The folder is mapped,
+ *          not read.
+ * Exact:   the same folder, text, options and seed give the same bytes, whatever the threads.
  * Threads: one caller at a time per pool. */
 #ifndef MB_CORE_CONVERT_H
 #define MB_CORE_CONVERT_H
@@ -19,8 +20,8 @@
 #include "core/model/model.h"
 
 #define MB_CONVERT_HEAD_KERNELS_DEFAULT 4
-#define MB_CONVERT_TOKENS_DEFAULT 65536
-#define MB_CONVERT_WINDOW_MAX 2048 /* longer contexts than this teach a layer nothing new */
+#define MB_CONVERT_TOKENS_DEFAULT       65536
+#define MB_CONVERT_WINDOW_MAX           2048 /* longer ones teach a layer nothing new */
 
 struct mb_convert_options {
     struct mb_fit_options fit;

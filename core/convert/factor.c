@@ -12,8 +12,8 @@ enum { BLOCK = 128 };
 enum { ADDED_TRIES = 8 };
 #define ADDED_FIRST 1e-6
 
-/* The lower factor of the reversed matrix, since reversing rows and columns turns L L^T into the
- * upper times upper-transposed form that is wanted. */
+/* The lower factor of the reversed matrix, since reversing rows and columns turns L L^T into
+ * the upper times upper-transposed form that is wanted. */
 struct work {
     double *a; /* [n][n], lower triangle */
     size_t n;
@@ -86,8 +86,8 @@ static void take_out(struct mb_factor *f, const struct work *w)
     }
 }
 
-enum mb_status mb_factor_init(struct mb_factor *f, const float *h, size_t n, struct mb_pool *pool,
-                              struct mb_error *err)
+enum mb_status mb_factor_init(struct mb_factor *f, const float *h, size_t n,
+                              struct mb_pool *pool, struct mb_error *err)
 {
     *f = (struct mb_factor) { .n = n };
     f->feed = mb_alloc(n, n * sizeof *f->feed);
@@ -114,7 +114,8 @@ enum mb_status mb_factor_init(struct mb_factor *f, const float *h, size_t n, str
     mb_free(w.a);
     if (!done) {
         mb_factor_fini(f);
-        return mb_fail(err, MB_E_INVALID, 0, "second moments of %zu columns are not positive", n);
+        return mb_fail(err, MB_E_INVALID, 0, "second moments of %zu columns are not positive",
+                       n);
     }
     return MB_OK;
 }

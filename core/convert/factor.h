@@ -7,7 +7,7 @@
  * term small by aiming column j at w_j + sum_{i<j} (w_i - q_i) F_ij, and weighs its remaining
  * error by d_j. (This is GPTQ's procedure in the form that needs no inverse.)
  *
- * Source:  Frantar et al., GPTQ; Chee et al., QuIP (its section on LDLQ shows the two equal). */
+ * Source:  Frantar et al., GPTQ; Chee et al., QuIP (where LDLQ is shown to be the same). */
 #ifndef MB_CORE_FACTOR_H
 #define MB_CORE_FACTOR_H
 
@@ -26,8 +26,8 @@ struct mb_factor {
  * diagonal: 1e-6 of the mean, then ten times as much until it is not.
  * Exact:  the same bits for any number of threads.
  * Errors: MB_E_NOMEM; MB_E_INVALID when h is no second moment at all. */
-enum mb_status mb_factor_init(struct mb_factor *f, const float *h, size_t n, struct mb_pool *pool,
-                              struct mb_error *err);
+enum mb_status mb_factor_init(struct mb_factor *f, const float *h, size_t n,
+                              struct mb_pool *pool, struct mb_error *err);
 void mb_factor_fini(struct mb_factor *f);
 
 /* b <- b H^-1 for rows b, [n_rows][n]. */

@@ -1,24 +1,25 @@
 /* The fit of one weight matrix to a sum of Boolean matrices (DESIGN 2.1, 4).
  *
- *     minimise  tr((W* - Q) H (W* - Q)^T),   Q = scale_all * s * sum_k c_k B_k  per row and group
+ *     minimise  tr((W* - Q) H (W* - Q)^T)
+ *     Q = scale_all * s * sum_k c_k B_k   per row and group
  *
  * H is the second moment of the layer's inputs, so this is the squared error of its output; W*
  * is W, moved to undo what earlier layers got wrong (below). Three stages, row by row:
  *
  *   1. group by group, left to right: K coefficients fit to the weights as they are by then
- *      (initial kernels, then signs and coefficients in turn, columns weighed by what can not be
- *      made good later), and each column's error fed forward to the columns that come
+ *      (initial kernels, then signs and coefficients in turn, columns weighed by what can not
+ *      be made good later), and each column's error fed forward to the columns that come
  *   2. n_turns of coordinate descent on the whole error: coefficients in closed form given the
- *      signs, kept only if better once rounded; then each weight to the level that is best given
- *      all others. The error never grows
+ *      signs, kept only if better once rounded; then each weight to the level that is best
+ *      given all others. The error never grows
  *   3. packing; coefficients have been integers with one float16 scale all along
  *
  * Without statistics H is the identity and stage 1 feeds nothing.
  *
  *     W* = W + follow * (W drift + owed) H^-1        (see statistics.h)
  *
- * is, for follow = 1, the weight that best maps the inputs as they have become to the output that
- * the float model has. Less than 1 trusts the calibration text less.
+ * is, for follow = 1, the weight that best maps the inputs as they have become to the output
+ * that the float model has. Less than 1 trusts the calibration text less.
  *
  * Exact:   the same matrix, statistics, options and seed give the same bytes at any number of
  *          threads on one kind of processor.
@@ -35,11 +36,11 @@
 #include "core/convert/statistics.h"
 #include "core/tensor/bool_matrix.h"
 
-#define MB_FIT_GROUP_DEFAULT 128
-#define MB_FIT_TURNS_DEFAULT 4
-#define MB_FIT_TURNS_MAX 1000
+#define MB_FIT_GROUP_DEFAULT   128
+#define MB_FIT_TURNS_DEFAULT   4
+#define MB_FIT_TURNS_MAX       1000
 #define MB_FIT_DAMPING_DEFAULT 0.01
-#define MB_FIT_FOLLOW_DEFAULT 0.75f
+#define MB_FIT_FOLLOW_DEFAULT  0.75f
 
 struct mb_fit_options {
     uint32_t n_kernels; /* 1..MB_KERNELS_MAX */
@@ -64,8 +65,8 @@ struct mb_fit_errors {
 /* The group that a row of n_cols gets: whole rows are rounded up to a word. */
 uint32_t mb_fit_group_cols(const struct mb_fit_options *o, uint32_t n_cols);
 
-/* owed, if the statistics have it, is for this layer's rows. inputs may be NULL; name is for errors.
- * Errors: MB_E_INVALID for options, or weights that are not finite; MB_E_NOMEM. */
+/* owed, if the statistics have it, is for this layer's rows. inputs may be NULL; name is for
+ * errors. Errors: MB_E_INVALID for options, or weights that are not finite; MB_E_NOMEM. */
 enum mb_status mb_fit(const char *name, const struct mb_source *w,
                       const struct mb_fit_inputs *inputs, const struct mb_fit_options *o,
                       struct mb_pool *pool, struct mb_bool_draft *ret,

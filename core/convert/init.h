@@ -1,8 +1,8 @@
 /* Where the alternation over one group of one row starts: K coefficients.
  *
- *     greedy   kernel k is the sign of the residual of the kernels before it, alpha by least squares
- *              over all kernels so far
- *     svd      successive SVID over the whole matrix (svid.h), its scales averaged over the group
+ *     greedy   kernel k is the sign of the residual of the kernels before it, alpha by least
+ *              squares over all kernels so far
+ *     svd      successive SVID over the whole matrix (svid.h), scales averaged over the group
  *     random   sign matrices by the toss of a coin, alpha by least squares
  *
  * Threads: pure. */
@@ -20,8 +20,8 @@ struct mb_init_scratch {
     float *rest;      /* [n] */
 };
 
-/* w, d: weights and their importance, [n]; d may be NULL for 1. ret_alpha is [n_kernels], of any
- * sign and order. */
+/* w, d: weights and their importance, [n]; d may be NULL for 1. ret_alpha is [n_kernels], of
+ * any sign and order. */
 void mb_init_greedy(const float *w, const float *d, size_t n, unsigned n_kernels,
                     const struct mb_init_scratch *s, float *ret_alpha);
 

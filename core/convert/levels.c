@@ -8,8 +8,9 @@ struct level {
     uint8_t pattern;
 };
 
-/* The levels of k + 1 kernels are those of k moved down and moved up by alpha: two sorted lists,
- * merged. On ties the lower pattern comes first, so that the order is one and the same. */
+/* The levels of k + 1 kernels are those of k moved down and moved up by alpha: two sorted
+ * lists, merged. On ties the lower pattern comes first, so that the order is one and the
+ * same. */
 static void merge(struct level *ret, const struct level *from, unsigned n, float alpha,
                   uint8_t bit)
 {

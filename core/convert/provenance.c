@@ -36,9 +36,8 @@ static enum mb_status add_file(const char *dir, const char *name, struct mb_byte
     struct mb_bytes path = { 0 };
     struct mb_file_map map;
     mb_bytes_printf(&path, "%s/%s", dir, name);
-    enum mb_status st = path.failed
-                            ? mb_fail(err, MB_E_NOMEM, 0, "no memory for a path")
-                            : mb_file_map(mb_bytes_text(&path), &map, err);
+    enum mb_status st = path.failed ? mb_fail(err, MB_E_NOMEM, 0, "no memory for a path")
+                                    : mb_file_map(mb_bytes_text(&path), &map, err);
     if (st == MB_OK) {
         mb_bytes_printf(ret, "source.file: %s %zu bytes xxh3 %016llx\n", name, map.n,
                         (unsigned long long) mb_checksum(map.at, map.n));

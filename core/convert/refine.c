@@ -140,8 +140,8 @@ static void refit(const struct visit *v)
     move_local(v, 0, v->n, v->p->rest + v->first);
 }
 
-/* Columns [at, at + n) of the group, of one row: each takes the level nearest to where the error
- * is least, all other weights as they are. u is that row's local, for these columns. */
+/* Columns [at, at + n) of the group, of one row: each takes the level nearest to where the
+ * error is least, all other weights as they are. u is that row's local, for these columns. */
 static void settle_row(const struct visit *v, size_t r, size_t at, size_t n)
 {
     size_t width = v->f->shape.n_cols, first = v->first + at;
@@ -181,8 +181,8 @@ static void settle(const struct visit *v)
 }
 
 /* u += (w - q) H, or its part for the columns [first, first + n) of w - q, in rest. */
-static void add_error(const struct mb_fit_frame *f, struct mb_fit_rows *p, size_t first, size_t n,
-                      float sign)
+static void add_error(const struct mb_fit_frame *f, struct mb_fit_rows *p, size_t first,
+                      size_t n, float sign)
 {
     size_t width = f->shape.n_cols;
     if (f->h) {

@@ -61,12 +61,12 @@ static enum mb_status refuse(const struct mb_source *s, const char *name, size_t
     while (isfinite(x[col])) {
         col++;
     }
-    return mb_fail(err, MB_E_INVALID, 0, "%s: the weight in row %zu, column %zu is %s", name, row,
-                   col, isnan(x[col]) ? "not a number" : "infinite");
+    return mb_fail(err, MB_E_INVALID, 0, "%s: the weight in row %zu, column %zu is %s", name,
+                   row, col, isnan(x[col]) ? "not a number" : "infinite");
 }
 
-enum mb_status mb_source_check(const struct mb_source *s, const char *name, struct mb_pool *pool,
-                               float *ret_largest, struct mb_error *err)
+enum mb_status mb_source_check(const struct mb_source *s, const char *name,
+                               struct mb_pool *pool, float *ret_largest, struct mb_error *err)
 {
     struct check_job j = { .source = s };
     j.row = mb_alloc(mb_pool_threads(pool), s->w.n_cols * sizeof *j.row);

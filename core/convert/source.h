@@ -19,9 +19,9 @@ struct mb_source {
 /* Row i as float32. Shapes: ret is [n_cols]. */
 void mb_source_row(const struct mb_source *s, size_t row, float *ret);
 
-/* The largest magnitude. Errors: MB_E_INVALID, naming the tensor, the row and the column of a weight
- * that is not finite. */
-enum mb_status mb_source_check(const struct mb_source *s, const char *name, struct mb_pool *pool,
-                               float *ret_largest, struct mb_error *err);
+/* The largest magnitude. Errors: MB_E_INVALID, naming the tensor, the row and the column of a
+ * weight that is not finite. */
+enum mb_status mb_source_check(const struct mb_source *s, const char *name,
+                               struct mb_pool *pool, float *ret_largest, struct mb_error *err);
 
 #endif

@@ -64,7 +64,9 @@ static void add_part(void *job, size_t part, size_t worker)
         if (row * TILE <= col) { /* the lower triangle follows by symmetry */
             add_tile(j, s->second, j->x, s->n_cols, row * TILE, col);
         }
-        add_tile(j, s->drift, j->dx, s->n_cols, row * TILE, col);
+        if (j->dx) {
+            add_tile(j, s->drift, j->dx, s->n_cols, row * TILE, col);
+        }
     } else {
         add_tile(j, s->owed, j->dr, s->n_owed, (row - j->side) * TILE, col);
     }

@@ -1,6 +1,6 @@
-/* The papers' start as a whole model: each linear layer of the blocks replaced by its successive
- * SVID with float scales, everything else as it was. For comparison in evaluation; it is never
- * stored or served.
+/* The papers' start as a whole model: each linear layer of the blocks replaced by its
+ * successive SVID with float scales, everything else as it was. For comparison in evaluation;
+ * it is never stored or served.
  *
  * Memory:  the float32 blocks of the whole model. */
 #ifndef MB_CORE_SVID_MODEL_H

@@ -93,7 +93,8 @@ static void judge(void *job, size_t part, size_t worker)
     }
 }
 
-/* Tokens [from, from + n) of a window through both models, and what they say of the next ones. */
+/* Tokens [from, from + n) of a window through both models, and what they say of the next
+ * ones. */
 static enum mb_status run_step(struct evaluator *e, size_t window, size_t from, uint32_t n,
                                struct mb_pool *pool, struct mb_error *err)
 {
@@ -136,7 +137,8 @@ static enum mb_status run_windows(struct evaluator *e, struct mb_pool *pool,
     const struct mb_windows *w = e->windows;
     struct mb_evaluation sum = { 0 };
     for (size_t i = 0; i < w->n; i++) {
-        size_t n_places = w->start[i + 1] - w->start[i] - 1; /* the last token predicts nothing */
+        /* The last token predicts nothing. */
+        size_t n_places = w->start[i + 1] - w->start[i] - 1;
         for (size_t from = 0; from < n_places; from += e->step) {
             uint32_t n = n_places - from < e->step ? (uint32_t) (n_places - from) : e->step;
             if (!mb_progress_report(progress, "tokens", w->start[i] + from,

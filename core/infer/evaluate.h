@@ -5,8 +5,8 @@
  *     kl    mean over the same places of sum_v r(v) ln(r(v) / p(v)), r the reference
  *     top1  share of places where both would say the same token
  *
- * Exact:   the same figures for any number of threads and, as A1 has it, any instruction set; the
- *          softmax here is in double and its sums ascend over the vocabulary.
+ * Exact:   the same figures for any number of threads and any instruction set of the kernels;
+ *          the softmax here is in double, by the C library, with sums that ascend.
  * Memory:  logits of a few tokens; the KV cache of one window per model. */
 #ifndef MB_CORE_EVALUATE_H
 #define MB_CORE_EVALUATE_H

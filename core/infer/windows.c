@@ -72,7 +72,8 @@ static bool add_window(struct mb_windows *w, size_t *cap, size_t end)
     return true;
 }
 
-/* Cuts the ids that were added after first into windows. What is one token is taken away again. */
+/* Cuts the ids that were added after first into windows. What is one token is taken away
+ * again. */
 static bool cut(struct mb_windows *w, size_t *cap, size_t first, size_t window)
 {
     while (w->ids.len - first >= 2) {
@@ -86,9 +87,9 @@ static bool cut(struct mb_windows *w, size_t *cap, size_t first, size_t window)
     return true;
 }
 
-static enum mb_status add_document(struct mb_windows *w, size_t *cap, const struct mb_tokenizer *t,
-                                   struct text document, size_t window, size_t tokens_max,
-                                   struct mb_error *err)
+static enum mb_status add_document(struct mb_windows *w, size_t *cap,
+                                   const struct mb_tokenizer *t, struct text document,
+                                   size_t window, size_t tokens_max, struct mb_error *err)
 {
     size_t first = w->ids.len;
     uint32_t bos;

@@ -1,7 +1,7 @@
 /* A text as the token sequences that a model is measured or calibrated on.
  *
- * Documents are separated by lines "<|endoftext|>"; white space around a document is not part of
- * it, and an empty one is none. Each document is BOS (where the tokenizer has one) and its
+ * Documents are separated by lines "<|endoftext|>"; white space around a document is not part
+ * of it, and an empty one is none. Each document is BOS (where the tokenizer has one) and its
  * tokens, cut into windows that do not overlap. A window of one token predicts nothing and is
  * left out.
  *

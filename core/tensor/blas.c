@@ -44,9 +44,9 @@ void mb_sgemm(enum mb_trans op_a, enum mb_trans op_b, size_t m, size_t n, size_t
                 alpha, a, size_of(lda), b, size_of(ldb), beta, c, size_of(ldc));
 }
 
-void mb_dgemm(enum mb_trans op_a, enum mb_trans op_b, size_t m, size_t n, size_t k, double alpha,
-              const double *a, size_t lda, const double *b, size_t ldb, double beta, double *c,
-              size_t ldc)
+void mb_dgemm(enum mb_trans op_a, enum mb_trans op_b, size_t m, size_t n, size_t k,
+              double alpha, const double *a, size_t lda, const double *b, size_t ldb,
+              double beta, double *c, size_t ldc)
 {
     prepare();
     cblas_dgemm(CblasRowMajor, trans(op_a), trans(op_b), size_of(m), size_of(n), size_of(k),

@@ -22,9 +22,9 @@ enum mb_trans { MB_AS_IS, MB_TRANSPOSED };
 void mb_sgemm(enum mb_trans op_a, enum mb_trans op_b, size_t m, size_t n, size_t k, float alpha,
               const float *a, size_t lda, const float *b, size_t ldb, float beta, float *c,
               size_t ldc);
-void mb_dgemm(enum mb_trans op_a, enum mb_trans op_b, size_t m, size_t n, size_t k, double alpha,
-              const double *a, size_t lda, const double *b, size_t ldb, double beta, double *c,
-              size_t ldc);
+void mb_dgemm(enum mb_trans op_a, enum mb_trans op_b, size_t m, size_t n, size_t k,
+              double alpha, const double *a, size_t lda, const double *b, size_t ldb,
+              double beta, double *c, size_t ldc);
 
 /* X op(U) = B in place of B, U upper triangular with ones on its diagonal, which is not read.
  * Shapes: B m x n, U n x n. */

@@ -295,7 +295,7 @@ static void reply_refusal(struct mbd_exchange *x, bool close)
 
 void mbd_exchange_wait(struct mbd_exchange *x)
 {
-    assert(x->state == HANDLING);
+    assert(x->state == HANDLING || x->state == WAITING);
     x->state = WAITING;
 }
 

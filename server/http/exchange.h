@@ -51,7 +51,7 @@ void mbd_reply_error(struct mbd_exchange *x, const struct mb_wire_error *e, unsi
 
 /* ---- an answer that takes its time --------------------------------------------------------------- */
 
-/* The handler returns without an answer, which follows. */
+/* The handler returns without an answer, which follows. May be said again. */
 void mbd_exchange_wait(struct mbd_exchange *x);
 /* fn is called when the exchange ends, however it does: the answer was sent whole, or the client
  * left. fn NULL takes it back. */

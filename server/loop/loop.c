@@ -30,6 +30,12 @@ struct mbd_wake {
     mbd_wake_fn *fn;
     void *arg;
 };
+struct mbd_work {
+    uv_work_t uv;
+    mbd_work_fn *fn;
+    mbd_work_done_fn *done;
+    void *arg;
+};
 
 static enum mb_status uv_fail(struct mb_error *err, int code, const char *what)
 {
@@ -43,6 +49,9 @@ enum mb_status mbd_loop_new(struct mbd_loop **ret, struct mb_error *err)
     if (!l) {
         return mb_fail(err, MB_E_NOMEM, 0, "loop: no memory");
     }
+    /* One thread for work: more would take processors from the engines. libuv asks at its first
+     * use. */
+    (void) setenv("UV_THREADPOOL_SIZE", "1", 1);
     int code = uv_loop_init(&l->uv);
     if (code < 0) {
         free(l);
@@ -76,7 +85,7 @@ void mbd_loop_stop(struct mbd_loop *l)
 
 void mbd_loop_turn(struct mbd_loop *l)
 {
-    (void) uv_run(&l->uv, UV_RUN_NOWAIT);
+    (void) uv_run(&l->uv, UV_RUN_ONCE);
 }
 
 static void free_handle(uv_handle_t *h)
@@ -252,4 +261,44 @@ void mbd_wake_free(struct mbd_wake *w)
 void mbd_wake_send(struct mbd_wake *w)
 {
     (void) uv_async_send(&w->uv);
+}
+
+/* ---- work ------------------------------------------------------------------------------------ */
+
+static void on_work(uv_work_t *uv)
+{
+    struct mbd_work *w = uv->data;
+    w->fn(w->arg);
+}
+
+static void on_work_done(uv_work_t *uv, int status)
+{
+    struct mbd_work *w = uv->data;
+    w->done(w->arg, status != UV_ECANCELED);
+    free(w);
+}
+
+enum mb_status mbd_work_start(struct mbd_loop *l, mbd_work_fn *fn, mbd_work_done_fn *done,
+                              void *arg, struct mbd_work **ret, struct mb_error *err)
+{
+    struct mbd_work *w = calloc(1, sizeof *w);
+    if (!w) {
+        return mb_fail(err, MB_E_NOMEM, 0, "loop: no memory");
+    }
+    w->fn = fn;
+    w->done = done;
+    w->arg = arg;
+    w->uv.data = w;
+    int code = uv_queue_work(&l->uv, &w->uv, on_work, on_work_done);
+    if (code < 0) {
+        free(w);
+        return uv_fail(err, code, "work");
+    }
+    *ret = w;
+    return MB_OK;
+}
+
+void mbd_work_cancel(struct mbd_work *w)
+{
+    (void) uv_cancel((uv_req_t *) &w->uv); /* refused once it began */
 }

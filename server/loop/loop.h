@@ -19,7 +19,7 @@ void mbd_loop_free(struct mbd_loop *l); /* NULL is allowed */
 /* Until mbd_loop_stop. */
 void mbd_loop_run(struct mbd_loop *l);
 void mbd_loop_stop(struct mbd_loop *l);
-/* Handles what is ready now, without waiting. */
+/* Waits for one thing to happen, and handles it. */
 void mbd_loop_turn(struct mbd_loop *l);
 
 /* ---- timers: ms from now; then every repeat_ms, when that is not 0 ------------------------- */
@@ -56,5 +56,14 @@ enum mb_status mbd_wake_new(struct mbd_loop *l, mbd_wake_fn *fn, void *arg,
                             struct mbd_wake **ret, struct mb_error *err);
 void mbd_wake_free(struct mbd_wake *w); /* NULL is allowed; no thread may still send */
 void mbd_wake_send(struct mbd_wake *w); /* from any thread; cheap */
+
+/* ---- work: on a thread beside the loop's, one at a time, in the order of starting --------------- */
+struct mbd_work;
+typedef void mbd_work_fn(void *arg);            /* there */
+typedef void mbd_work_done_fn(void *arg, bool ran); /* here, afterwards; the work is gone then */
+enum mb_status mbd_work_start(struct mbd_loop *l, mbd_work_fn *fn, mbd_work_done_fn *done,
+                              void *arg, struct mbd_work **ret, struct mb_error *err);
+/* Takes back what has not begun. done is called in any case, with ran false when it never did. */
+void mbd_work_cancel(struct mbd_work *w);
 
 #endif

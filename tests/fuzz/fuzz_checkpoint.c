@@ -56,31 +56,28 @@ static void use(const void *at, size_t n)
     }
 }
 
-static void put_right(uint8_t *at, size_t n)
+/* at is aligned, so that header and entries may be changed where they stand. */
+static void put_right(void *at, size_t n)
 {
-    struct mb_format_header h;
-    if (n < sizeof h) {
+    struct mb_format_header *h = at;
+    if (n < sizeof *h) {
         return;
     }
-    memcpy(&h, at, sizeof h);
-    memcpy(h.magic, MB_FORMAT_MAGIC, sizeof h.magic);
-    h.version = MB_FORMAT_VERSION;
-    h.file_bytes = n;
-    uint64_t table_bytes = (uint64_t) h.n_sections * sizeof(struct mb_format_entry);
-    if (mb_extent_fits(sizeof h, table_bytes, n)) {
-        for (uint32_t i = 0; i < h.n_sections; i++) {
-            struct mb_format_entry e;
-            uint8_t *place = at + sizeof h + i * sizeof e;
-            memcpy(&e, place, sizeof e);
-            if (mb_extent_fits(e.offset, e.bytes, n)) {
-                e.checksum = mb_checksum(at + e.offset, (size_t) e.bytes);
-                memcpy(place, &e, sizeof e);
+    memcpy(h->magic, MB_FORMAT_MAGIC, sizeof h->magic);
+    h->version = MB_FORMAT_VERSION;
+    h->file_bytes = n;
+    struct mb_format_entry *entries = (struct mb_format_entry *) (h + 1);
+    uint64_t table_bytes = (uint64_t) h->n_sections * sizeof *entries;
+    if (mb_extent_fits(sizeof *h, table_bytes, n)) {
+        for (uint32_t i = 0; i < h->n_sections; i++) {
+            struct mb_format_entry *e = &entries[i];
+            if (mb_extent_fits(e->offset, e->bytes, n)) {
+                e->checksum = mb_checksum((uint8_t *) at + e->offset, (size_t) e->bytes);
             }
         }
-        h.table_checksum = mb_checksum(at + sizeof h, (size_t) table_bytes);
+        h->table_checksum = mb_checksum(entries, (size_t) table_bytes);
     }
-    h.header_checksum = mb_checksum(&h, offsetof(struct mb_format_header, header_checksum));
-    memcpy(at, &h, sizeof h);
+    h->header_checksum = mb_checksum(h, offsetof(struct mb_format_header, header_checksum));
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *at, size_t n)

@@ -13,7 +13,7 @@
 
 enum {
     AT_ONCE = 8,
-    WARM_UP = 300,        /* allocators and caches have what they want by then */
+    WARM_UP = 200,        /* allocators and caches have what they want by then */
     GROWTH_KIB_MAX = 512, /* of heap noise; one leaked body or completion a request is far more */
 };
 
@@ -54,6 +54,14 @@ static int begin(unsigned kind)
     case 12:
         wire_send(fd, "POST /v1/completions HTTP/1.1\r\nHost: t\r\nContent-Length: 99999999\r\n\r\n");
         break;
+    case 14: { /* tokenized elsewhere, and refused */
+        char json[20100];
+        size_t n = (size_t) sprintf(json, "{\"prompt\":\"");
+        memset(json + n, 'a', 20000);
+        strcpy(json + n + 20000, "\"}");
+        wire_post(fd, "/v1/completions", json);
+        break;
+    }
     case 13:
         wire_send(fd, "PATCH /nowhere HTTP/1.1\r\nHost: t\r\nX-Request-Id: mine\r\n\r\n");
         break;
@@ -86,7 +94,7 @@ static void ask(long n)
     int fds[AT_ONCE];
     for (long i = 0; i < n; i += AT_ONCE) {
         for (int k = 0; k < AT_ONCE; k++) {
-            fds[k] = begin(draw(14));
+            fds[k] = begin(draw(15));
         }
         for (int k = 0; k < AT_ONCE; k++) {
             end(fds[k], draw(5));

@@ -125,6 +125,37 @@ START_TEST(while_the_prompt_is_read)
 }
 END_TEST
 
+/* Ten prompts of megabytes, one thread that tokenizes them: most never begin. */
+START_TEST(while_the_prompt_is_tokenized)
+{
+    enum { BYTES = 4 << 20, CLIENTS = 10 };
+    int fds[CLIENTS];
+    char *json = malloc(BYTES + 100);
+    size_t n = (size_t) sprintf(json, "{\"prompt\":\"");
+    memset(json + n, 'a', BYTES);
+    strcpy(json + n + BYTES, "\"}");
+    for (int i = 0; i < CLIENTS; i++) {
+        fds[i] = post(json);
+    }
+    for (int i = 1; i < CLIENTS; i++) {
+        (void) close(fds[i]);
+    }
+    struct wire_reply r = wire_read(fds[0], false); /* far beyond the context */
+    ck_assert_int_eq(r.status, 400);
+    wire_reply_free(&r);
+    /* The rest is left to the end of the daemon, which has to wait for one of them. */
+    fds[1] = post(json);
+    fds[2] = post(json);
+    (void) kill(d.pid, SIGTERM);
+    (void) close(fds[0]);
+    (void) close(fds[1]);
+    (void) close(fds[2]);
+    int status = wire_wait(&d, 30000);
+    ck_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    free(json);
+}
+END_TEST
+
 START_TEST(while_queued)
 {
     int first = hold_the_slot();
@@ -419,6 +450,7 @@ int main(void)
     tcase_add_test(t, while_decoding_a_whole);
     tcase_add_test(t, by_a_reset);
     tcase_add_test(t, while_the_prompt_is_read);
+    tcase_add_test(t, while_the_prompt_is_tokenized);
     tcase_add_test(t, while_queued);
     tcase_add_test(t, in_the_middle_of_a_request);
     tcase_add_test(t, by_halves);

@@ -103,6 +103,32 @@ START_TEST(echo_repeats_the_prompt)
 }
 END_TEST
 
+/* Beyond 16 KB a prompt is tokenized on another thread. */
+START_TEST(long_prompts)
+{
+    enum { LONG = 17000 };
+    char *json = malloc(LONG + 200);
+    for (int kind = 0; kind < 3; kind++) {
+        size_t n = (size_t) sprintf(json, "{\"max_tokens\":%d%s,\"ignore_eos\":true,\"prompt\":\"",
+                                    kind == 2 ? 60000 : 3, kind == 1 ? ",\"stream\":true" : "");
+        memset(json + n, 'a', LONG);
+        strcpy(json + n + LONG, "\"}");
+        struct wire_reply r = wire_ask(&d, "/v1/completions", json);
+        if (kind == 0) {
+            ck_assert_msg(r.status == 200, "%s%s", r.head, r.body);
+            ck_assert_ptr_nonnull(strstr(r.body, "\"prompt_tokens\":17001,"));
+        } else if (kind == 1) {
+            ck_assert_ptr_nonnull(strstr(r.body, "data: [DONE]\n\n"));
+        } else {
+            ck_assert_msg(r.status == 400, "%s%s", r.head, r.body);
+            ck_assert_ptr_nonnull(strstr(r.body, "context_length_exceeded"));
+        }
+        wire_reply_free(&r);
+    }
+    free(json);
+}
+END_TEST
+
 START_TEST(logprobs_count_and_sum)
 {
     json_t *root = complete("{\"prompt\":\"x\",\"max_tokens\":5,\"temperature\":0,\"logprobs\":2,"
@@ -604,6 +630,7 @@ int main(void)
     tcase_add_test(t, a_completion);
     tcase_add_test(t, ids_are_text_and_defaults_are_kept);
     tcase_add_test(t, echo_repeats_the_prompt);
+    tcase_add_test(t, long_prompts);
     tcase_add_test(t, logprobs_count_and_sum);
     tcase_add_test(t, a_stream_is_the_same_text_in_pieces);
     tcase_add_test(t, sixteen_clients_at_once);

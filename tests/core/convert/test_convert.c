@@ -17,7 +17,7 @@
 #include "core/import/hf.h"
 #include "core/infer/evaluate.h"
 
-#define OUT "test_convert.mbool"
+#define OUT     "test_convert.mbool"
 #define DAMAGED "test_convert.folder"
 
 static struct mb_kernels kernels;
@@ -93,8 +93,8 @@ static struct mb_evaluation evaluate(const struct mb_model *m, const struct mb_m
     return e;
 }
 
-/* Perplexity of OUT over that of the folder's float model, on the first tokens of a text; and the
- * same of successive SVID when svid_kernels is not 0. */
+/* Perplexity of OUT over that of the folder's float model, on the first tokens of a text; and
+ * the same of successive SVID when svid_kernels is not 0. */
 static double ratio(const char *dir, const char *text, size_t n_tokens, unsigned svid_kernels,
                     double *ret_svid)
 {
@@ -245,7 +245,8 @@ START_TEST(other_folders_convert_too)
     mb_assert_ok(convert(dir, &o, 2, NULL, &r, &err), &err);
     struct mb_model *m = open_out();
     ck_assert_uint_eq(m->shape.n_planes, 6);
-    check_report(&r, m->shape.n_layers * (size_t) MB_BLOCK_LINEARS + (m->shape.tied_head ? 1 : 2));
+    check_report(&r,
+                 m->shape.n_layers * (size_t) MB_BLOCK_LINEARS + (m->shape.tied_head ? 1 : 2));
     mb_model_unref(m);
     mb_convert_report_fini(&r);
     (void) unlink(OUT);

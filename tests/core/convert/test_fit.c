@@ -1,5 +1,5 @@
-/* Goal:   a fit is what it says: storable coefficients, errors as reported, never worse for more
- *         work, better for knowing the inputs, the same at any number of threads.
+/* Goal:   a fit is what it says: storable coefficients, errors as reported, never worse for
+ *         more work, better for knowing the inputs, the same at any number of threads.
  * Method: small matrices from a counted random source; errors are computed again here in double
  *         from the rows that the packed matrix means; tiny groups are compared with the best of
  *         all assignments of signs. */
@@ -106,9 +106,9 @@ static void inputs_fini(struct inputs *in)
     mb_factor_fini(&in->factor);
 }
 
-static struct mb_fit_errors fit(const float *w, uint32_t m, uint32_t n,
-                                const struct inputs *in, const struct mb_fit_options *o,
-                                struct mb_pool *pool, struct mb_bool_draft *ret)
+static struct mb_fit_errors fit(const float *w, uint32_t m, uint32_t n, const struct inputs *in,
+                                const struct mb_fit_options *o, struct mb_pool *pool,
+                                struct mb_bool_draft *ret)
 {
     struct mb_error err;
     struct mb_fit_errors errors;
@@ -435,8 +435,8 @@ START_TEST(follows_what_the_float_model_would_say)
 }
 END_TEST
 
-/* Outputs are added to a residual stream that lags by owed: the layer makes good what its inputs
- * can tell of it. */
+/* Outputs are added to a residual stream that lags by owed: the layer makes good what its
+ * inputs can tell of it. */
 START_TEST(pays_what_the_residual_owes)
 {
     enum { M = 8, N = 48, T = 9600 };
@@ -527,7 +527,8 @@ START_TEST(odd_matrices)
 
     for (size_t s = 0; s < sizeof sizes / sizeof sizes[0]; s++) {
         for (size_t i = 0; i < M * N; i++) {
-            double x = i / N == 3 || i % N == 5 ? 0 : unit() * 2 - 1; /* a zero row and column */
+            double x =
+                i / N == 3 || i % N == 5 ? 0 : unit() * 2 - 1; /* a zero row and column */
             w[i] = (float) (x * sizes[s]);
         }
         double plain = fit(w, M, N, NULL, &o, NULL, &d).plain;

@@ -208,9 +208,9 @@ START_TEST(documents_become_windows)
     for (size_t i = 0; i < 2; i++) {
         ck_assert_uint_eq(w.start[i], want.len);
         ck_assert(mb_ids_push(&want, bos));
-        mb_assert_ok(mb_tokenizer_encode(t, documents[i], strlen(documents[i]), 0, 1000, &want,
-                                         &err),
-                     &err);
+        mb_assert_ok(
+            mb_tokenizer_encode(t, documents[i], strlen(documents[i]), 0, 1000, &want, &err),
+            &err);
     }
     ck_assert_uint_eq(w.ids.len, want.len);
     ck_assert_mem_eq(w.ids.at, want.at, want.len * sizeof *want.at);
