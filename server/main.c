@@ -1,6 +1,8 @@
 /* mboold: serves models over HTTP.
  *
  * Exit statuses: 0 it ended as it should; 1 it failed; 2 the configuration was wrong. */
+#include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -47,8 +49,25 @@ static int act(enum mbd_action action, const struct mbd_options *o)
     return EXIT_DONE;
 }
 
+/* Whoever started us may have closed 0, 1 or 2. The next files to be opened would get these
+ * numbers, and what is written to standard error would end up in a client's socket; libuv, too,
+ * asserts that it never closes one of them. */
+static bool open_standard_files(void)
+{
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++) {
+        /* The lowest number that is free is this one: those below are open. */
+        if (fcntl(fd, F_GETFD) < 0 && errno == EBADF && open("/dev/null", O_RDWR) != fd) {
+            return false;
+        }
+    }
+    return true;
+}
+
 int main(int argc, char **argv)
 {
+    if (!open_standard_files()) {
+        return EXIT_FAILED;
+    }
     struct mbd_options o;
     struct mb_error err;
     enum mbd_action action;

@@ -137,7 +137,10 @@ static void admit(struct mbd_engine *e)
             continue;
         }
         struct mbd_waiting w = mbd_queue_pop(&e->queue);
-        enum mb_status st = mb_kv_reserve(e->runner.kv, slot, w.n_blocks * MB_KV_BLOCK, NULL);
+        /* The context need not be whole blocks: the last one may reach beyond it. */
+        uint32_t n_positions = w.n_blocks * MB_KV_BLOCK;
+        n_positions = n_positions < e->o.context_max ? n_positions : e->o.context_max;
+        enum mb_status st = mb_kv_reserve(e->runner.kv, slot, n_positions, NULL);
         assert(st == MB_OK); /* the plan counted the blocks */
         (void) st;
         uint64_t now = mbd_now_ns();

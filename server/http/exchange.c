@@ -153,6 +153,41 @@ static void take_client_id(struct mbd_exchange *x)
     memcpy(x->client_id, id, n + 1);
 }
 
+/* How a body says where it ends. */
+struct framing {
+    unsigned n_lengths, n_codings;
+    bool chunked; /* all codings are this one */
+};
+
+static enum MHD_Result see_header(void *cls, enum MHD_ValueKind kind, const char *name,
+                                  const char *value)
+{
+    (void) kind;
+    struct framing *f = cls;
+    if (strcasecmp(name, "Content-Length") == 0) {
+        f->n_lengths++;
+    } else if (strcasecmp(name, "Transfer-Encoding") == 0) {
+        f->n_codings++;
+        f->chunked = f->chunked && value && strcasecmp(value, "chunked") == 0;
+    }
+    return MHD_YES;
+}
+
+/* libmicrohttpd takes the first of two lengths, prefers chunks to a length, and reads a coding it
+ * does not know until the client gives up. A proxy before us may have chosen otherwise, and what
+ * it took for a body would be somebody's next request here (RFC 9112, 6.1 and 6.3). */
+static bool judge_framing(struct mbd_exchange *x)
+{
+    struct framing f = { .chunked = true };
+    (void) MHD_get_connection_values(x->connection->mhd, MHD_HEADER_KIND, see_header, &f);
+    if (f.n_lengths + f.n_codings > 1) {
+        refuse(x, 400, NULL, "the header says more than once how long the body is");
+    } else if (!f.chunked) {
+        refuse(x, 501, NULL, "the only transfer coding here is 'chunked'");
+    }
+    return !x->refused;
+}
+
 /* What can be judged by the header alone. Returns whether a body is to come. */
 static bool judge_header(struct mbd_exchange *x, const char *method, const char *path)
 {
@@ -160,6 +195,9 @@ static bool judge_header(struct mbd_exchange *x, const char *method, const char 
     const char *length = header(x, "Content-Length");
     unsigned long long n = length ? strtoull(length, NULL, 10) : 0;
     bool has_body = n > 0 || header(x, "Transfer-Encoding");
+    if (!judge_framing(x)) {
+        return true;
+    }
 
     x->route = mbd_route_find(method, path, &tail, &x->allow);
     x->tail = strdup(tail);

@@ -385,6 +385,19 @@ START_TEST(sigterm_with_nothing_to_do)
 }
 END_TEST
 
+START_TEST(sigterm_without_standard_input)
+{
+    const char *const flags[] = { NULL };
+    (void) close(STDIN_FILENO);
+    struct wire_daemon bare = wire_start(flags);
+    char path[64], target[64] = "";
+    (void) snprintf(path, sizeof path, "/proc/%d/fd/0", (int) bare.pid);
+    ck_assert_int_gt(readlink(path, target, sizeof target - 1), 0);
+    ck_assert_str_eq(target, "/dev/null");
+    wire_stop(&bare);
+}
+END_TEST
+
 START_TEST(a_drain_has_an_end)
 {
     struct wire_daemon quick = wire_start((const char *[]) {
@@ -451,6 +464,7 @@ int main(void)
     tcase_add_test(t, who_waits_is_told_so);
     tcase_add_test(t, sigterm_lets_requests_end);
     tcase_add_test(t, sigterm_with_nothing_to_do);
+    tcase_add_test(t, sigterm_without_standard_input);
     tcase_add_test(t, a_second_signal_ends_it_at_once);
     suite_add_tcase(s, t);
     t = tcase_create("others");

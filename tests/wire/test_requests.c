@@ -355,6 +355,35 @@ START_TEST(paths_and_methods)
 }
 END_TEST
 
+/* Where a proxy may have seen another end of the body, what follows is not taken for a request. */
+START_TEST(a_body_with_two_ends_is_refused)
+{
+    static const struct {
+        const char *header;
+        int status;
+    } cases[] = {
+        { "Content-Length: 2\r\nContent-Length: 40", 400 },
+        { "Content-Length: 2\r\nContent-Length: 2", 400 },
+        { "Content-Length: 0\r\nContent-Length: 2", 400 },
+        { "Transfer-Encoding: chunked\r\nContent-Length: 2", 400 },
+        { "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked", 400 },
+        { "Transfer-Encoding: gzip", 501 },
+        { "Transfer-Encoding: gzip, chunked", 501 },
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        int fd = wire_open(&d);
+        wire_send(fd, "POST /v1/completions HTTP/1.1\r\nHost: t\r\n%s\r\n\r\n{}"
+                  "GET /healthz HTTP/1.1\r\nHost: t\r\n\r\n", cases[i].header);
+        struct wire_reply r = wire_read(fd, false);
+        ck_assert_msg(r.status == cases[i].status, "%s: %s", cases[i].header, r.head);
+        ck_assert_ptr_nonnull(strstr(r.body, "\"error\""));
+        ck_assert(wire_closed(fd, 1000));
+        wire_reply_free(&r);
+        (void) close(fd);
+    }
+}
+END_TEST
+
 /* What is no HTTP is answered by libmicrohttpd, or by hanging up; and that is all it does. */
 START_TEST(broken_http)
 {
@@ -636,6 +665,7 @@ int main(void)
     tcase_add_test(t, sixteen_clients_at_once);
     tcase_add_test(t, bad_bodies);
     tcase_add_test(t, paths_and_methods);
+    tcase_add_test(t, a_body_with_two_ends_is_refused);
     tcase_add_test(t, broken_http);
     tcase_add_test(t, connections_are_kept_and_pipelined);
     tcase_add_test(t, bodies_come_in_chunks_or_are_announced);

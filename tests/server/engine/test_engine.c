@@ -238,6 +238,18 @@ START_TEST(what_can_never_run_is_refused)
 }
 END_TEST
 
+START_TEST(a_context_need_not_be_whole_blocks)
+{
+    rig.options.context_max = 2 * MB_KV_BLOCK + 2; /* the last position stored begins a block */
+    engine_rig_start(&rig);
+    struct mbd_request_params p = rig_params(1, rig.options.context_max - PROMPT);
+    rig_run(&rig, prompt, PROMPT, &p, &got);
+    ck_assert_int_eq(got.last.state, MBD_REQUEST_DONE);
+    ck_assert_uint_eq(got.n_tokens, p.max_tokens);
+    rig_assert_idle(&rig);
+}
+END_TEST
+
 START_TEST(options_out_of_range_are_refused_by_name)
 {
     static const struct { size_t offset; const char *name; } fields[] = {
@@ -278,6 +290,7 @@ int main(void)
     tcase_add_loop_test(t, a_stop_string_ends_the_text_before_it, 0, 8);
     tcase_add_loop_test(t, the_end_of_sequence_ends_it_and_is_not_told, 0, 6);
     tcase_add_test(t, what_can_never_run_is_refused);
+    tcase_add_test(t, a_context_need_not_be_whole_blocks);
     tcase_add_test(t, options_out_of_range_are_refused_by_name);
     suite_add_tcase(s, t);
     return mb_run_suite(s);
