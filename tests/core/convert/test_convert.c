@@ -171,6 +171,9 @@ END_TEST
 START_TEST(three_kernels_keep_a_real_model)
 {
     const char *dir = folder("stories3M");
+    if (MB_SANITIZED) {
+        mb_skip("quality on a real model: the same figures as without sanitizers");
+    }
     if (!dir) {
         mb_skip("no real models");
     }

@@ -197,6 +197,9 @@ static void check_real_model(const struct mb_model *m, enum mb_kv_type type)
 START_TEST(a_real_float_model)
 {
     const char *dir = folder("stories260K");
+    if (MB_SANITIZED) {
+        mb_skip("a real float model: tiny ones walk the same code under sanitizers");
+    }
     if (!dir) {
         mb_skip("models/stories260K is not here");
     }
@@ -213,6 +216,9 @@ END_TEST
 START_TEST(a_real_converted_model)
 {
     const char *dir = folder("stories3M");
+    if (MB_SANITIZED) {
+        mb_skip("a real converted model: tiny ones walk the same code under sanitizers");
+    }
     if (!dir) {
         mb_skip("models/stories3M is not here");
     }
