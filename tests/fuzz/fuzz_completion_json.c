@@ -1,5 +1,5 @@
-/* A request's body of any bytes: refused with an error that can be sent, or a completion within its
- * bounds; and what is sent is always JSON. */
+/* A request's body of any bytes: refused with an error that can be sent, or a completion within
+ * its bounds; and what is sent is always JSON. */
 #include <jansson.h>
 #include <math.h>
 #include <stdlib.h>
@@ -53,8 +53,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *at, size_t n)
     /* The same bytes as a model's text. */
     struct mb_wire_token t = { .token = { (const char *) at, n, -1 }, .n_top = 1,
                                .top = { { (const char *) at, n, -1 } } };
-    struct mb_completion_reply r = { .id = "i", .model = "m", .fingerprint = "f", .has_logprobs = true,
-                                     .text = (const char *) at, .n_text = n, .tokens = &t,
+    struct mb_completion_reply r = { .id = "i",
+                                     .model = "m",
+                                     .fingerprint = "f",
+                                     .has_logprobs = true,
+                                     .text = (const char *) at,
+                                     .n_text = n,
+                                     .tokens = &t,
                                      .n_tokens = 1 };
     check_json(mb_completion_encode(&r));
     return 0;
