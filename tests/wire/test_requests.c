@@ -511,9 +511,10 @@ START_TEST(slow_headers_and_bodies_are_ended)
         "",
         "GET /heal",
         "GET /healthz HTTP/1.1\r\nHost: t\r\nX-A: b",
-        "POST /v1/completions HTTP/1.1\r\nHost: t\r\nContent-Length: 100\r\n\r\n{\"prompt\":",
-        "POST /v1/completions HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: "
-        "chunked\r\n\r\n4\r\n{\"p",
+        ("POST /v1/completions HTTP/1.1\r\nHost: t\r\nContent-Length: 100\r\n\r\n"
+         "{\"prompt\":"),
+        ("POST /v1/completions HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n"
+         "4\r\n{\"p"),
     };
     for (size_t i = 0; i < sizeof starts / sizeof starts[0]; i++) {
         int fd = wire_open(&d);
