@@ -36,7 +36,7 @@ struct daemon {
     bool cancelled;
 };
 
-/* ---- leaving ------------------------------------------------------------------------------ */
+/* ---- leaving ----------------------------------------------------------------------------- */
 
 static uint64_t ms_to_ns(uint64_t ms)
 {
@@ -51,8 +51,8 @@ static void on_look(void *arg)
     if (running == 0 && mbd_listener_exchanges(d->listener) == 0) {
         mbd_loop_stop(d->service.loop);
     } else if (!d->cancelled && now >= d->drain_end_ns) {
-        mbd_log_message(&d->log, MBD_LOG_WARN, "drain", "time is up: %zu requests are cancelled",
-                        running);
+        mbd_log_message(&d->log, MBD_LOG_WARN, "drain",
+                        "time is up: %zu requests are cancelled", running);
         mbd_completions_cancel(d->service.completions);
         d->cancelled = true;
     } else if (d->cancelled && now >= d->drain_end_ns + ms_to_ns(CANCEL_GRACE_MS)) {
@@ -76,7 +76,7 @@ static void on_signal(void *arg, int signal)
     mbd_timer_start(d->look, 0, DRAIN_LOOK_MS);
 }
 
-/* ---- starting ------------------------------------------------------------------------------- */
+/* ---- starting ---------------------------------------------------------------------------- */
 
 static uint32_t processors(void)
 {
@@ -98,11 +98,11 @@ static enum mb_status allow_descriptors(const struct mbd_options *o, struct mb_e
     }
     limit.rlim_cur = need;
     if (limit.rlim_max < need || setrlimit(RLIMIT_NOFILE, &limit) < 0) {
-        return mb_fail(err, MB_E_INVALID, 0,
-                       "--connections: %u needs %llu descriptors, and this process may have %llu "
-                       "(ulimit -n)",
-                       o->connections, (unsigned long long) need,
-                       (unsigned long long) limit.rlim_max);
+        return mb_fail(
+            err, MB_E_INVALID, 0,
+            "--connections: %u needs %llu descriptors, and this process may have %llu "
+            "(ulimit -n)",
+            o->connections, (unsigned long long) need, (unsigned long long) limit.rlim_max);
     }
     return MB_OK;
 }

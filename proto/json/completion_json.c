@@ -14,7 +14,7 @@ void mb_json_init(void)
     json_object_seed(0); /* from the system's random source */
 }
 
-/* ---- before parsing ------------------------------------------------------------------- */
+/* ---- before parsing ---------------------------------------------------------------------- */
 
 /* Walks the text as a parser of JSON would see brackets and commas, and counts. What is not
  * JSON is left for the parser to refuse: it stops at the same byte or before. */
@@ -450,8 +450,9 @@ static json_t *top_logprobs(const struct mb_wire_token *t)
     for (uint32_t i = 0; i < t->n_top && ok; i++) {
         json_t *key = token_text(&t->top[i]);
         const char *name = json_string_value(key);
-        ok = name && (json_object_get(top, name) ||
-                      json_object_set_new_nocheck(top, name, logprob_number(t->top[i].logprob)) == 0);
+        ok = name &&
+             (json_object_get(top, name) ||
+              json_object_set_new_nocheck(top, name, logprob_number(t->top[i].logprob)) == 0);
         json_decref(key);
     }
     if (!ok) {
@@ -492,8 +493,9 @@ static json_t *choices_json(const struct mb_completion_reply *r)
     if (r->no_choice) {
         return json_array();
     }
-    return json_pack("[{s:i,s:o,s:o,s:s?}]", "index", 0, "text", mb_json_text(r->text, r->n_text),
-                     "logprobs", logprobs_json(r), "finish_reason", mb_finish_name(r->finish));
+    return json_pack("[{s:i,s:o,s:o,s:s?}]", "index", 0, "text",
+                     mb_json_text(r->text, r->n_text), "logprobs", logprobs_json(r),
+                     "finish_reason", mb_finish_name(r->finish));
 }
 
 static json_t *usage_json(const struct mb_usage *u)

@@ -21,7 +21,7 @@ static void forget_models(struct mbd_options *o)
     o->n_models = 0;
 }
 
-/* ---- command line ---------------------------------------------------------------------- */
+/* ---- command line ------------------------------------------------------------------------ */
 
 struct flag {
     const struct mbd_row *row;
@@ -37,7 +37,7 @@ static enum mb_status unknown_flag(const char *text, size_t n, const char *near,
                    near ? near : "", near ? "?" : " (see --help)");
 }
 
-/* Reads argv[*i], and argv[*i + 1] when the value stands there; *i becomes the last one read. */
+/* Reads argv[*i], and argv[*i + 1] when the value stands there; *i becomes the last read. */
 static enum mb_status read_flag(int argc, const char *const *argv, int *i, struct flag *ret,
                                 struct mb_error *err)
 {
@@ -123,7 +123,7 @@ static enum mb_status apply_flags(struct mbd_options *o, int argc, const char *c
     return MB_OK;
 }
 
-/* ---- environment ----------------------------------------------------------------------- */
+/* ---- environment ------------------------------------------------------------------------- */
 
 static const char *variable(const char *const *env, const char *name)
 {
@@ -159,7 +159,7 @@ static enum mb_status apply_environment(struct mbd_options *o, const char *const
     return MB_OK;
 }
 
-/* ---- file ---------------------------------------------------------------------------------- */
+/* ---- file -------------------------------------------------------------------------------- */
 
 /* The whole file, terminated; malloc'ed. */
 static enum mb_status read_file(const char *path, char **ret, size_t *ret_n,
@@ -256,7 +256,8 @@ static const char *wrong_type(const struct mbd_row *row, const json_t *v)
     case MBD_KIND_SECONDS:
         return json_is_number(v) ? NULL : "a number of seconds";
     case MBD_KIND_BYTES:
-        return json_is_integer(v) || json_is_string(v) ? NULL : "a number or a string as \"8M\"";
+        return json_is_integer(v) || json_is_string(v) ? NULL
+                                                       : "a number or a string as \"8M\"";
     case MBD_KIND_BOOL:
         return json_is_boolean(v) ? NULL : "true or false";
     case MBD_KIND_MODELS:
@@ -279,8 +280,8 @@ static enum mb_status set_key(const char *where, const char *key, json_t *v,
         if (other) {
             mbd_table_key(other, name);
         }
-        return mb_fail(err, MB_E_INVALID, 0, "%s: '%.64s': there is no such option%s%s%s", where,
-                       key, other ? "; did you mean '" : "", other ? name : "",
+        return mb_fail(err, MB_E_INVALID, 0, "%s: '%.64s': there is no such option%s%s%s",
+                       where, key, other ? "; did you mean '" : "", other ? name : "",
                        other ? "'?" : "");
     }
     char what[300];
@@ -341,7 +342,7 @@ static enum mb_status apply_file(struct mbd_options *o, struct mb_error *err)
     return st;
 }
 
-/* ---- all together ----------------------------------------------------------------------------- */
+/* ---- all together ------------------------------------------------------------------------ */
 
 static enum mb_status agree(const struct mbd_options *o, struct mb_error *err)
 {
@@ -349,9 +350,10 @@ static enum mb_status agree(const struct mbd_options *o, struct mb_error *err)
         return mb_fail(err, MB_E_INVALID, 0, "--model: at least one NAME=FILE is needed");
     }
     if (o->step_tokens < o->sequences_max) {
-        return mb_fail(err, MB_E_INVALID, 0,
-                       "--step-tokens: %u is not allowed: it must be at least max-sequences, %u",
-                       o->step_tokens, o->sequences_max);
+        return mb_fail(
+            err, MB_E_INVALID, 0,
+            "--step-tokens: %u is not allowed: it must be at least max-sequences, %u",
+            o->step_tokens, o->sequences_max);
     }
     if (o->body_memory < o->body_max) {
         return mb_fail(err, MB_E_INVALID, 0,
@@ -362,7 +364,8 @@ static enum mb_status agree(const struct mbd_options *o, struct mb_error *err)
 }
 
 enum mb_status mbd_options_load(struct mbd_options *o, int argc, const char *const *argv,
-                                const char *const *env, enum mbd_action *ret, struct mb_error *err)
+                                const char *const *env, enum mbd_action *ret,
+                                struct mb_error *err)
 {
     enum mbd_action action = MBD_ACTION_RUN;
     enum mb_status st = scan_flags(o, argc, argv, &action, err);

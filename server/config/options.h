@@ -80,6 +80,7 @@ void mbd_options_fini(struct mbd_options *o);
  * Errors: MB_E_INVALID naming the option, where it was set, and what is allowed; MB_E_NOTFOUND
  * and MB_E_IO for the file; MB_E_NOMEM. */
 enum mb_status mbd_options_load(struct mbd_options *o, int argc, const char *const *argv,
-                                const char *const *env, enum mbd_action *ret, struct mb_error *err);
+                                const char *const *env, enum mbd_action *ret,
+                                struct mb_error *err);
 
 #endif

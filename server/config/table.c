@@ -31,7 +31,8 @@ const struct mbd_row mbd_table[] = {
       .help = "tokens of a step: those that decode first, then parts of prompts. Smaller keeps "
               "streams smooth while long prompts are read; at least max-sequences" },
     { "context", MBD_KIND_U32, AT(context), 0, 1 << 20, "0", .metavar = "N",
-      .help = "positions of a sequence, prompt and completion; 0: what the model was made for" },
+      .help =
+          "positions of a sequence, prompt and completion; 0: what the model was made for" },
     { "kv-memory", MBD_KIND_BYTES, AT(kv_memory), 0, 0x1p50, "0", .metavar = "BYTES",
       .help = "memory of the KV cache; 0: enough for max-sequences at full context, within a "
               "quarter of this machine's" },
@@ -40,8 +41,7 @@ const struct mbd_row mbd_table[] = {
     { "queue-tokens", MBD_KIND_U64, AT(queue_tokens), 1, 0x1p40, "1048576", .metavar = "N",
       .help = "prompt tokens that may wait; beyond it 429" },
     { "default-max-tokens", MBD_KIND_U32, AT(default_max_tokens), 1, MB_MAX_TOKENS_MAX, "16",
-      .metavar = "N",
-      .help = "length of a completion whose request does not say max_tokens" },
+      .metavar = "N", .help = "length of a completion whose request does not say max_tokens" },
 
     { "listen", MBD_KIND_ADDRESS, AT(listen), ANY, .value = "127.0.0.1:8080",
       .metavar = "ADDRESS:PORT", .group = "network",
@@ -52,8 +52,8 @@ const struct mbd_row mbd_table[] = {
       .metavar = "BYTES", .help = "memory for all bodies at once; beyond it 503" },
     { "connections", MBD_KIND_U32, AT(connections), 1, 65536, "1024", .metavar = "N",
       .help = "connections at once; more wait to be accepted" },
-    { "per-ip-connections", MBD_KIND_U32, AT(per_ip_connections), 0, 65536, "0",
-      .metavar = "N", .help = "connections of one address; more are closed. 0: no such bound" },
+    { "per-ip-connections", MBD_KIND_U32, AT(per_ip_connections), 0, 65536, "0", .metavar = "N",
+      .help = "connections of one address; more are closed. 0: no such bound" },
     { "header-timeout", MBD_KIND_SECONDS, AT(header_timeout_ms), 0.05, 3600, "10",
       .metavar = "SECONDS", .help = "for a request's header to arrive whole; then 408" },
     { "body-timeout", MBD_KIND_SECONDS, AT(body_timeout_ms), 0.05, 3600, "60",
@@ -88,7 +88,7 @@ const struct mbd_row mbd_table[] = {
     { 0 },
 };
 
-/* ---- names --------------------------------------------------------------------------- */
+/* ---- names ------------------------------------------------------------------------------- */
 
 static bool same_name(const char *row, const char *name, size_t n)
 {
@@ -169,7 +169,7 @@ bool mbd_table_in_file(const struct mbd_row *row)
     return row->kind != MBD_KIND_ACTION && strcmp(row->name, "config") != 0;
 }
 
-/* ---- values ---------------------------------------------------------------------------- */
+/* ---- values ------------------------------------------------------------------------------ */
 
 /* 8388608 as "8M": the largest unit that divides it. */
 static void bytes_text(double bytes, char *ret, size_t n)
@@ -477,7 +477,7 @@ void mbd_options_fini(struct mbd_options *o)
     *o = (struct mbd_options) { 0 };
 }
 
-/* ---- what the table prints ------------------------------------------------------------ */
+/* ---- what the table prints --------------------------------------------------------------- */
 
 /* text, broken at spaces so that no line passes column 92, each after the first indented. */
 static void put_wrapped(struct mb_bytes *ret, const char *text, size_t indent)

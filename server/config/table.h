@@ -41,7 +41,8 @@ extern const struct mbd_row mbd_table[];
 const struct mbd_row *mbd_table_find(const char *name, size_t n, const char **ret_near);
 
 /* Parses text into its place in o. Of MODELS, adds one NAME=FILE, or several with commas
- * between. what says where the text is from: "--threads", "MBOOLD_THREADS", "a.json:3: threads".
+ * between. what says where the text is from: "--threads", "MBOOLD_THREADS",
+ * "a.json:3: threads".
  * Errors: MB_E_INVALID: "<what>: '<text>' ... <range>"; MB_E_NOMEM. */
 enum mb_status mbd_table_set(const struct mbd_row *row, const char *text, const char *what,
                              struct mbd_options *o, struct mb_error *err);

@@ -1,11 +1,11 @@
-/* One socket, as this daemon sees it beside libmicrohttpd: its deadline, its sleep, and whether its
- * client is still there. Private to server/http.
+/* One socket, as this daemon sees it beside libmicrohttpd: its deadline, its sleep, and whether
+ * its client is still there. Private to server/http.
  *
- * A client that left is known by the end of what it sends (POLLRDHUP). That is also what a client
- * looks like that closed only its sending side (shutdown(SHUT_WR), `nc -N`), which HTTP/1.1
- * allows: the two can not be told apart until something is written, and a request that waits
- * writes nothing. As nginx, Node and Go do, the end of sending counts as having left while an
- * answer is being made; answers that are ready at once are still sent.
+ * A client that left is known by the end of what it sends (POLLRDHUP). That is also what a
+ * client looks like that closed only its sending side (shutdown(SHUT_WR), `nc -N`), which
+ * HTTP/1.1 allows: the two can not be told apart until something is written, and a request that
+ * waits writes nothing. As nginx, Node and Go do, the end of sending counts as having left
+ * while an answer is being made; answers that are ready at once are still sent.
  *
  * Threads: the control thread. */
 #ifndef MBD_CONNECTION_H

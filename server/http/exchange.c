@@ -50,7 +50,7 @@ struct mbd_exchange {
     void *on_end_arg;
 };
 
-/* ---- the request ----------------------------------------------------------------------------- */
+/* ---- the request ------------------------------------------------------------------------- */
 
 static struct mbd_listener *listener_of(const struct mbd_exchange *x)
 {
@@ -245,14 +245,14 @@ static void exchange_free(struct mbd_exchange *x)
     free(x);
 }
 
-/* ---- the answer --------------------------------------------------------------------------------- */
+/* ---- the answer -------------------------------------------------------------------------- */
 
 static const char *route_name(const struct mbd_exchange *x)
 {
     return x->route ? x->route->name : "none";
 }
 
-/* Headers that every answer has. response NULL: memory was refused; the connection is closed. */
+/* Headers that every answer has. response NULL: memory was refused; the client is let go. */
 static void answer(struct mbd_exchange *x, int status, struct MHD_Response *response,
                    const char *content_type)
 {
@@ -309,7 +309,8 @@ void mbd_reply_bytes(struct mbd_exchange *x, int status, const char *content_typ
     answer(x, status, r, content_type);
 }
 
-void mbd_reply_error(struct mbd_exchange *x, const struct mb_wire_error *e, unsigned retry_after)
+void mbd_reply_error(struct mbd_exchange *x, const struct mb_wire_error *e,
+                     unsigned retry_after)
 {
     mbd_reply_json(x, e->http, mb_error_encode(e));
     if (x->response && retry_after > 0) {
@@ -343,7 +344,7 @@ void mbd_exchange_on_end(struct mbd_exchange *x, void (*fn)(void *arg), void *ar
     x->on_end_arg = arg;
 }
 
-/* ---- a stream ------------------------------------------------------------------------------------- */
+/* ---- a stream ---------------------------------------------------------------------------- */
 
 size_t mbd_stream_pending(const struct mbd_exchange *x)
 {
@@ -385,7 +386,7 @@ void mbd_reply_stream(struct mbd_exchange *x, void (*more)(void *arg), void *arg
         MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, STREAM_BLOCK, read_stream, x, NULL);
     if (r) {
         (void) MHD_add_response_header(r, "Cache-Control", "no-cache");
-        (void) MHD_add_response_header(r, "X-Accel-Buffering", "no"); /* nginx holds back else */
+        (void) MHD_add_response_header(r, "X-Accel-Buffering", "no"); /* nginx would wait */
     }
     x->more = more;
     x->more_arg = arg;
@@ -420,7 +421,7 @@ void mbd_stream_end(struct mbd_exchange *x, bool done)
     mbd_connection_awake(x->connection);
 }
 
-/* ---- the log ----------------------------------------------------------------------------------------- */
+/* ---- the log ----------------------------------------------------------------------------- */
 
 void mbd_exchange_logged(struct mbd_exchange *x)
 {
@@ -442,7 +443,7 @@ static void write_line(const struct mbd_exchange *x)
     mbd_line_end(&line);
 }
 
-/* ---- libmicrohttpd's callbacks -------------------------------------------------------------------------- */
+/* ---- libmicrohttpd's callbacks ----------------------------------------------------------- */
 
 static enum MHD_Result queue(struct mbd_exchange *x)
 {

@@ -25,7 +25,7 @@
 
 struct mbd_exchange;
 
-/* ---- the request --------------------------------------------------------------------------- */
+/* ---- the request ------------------------------------------------------------------------- */
 
 struct mbd_service *mbd_exchange_service(const struct mbd_exchange *x);
 /* 16 hexadecimal digits of our own making: names the exchange in the log and in replies. */
@@ -39,7 +39,7 @@ const struct mb_bytes *mbd_exchange_body(const struct mbd_exchange *x);
 void mbd_exchange_drop_body(struct mbd_exchange *x); /* once it was read, before waiting */
 uint64_t mbd_exchange_began_ns(const struct mbd_exchange *x);
 
-/* ---- the answer: exactly one of these, once -------------------------------------------------- */
+/* ---- the answer: exactly one of these, once ---------------------------------------------- */
 
 /* Takes text (malloc'ed, terminated); NULL, for memory that was refused, answers 503. */
 void mbd_reply_json(struct mbd_exchange *x, int status, char *text);
@@ -47,17 +47,18 @@ void mbd_reply_json(struct mbd_exchange *x, int status, char *text);
 void mbd_reply_bytes(struct mbd_exchange *x, int status, const char *content_type,
                      struct mb_bytes *text);
 /* retry_after in seconds; 0: no such header. */
-void mbd_reply_error(struct mbd_exchange *x, const struct mb_wire_error *e, unsigned retry_after);
+void mbd_reply_error(struct mbd_exchange *x, const struct mb_wire_error *e,
+                     unsigned retry_after);
 
-/* ---- an answer that takes its time --------------------------------------------------------------- */
+/* ---- an answer that takes its time ------------------------------------------------------- */
 
 /* The handler returns without an answer, which follows. May be said again. */
 void mbd_exchange_wait(struct mbd_exchange *x);
-/* fn is called when the exchange ends, however it does: the answer was sent whole, or the client
- * left. fn NULL takes it back. */
+/* fn is called when the exchange ends, however it does: the answer was sent whole, or the
+ * client left. fn NULL takes it back. */
 void mbd_exchange_on_end(struct mbd_exchange *x, void (*fn)(void *arg), void *arg);
 
-/* ---- a stream of events ------------------------------------------------------------------------------ */
+/* ---- a stream of events ------------------------------------------------------------------ */
 
 /* Answers 200 with server-sent events. more is called when all that was put is on its way and
  * the connection would fall asleep: it may put more. */
@@ -69,7 +70,7 @@ void mbd_stream_end(struct mbd_exchange *x, bool done);
 /* Bytes that were put and that the connection has not taken: a slow reader's measure. */
 size_t mbd_stream_pending(const struct mbd_exchange *x);
 
-/* ---- for the log --------------------------------------------------------------------------------------- */
+/* ---- for the log ------------------------------------------------------------------------- */
 
 /* The route writes its own line; else the exchange does, when it ends. */
 void mbd_exchange_logged(struct mbd_exchange *x);

@@ -16,14 +16,14 @@
 enum {
     CONNECTION_BYTES = 32 * 1024, /* of libmicrohttpd's pool: header, and pieces of a body */
     BACKLOG = 1024,
-    SWEEP_MS = 100,   /* how late a deadline may be seen */
+    SWEEP_MS = 100,     /* how late a deadline may be seen */
     SWEEPS_A_LOOK = 10, /* between looks at whether silent clients are still there */
-    /* Of the kernel's, for a connection: left alone it grows to megabytes for a client that does not
-     * read, and thousands of tokens would be computed for nobody. */
+    /* Of the kernel's, for a connection: left alone it grows to megabytes for a client that
+     * does not read, and thousands of tokens would be computed for nobody. */
     SEND_BUFFER_BYTES = 64 * 1024,
 };
 
-/* ---- one connection -------------------------------------------------------------------- */
+/* ---- one connection ---------------------------------------------------------------------- */
 
 struct mbd_connection *mbd_connection_of(struct MHD_Connection *mhd)
 {
@@ -44,8 +44,9 @@ void mbd_connection_phase(struct mbd_connection *c, enum mbd_phase phase)
         ms = o->body_timeout_ms;
         break;
     case MBD_PHASE_IDLE:
-        /* libmicrohttpd closes what is silent for the idle time. Its first line may come one byte
-         * at a time, though, of which it tells nobody: so there is a bound to that as well. */
+        /* libmicrohttpd closes what is silent for the idle time. Its first line may come one
+         * byte at a time, though, of which it tells nobody: so there is a bound to that as
+         * well. */
         ms = (uint64_t) o->idle_timeout_ms + o->header_timeout_ms;
         break;
     case MBD_PHASE_ANSWER:
@@ -83,8 +84,8 @@ void mbd_connection_awake(struct mbd_connection *c)
         c->asleep = false;
         mbd_watch_stop(c->watch);
         MHD_resume_connection(c->mhd);
-        /* When it is driven from outside, libmicrohttpd does not make its descriptor readable for
-         * this, nor its timeout 0. */
+        /* When it is driven from outside, libmicrohttpd does not make its descriptor readable
+         * for this, nor its timeout 0. */
         c->listener->resumed = true;
         if (!c->listener->running) {
             mbd_timer_start(c->listener->timer, 0, 0);
@@ -92,13 +93,15 @@ void mbd_connection_awake(struct mbd_connection *c)
     }
 }
 
-/* A request that is not whole has had no answer, and libmicrohttpd offers no way to give it one:
- * nothing of this connection waits to be written, so the answer may be put there from here. */
+/* A request that is not whole has had no answer, and libmicrohttpd offers no way to give it
+ * one: nothing of this connection waits to be written, so the answer may be put there from
+ * here. */
 static void answer_late(struct mbd_connection *c)
 {
-    static const char body[] = "{\"error\":{\"message\":\"the request took too long to arrive\","
-                               "\"type\":\"invalid_request_error\",\"param\":null,"
-                               "\"code\":\"request_timeout\"}}";
+    static const char body[] =
+        "{\"error\":{\"message\":\"the request took too long to arrive\","
+        "\"type\":\"invalid_request_error\",\"param\":null,"
+        "\"code\":\"request_timeout\"}}";
     char text[512];
     int n = snprintf(text, sizeof text,
                      "HTTP/1.1 408 Request Timeout\r\nConnection: close\r\n"
@@ -108,9 +111,9 @@ static void answer_late(struct mbd_connection *c)
     mbd_metrics_http(c->listener->service->metrics, "incomplete", 408);
 }
 
-/* Did the client end what it sends, with nothing left to read? libmicrohttpd 0.9.75 does not learn
- * of an end that came together with the last bytes: a read that gets fewer than it asked for
- * makes it wait for the next edge, and there is none. */
+/* Did the client end what it sends, with nothing left to read? libmicrohttpd 0.9.75 does not
+ * learn of an end that came together with the last bytes: a read that gets fewer than it asked
+ * for makes it wait for the next edge, and there is none. */
 static bool has_ended(const struct mbd_connection *c)
 {
     char byte;
@@ -188,7 +191,7 @@ static struct mbd_connection *connection_new(struct mbd_listener *l, struct MHD_
     return c;
 }
 
-/* ---- libmicrohttpd's callbacks ---------------------------------------------------------------- */
+/* ---- libmicrohttpd's callbacks ----------------------------------------------------------- */
 
 static void on_connection(void *cls, struct MHD_Connection *mhd, void **socket_context,
                           enum MHD_ConnectionNotificationCode what)
@@ -223,7 +226,7 @@ static void on_message(void *cls, const char *fmt, va_list args)
     }
 }
 
-/* ---- driving it ---------------------------------------------------------------------------------- */
+/* ---- driving it -------------------------------------------------------------------------- */
 
 /* Lets libmicrohttpd do what is ready, and asks when it wants to run again. */
 static void drive(void *arg)

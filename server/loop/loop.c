@@ -8,8 +8,8 @@ struct mbd_loop {
     uv_loop_t uv;
 };
 
-/* Every object is a libuv handle and what to call. libuv keeps a handle until its close callback,
- * so that is where the memory goes. */
+/* Every object is a libuv handle and what to call. libuv keeps a handle until its close
+ * callback, so that is where the memory goes. */
 struct mbd_timer {
     uv_timer_t uv;
     mbd_timer_fn *fn;
@@ -93,7 +93,7 @@ static void free_handle(uv_handle_t *h)
     free(h->data);
 }
 
-/* ---- timers -------------------------------------------------------------------------------- */
+/* ---- timers ------------------------------------------------------------------------------ */
 
 static void on_timer(uv_timer_t *uv)
 {
@@ -134,7 +134,7 @@ void mbd_timer_stop(struct mbd_timer *t)
     (void) uv_timer_stop(&t->uv);
 }
 
-/* ---- signals ------------------------------------------------------------------------------- */
+/* ---- signals ----------------------------------------------------------------------------- */
 
 static void on_signal(uv_signal_t *uv, int signal)
 {
@@ -173,7 +173,7 @@ void mbd_signal_free(struct mbd_signal *s)
     }
 }
 
-/* ---- descriptors --------------------------------------------------------------------------- */
+/* ---- descriptors ------------------------------------------------------------------------- */
 
 static void on_poll(uv_poll_t *uv, int status, int events)
 {
@@ -224,7 +224,7 @@ void mbd_watch_stop(struct mbd_watch *w)
     (void) uv_poll_stop(&w->uv);
 }
 
-/* ---- waking ---------------------------------------------------------------------------------- */
+/* ---- waking ------------------------------------------------------------------------------ */
 
 static void on_async(uv_async_t *uv)
 {
@@ -263,7 +263,7 @@ void mbd_wake_send(struct mbd_wake *w)
     (void) uv_async_send(&w->uv);
 }
 
-/* ---- work ------------------------------------------------------------------------------------ */
+/* ---- work -------------------------------------------------------------------------------- */
 
 static void on_work(uv_work_t *uv)
 {

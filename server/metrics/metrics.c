@@ -8,7 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
-/* ---- the set ------------------------------------------------------------------------------- */
+/* ---- the set ----------------------------------------------------------------------------- */
 
 struct family {
     const char *name, *help;
@@ -19,9 +19,11 @@ struct counter {
 };
 
 static const struct counter counters[MBD_COUNTERS] = {
-    [MBD_PROMPT_TOKENS] = { "mboold_prompt_tokens_total", "", "Prompt tokens of requests that began." },
+    [MBD_PROMPT_TOKENS] = { "mboold_prompt_tokens_total", "",
+                            "Prompt tokens of requests that began." },
     [MBD_GENERATION_TOKENS] = { "mboold_generation_tokens_total", "", "Tokens generated." },
-    [MBD_ENGINE_STEPS] = { "mboold_engine_steps_total", "", "Steps of the engine: its heartbeat." },
+    [MBD_ENGINE_STEPS] = { "mboold_engine_steps_total", "",
+                           "Steps of the engine: its heartbeat." },
     [MBD_REQUESTS_STOP] = { "mboold_requests_total", "{outcome=\"stop\"}",
                             "Generation requests by how they ended." },
     [MBD_REQUESTS_LENGTH] = { "mboold_requests_total", "{outcome=\"length\"}", NULL },
@@ -45,16 +47,20 @@ static const struct {
 
 /* Bounds as vLLM's, which dashboards know. A first token of a small model takes well under a
  * millisecond, hence a few below theirs. */
-#define BOUNDS_FIRST 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, \
-                     0.75, 1, 2.5, 5, 7.5, 10, 20, 40, 80, 160, 640
+#define BOUNDS_FIRST                                                                          \
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 2.5, \
+        5, 7.5, 10, 20, 40, 80, 160, 640
 #define BOUNDS_BETWEEN 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, \
                        0.3, 0.4, 0.5, 0.75, 1, 2.5, 5, 10, 20, 40, 80
-#define BOUNDS_REQUEST 0.01, 0.05, 0.1, 0.3, 0.5, 0.8, 1, 1.5, 2, 2.5, 5, 10, 15, 20, 30, 40, 60, \
-                       120, 240, 480, 960, 1920
-#define BOUNDS_QUEUE 0.001, 0.01, 0.05, 0.1, 0.3, 0.5, 0.8, 1, 1.5, 2, 2.5, 5, 10, 15, 20, 30, 40, \
-                     60, 120, 240, 480
-#define BOUNDS_STEP 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, \
-                    0.5, 1, 2.5, 5, 10
+#define BOUNDS_REQUEST                                                                        \
+    0.01, 0.05, 0.1, 0.3, 0.5, 0.8, 1, 1.5, 2, 2.5, 5, 10, 15, 20, 30, 40, 60, 120, 240, 480, \
+        960, 1920
+#define BOUNDS_QUEUE                                                                       \
+    0.001, 0.01, 0.05, 0.1, 0.3, 0.5, 0.8, 1, 1.5, 2, 2.5, 5, 10, 15, 20, 30, 40, 60, 120, \
+        240, 480
+#define BOUNDS_STEP                                                                           \
+    0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, \
+        5, 10
 #define BOUNDS_COUNT 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024
 #define BOUNDS_TOKENS 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384
 
@@ -116,7 +122,7 @@ void mbd_metrics_free(struct mbd_metrics *m)
     free(m);
 }
 
-/* ---- counting ------------------------------------------------------------------------------- */
+/* ---- counting ---------------------------------------------------------------------------- */
 
 static void bump(atomic_uint_fast64_t *place, uint64_t n)
 {
@@ -178,7 +184,7 @@ void mbd_metrics_build(struct mbd_metrics *m, const char *isa)
     (void) snprintf(m->isa, sizeof m->isa, "%s", isa);
 }
 
-/* ---- text ----------------------------------------------------------------------------------- */
+/* ---- text -------------------------------------------------------------------------------- */
 
 static void put_head(struct mb_bytes *ret, const char *name, const char *help, const char *type)
 {
@@ -190,8 +196,8 @@ static void put_histogram(const struct mbd_metrics *m, size_t h, struct mb_bytes
     const char *name = histograms[h].f.name;
     const struct histogram *from = &m->histogram[h];
     put_head(ret, name, histograms[h].f.help, "histogram");
-    /* The count is the sum of what was read, so that _count equals the bucket of +Inf even while
-     * others observe. */
+    /* The count is the sum of what was read, so that _count equals the bucket of +Inf even
+     * while others observe. */
     uint64_t total = 0;
     size_t i = 0;
     for (; i < BOUNDS_MAX && histograms[h].bounds[i] > 0; i++) {
@@ -303,6 +309,7 @@ void mbd_metrics_text(const struct mbd_metrics *m, struct mb_bytes *ret)
     }
     put_http(m, ret);
     put_head(ret, "mboold_build_info", "1; its labels say what is running.", "gauge");
-    mb_bytes_printf(ret, "mboold_build_info{version=\"%s\",isa=\"%s\"} 1\n", MB_VERSION, m->isa);
+    mb_bytes_printf(ret, "mboold_build_info{version=\"%s\",isa=\"%s\"} 1\n", MB_VERSION,
+                    m->isa);
     put_process(ret);
 }

@@ -1,9 +1,9 @@
 /* Counters, gauges and histograms, and their Prometheus text (exposition format 0.0.4).
  *
- * A fixed set, known at compile time: the table in metrics.c is name, type, help, labels. Labels
- * are few and bounded (reason, code, route, model); never a prompt, a user or a key.
+ * A fixed set, known at compile time: the table in metrics.c is name, type, help, labels.
+ * Labels are few and bounded (reason, code, route, model); never a prompt, a user or a key.
  *
- * Threads: any thread may add or observe (relaxed atomics); text is written by one at a time. */
+ * Threads: any thread may add or observe (relaxed atomics); one at a time writes text. */
 #ifndef MBD_METRICS_H
 #define MBD_METRICS_H
 

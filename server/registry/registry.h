@@ -1,8 +1,7 @@
 /* Names of models, and what they are now: weights, tokenizer, and the engine that runs them.
  *
- * Life:    _new; _add each model; _start the engines; _stop them; _free. Between _stop and _free
- *          requests may still be read and dropped.
- * Threads: the control thread. */
+ * Life:    _new; _add each model; _start the engines; _stop them; _free. Between _stop and
+ * _free requests may still be read and dropped. Threads: the control thread. */
 #ifndef MBD_REGISTRY_H
 #define MBD_REGISTRY_H
 

@@ -1,6 +1,6 @@
-/* Goal:   every field of a completion request is taken when it is good and refused by name when it is
- *         not; and replies are what OpenAI's clients expect.
- * Method: one line of JSON per case; replies are parsed again with jansson and looked at. */
+/* Goal:   every field of a completion request is taken when it is good and refused by name when
+ * it is not; and replies are what OpenAI's clients expect. Method: one line of JSON per case;
+ * replies are parsed again with jansson and looked at. */
 #include <float.h>
 #include <jansson.h>
 #include <math.h>
@@ -54,7 +54,8 @@ START_TEST(every_field)
          "\"frequency_penalty\":2,\"repetition_penalty\":1.5,\"seed\":-1,"
          "\"stop\":[\"\\n\",\"\xc3\xa9\"],\"logprobs\":5,\"echo\":false,\"ignore_eos\":true,"
          "\"stream\":true,\"stream_options\":{\"include_usage\":true,\"other\":1},\"n\":1,"
-         "\"best_of\":1,\"suffix\":\"\",\"logit_bias\":{},\"user\":\"someone\",\"unknown\":[1]}");
+         "\"best_of\":1,\"suffix\":\"\",\"logit_bias\":{},\"user\":\"someone\",\"unknown\":[1]"
+         "}");
     ck_assert_str_eq(c.model, "m/a");
     ck_assert_uint_eq(c.n_prompt, 3);
     ck_assert_mem_eq(c.prompt, "a\0b", 4);
@@ -188,7 +189,8 @@ START_TEST(bad_requests_are_refused_by_name)
     ck_assert_int_eq(err.http, 400);
     ck_assert_str_eq(err.type, "invalid_request_error");
     ck_assert_str_eq(err.param, bad[_i].param);
-    ck_assert_msg(strstr(err.message, bad[_i].says) != NULL, "%s: %s", bad[_i].text, err.message);
+    ck_assert_msg(strstr(err.message, bad[_i].says) != NULL, "%s: %s", bad[_i].text,
+                  err.message);
     ck_assert_ptr_null(c.prompt); /* nothing was written */
 }
 END_TEST
@@ -213,7 +215,7 @@ START_TEST(bombs_are_refused)
 }
 END_TEST
 
-/* ---- replies --------------------------------------------------------------------------------- */
+/* ---- replies ----------------------------------------------------------------------------- */
 
 static json_t *parse(char *text)
 {
@@ -228,8 +230,12 @@ static json_t *parse(char *text)
 
 static struct mb_completion_reply plain_reply(void)
 {
-    return (struct mb_completion_reply) { .id = "cmpl-1", .model = "m", .fingerprint = "mbool-0",
-                                          .created = 1700000000, .text = "hi", .n_text = 2 };
+    return (struct mb_completion_reply){ .id = "cmpl-1",
+                                         .model = "m",
+                                         .fingerprint = "mbool-0",
+                                         .created = 1700000000,
+                                         .text = "hi",
+                                         .n_text = 2 };
 }
 
 START_TEST(a_reply_has_openai_s_shape)
@@ -243,13 +249,14 @@ START_TEST(a_reply_has_openai_s_shape)
     json_int_t created, index, prompt, completion, total, cached;
     json_t *logprobs;
     ck_assert_int_eq(
-        json_unpack_ex(root, NULL, JSON_STRICT,
-                       "{s:s,s:s,s:I,s:s,s:s,s:[{s:I,s:s,s:o,s:s!}!],s:{s:I,s:I,s:I,s:{s:I!}!}!}",
-                       "id", &id, "object", &object, "created", &created, "model", &model,
-                       "system_fingerprint", &print, "choices", "index", &index, "text", &text,
-                       "logprobs", &logprobs, "finish_reason", &finish, "usage", "prompt_tokens",
-                       &prompt, "completion_tokens", &completion, "total_tokens", &total,
-                       "prompt_tokens_details", "cached_tokens", &cached),
+        json_unpack_ex(
+            root, NULL, JSON_STRICT,
+            "{s:s,s:s,s:I,s:s,s:s,s:[{s:I,s:s,s:o,s:s!}!],s:{s:I,s:I,s:I,s:{s:I!}!}!}", "id",
+            &id, "object", &object, "created", &created, "model", &model, "system_fingerprint",
+            &print, "choices", "index", &index, "text", &text, "logprobs", &logprobs,
+            "finish_reason", &finish, "usage", "prompt_tokens", &prompt, "completion_tokens",
+            &completion, "total_tokens", &total, "prompt_tokens_details", "cached_tokens",
+            &cached),
         0);
     ck_assert_str_eq(object, "text_completion");
     ck_assert_str_eq(text, "hi");
@@ -282,9 +289,10 @@ END_TEST
 /* Every character comes back as it was; what is none becomes U+FFFD. */
 START_TEST(text_survives)
 {
-    static const char good[] = "\"\\/\b\f\n\r\t\x01\x1f\x7f</script>\xc2\x80\xc3\xa9\xe2\x82\xac"
-                               "\xed\x9f\xbf\xee\x80\x80\xef\xbf\xbf\xf0\x9f\x98\x80"
-                               "\xf4\x8f\xbf\xbf\0end";
+    static const char good[] =
+        "\"\\/\b\f\n\r\t\x01\x1f\x7f</script>\xc2\x80\xc3\xa9\xe2\x82\xac"
+        "\xed\x9f\xbf\xee\x80\x80\xef\xbf\xbf\xf0\x9f\x98\x80"
+        "\xf4\x8f\xbf\xbf\0end";
     static const char *const broken[][2] = {
         { "a\xff", "a\xef\xbf\xbd" },
         { "\xc3", "\xef\xbf\xbd" },
@@ -325,7 +333,8 @@ START_TEST(logprobs_have_the_old_shape)
     r.tokens = tokens;
     r.n_tokens = 2;
     json_t *root = parse(mb_completion_encode(&r));
-    json_t *lp = json_object_get(json_array_get(json_object_get(root, "choices"), 0), "logprobs");
+    json_t *lp =
+        json_object_get(json_array_get(json_object_get(root, "choices"), 0), "logprobs");
     ck_assert_str_eq(json_string_value(json_array_get(json_object_get(lp, "tokens"), 0)), " a");
     json_t *numbers = json_object_get(lp, "token_logprobs");
     ck_assert((float) json_real_value(json_array_get(numbers, 0)) == -0.12345679f);
@@ -334,7 +343,8 @@ START_TEST(logprobs_have_the_old_shape)
     json_t *odd = json_object_get(json_array_get(tops, 0), "bytes:\\xe2\\x82");
     ck_assert(json_real_value(odd) == -9999.0);
     ck_assert(json_real_value(json_object_get(json_array_get(tops, 1), "x")) == -1.0);
-    ck_assert_int_eq(json_integer_value(json_array_get(json_object_get(lp, "text_offset"), 1)), 5);
+    ck_assert_int_eq(json_integer_value(json_array_get(json_object_get(lp, "text_offset"), 1)),
+                     5);
     json_decref(root);
 }
 END_TEST

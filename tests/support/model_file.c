@@ -39,7 +39,8 @@ static void put_tokenizer(struct mb_checkpoint_writer *w)
     struct mb_bpe_spec *spec = mb_bpe_spec_new();
     char text[2];
     for (unsigned b = 0; b < 256; b++) {
-        need(mb_bpe_spec_token(spec, b, text, printable(b, text), MB_TOKEN_PRESENT, &err), &err);
+        need(mb_bpe_spec_token(spec, b, text, printable(b, text), MB_TOKEN_PRESENT, &err),
+             &err);
     }
     unsigned special = MB_TOKEN_PRESENT | MB_TOKEN_ADDED | MB_TOKEN_SPECIAL;
     need(mb_bpe_spec_token(spec, MODEL_FILE_EOS, "</s>", 4, special, &err), &err);

@@ -1,5 +1,5 @@
-/* A checkpoint on disk for tests of whole programs: random Boolean weights, a byte-level tokenizer
- * whose text is as random, and a long context. */
+/* A checkpoint on disk for tests of whole programs: random Boolean weights, a byte-level
+ * tokenizer whose text is as random, and a long context. */
 #ifndef MB_TESTS_MODEL_FILE_H
 #define MB_TESTS_MODEL_FILE_H
 

@@ -28,7 +28,7 @@ enum { PATIENCE_S = 60, CONTEXT = 65536 };
 static char folder[] = "/tmp/mboold-wire-XXXXXX";
 static char model[64], logs[64];
 
-/* ---- the folder ------------------------------------------------------------------------------- */
+/* ---- the folder -------------------------------------------------------------------------- */
 
 void wire_folder_make(void)
 {
@@ -63,7 +63,7 @@ char *wire_log(void)
     return text;
 }
 
-/* ---- the daemon -------------------------------------------------------------------------------- */
+/* ---- the daemon -------------------------------------------------------------------------- */
 
 static void run_mboold(const char *const *flags, int out, int error, const char *listen)
 {
@@ -160,8 +160,8 @@ void wire_stop(struct wire_daemon *d)
     (void) kill(d->pid, SIGTERM);
     int status = wire_wait(d, PATIENCE_S * 1000);
     char *log = wire_log();
-    ck_assert_msg(WIFEXITED(status) && WEXITSTATUS(status) == 0, "status %x: %s", (unsigned) status,
-                  log);
+    ck_assert_msg(WIFEXITED(status) && WEXITSTATUS(status) == 0, "status %x: %s",
+                  (unsigned) status, log);
     static const char *const never[] = { "Sanitizer", "runtime error", "Fatal error in",
                                          "API violation" };
     for (size_t i = 0; i < sizeof never / sizeof never[0]; i++) {
@@ -170,7 +170,7 @@ void wire_stop(struct wire_daemon *d)
     free(log);
 }
 
-/* ---- a connection -------------------------------------------------------------------------------- */
+/* ---- a connection ------------------------------------------------------------------------ */
 
 int wire_open(const struct wire_daemon *d)
 {
@@ -221,7 +221,7 @@ void wire_post(int fd, const char *path, const char *json)
               path, strlen(json), json);
 }
 
-/* ---- replies ----------------------------------------------------------------------------------------- */
+/* ---- replies ----------------------------------------------------------------------------- */
 
 struct incoming {
     int fd;
@@ -374,7 +374,7 @@ struct wire_reply wire_ask(const struct wire_daemon *d, const char *path, const 
     return r;
 }
 
-/* ---- what it says of itself ---------------------------------------------------------------------------- */
+/* ---- what it says of itself -------------------------------------------------------------- */
 
 double wire_metric(const struct wire_daemon *d, const char *series)
 {

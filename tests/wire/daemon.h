@@ -1,5 +1,5 @@
-/* A whole mboold, and the plainest client there is: bytes into a socket and bytes out, so that a
- * test can do everything that a client may, and what it may not. Everything fails the running
+/* A whole mboold, and the plainest client there is: bytes into a socket and bytes out, so that
+ * a test can do everything that a client may, and what it may not. Everything fails the running
  * test when it goes wrong. */
 #ifndef MB_TESTS_DAEMON_H
 #define MB_TESTS_DAEMON_H
@@ -8,7 +8,8 @@
 #include <stddef.h>
 #include <sys/types.h>
 
-/* Writes the model that every daemon of this program serves as "tiny", into a folder of its own. */
+/* Writes the model that every daemon of this program serves as "tiny", into a folder of its
+ * own. */
 void wire_folder_make(void);
 void wire_folder_remove(void);
 const char *wire_model_path(void);

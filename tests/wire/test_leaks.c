@@ -1,7 +1,7 @@
 /* Goal:   after many requests of every kind, memory and descriptors are where they were.
- * Method: requests that end well, that are refused, that are left in the middle of everything, in a
- *         mix that a seed decides; then /proc is read. $MB_LEAK_REQUESTS of them, 600 unless it says
- *         otherwise; 10000 is the promise. */
+ * Method: requests that end well, that are refused, that are left in the middle of everything,
+ * in a mix that a seed decides; then /proc is read. $MB_LEAK_REQUESTS of them, 600 unless it
+ * says otherwise; 10000 is the promise. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,8 +13,8 @@
 
 enum {
     AT_ONCE = 8,
-    WARM_UP = 200,        /* allocators and caches have what they want by then */
-    GROWTH_KIB_MAX = 512, /* of heap noise; one leaked body or completion a request is far more */
+    WARM_UP = 200, /* allocators and caches have what they want by then */
+    GROWTH_KIB_MAX = 512, /* of heap noise; a leaked completion a request is far more */
 };
 
 static struct wire_daemon d;
@@ -52,7 +52,8 @@ static int begin(unsigned kind)
         wire_send(fd, "GET /metrics HTTP/1.1\r\nHost: t\r\n\r\n");
         break;
     case 12:
-        wire_send(fd, "POST /v1/completions HTTP/1.1\r\nHost: t\r\nContent-Length: 99999999\r\n\r\n");
+        wire_send(
+            fd, "POST /v1/completions HTTP/1.1\r\nHost: t\r\nContent-Length: 99999999\r\n\r\n");
         break;
     case 14: { /* tokenized elsewhere, and refused */
         char json[20100];

@@ -1,7 +1,6 @@
-/* Goal:   who leaves is let go at once, in every state; who is slow holds up nobody; who is told to
- *         leave, leaves in order.
- * Method: the whole daemon, over sockets that are closed, not read, or kept; /metrics tells whether a
- *         slot is free again. */
+/* Goal:   who leaves is let go at once, in every state; who is slow holds up nobody; who is
+ * told to leave, leaves in order. Method: the whole daemon, over sockets that are closed, not
+ * read, or kept; /metrics tells whether a slot is free again. */
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -63,7 +62,7 @@ static int hold_the_slot(void)
     return fd;
 }
 
-/* ---- clients that leave ------------------------------------------------------------------------ */
+/* ---- clients that leave ------------------------------------------------------------------ */
 
 static void assert_all_free(double cancelled)
 {
@@ -196,8 +195,8 @@ START_TEST(in_the_middle_of_a_request)
 }
 END_TEST
 
-/* The end of sending, nothing more: an answer that is ready is still sent, one that takes time is
- * not waited for (connection.h says why). */
+/* The end of sending, nothing more: an answer that is ready is still sent, one that takes time
+ * is not waited for (connection.h says why). */
 START_TEST(by_halves)
 {
     int fd = wire_open(&d);
@@ -228,7 +227,7 @@ START_TEST(with_requests_behind)
 }
 END_TEST
 
-/* ---- the queue ----------------------------------------------------------------------------------- */
+/* ---- the queue --------------------------------------------------------------------------- */
 
 START_TEST(a_full_queue_says_429)
 {
@@ -269,14 +268,14 @@ START_TEST(who_waits_is_told_so)
 }
 END_TEST
 
-/* ---- slow readers --------------------------------------------------------------------------------- */
+/* ---- slow readers ------------------------------------------------------------------------ */
 
-/* One that reads nothing fills its ring and waits; others pass it by; when it reads at last, all
- * is there. */
+/* One that reads nothing fills its ring and waits; others pass it by; when it reads at last,
+ * all is there. */
 START_TEST(a_slow_reader_holds_up_nobody)
 {
-    struct wire_daemon two = wire_start((const char *[]) { "--max-sequences=2", "--kv-memory=64M",
-                                                           NULL });
+    struct wire_daemon two =
+        wire_start((const char *[]){ "--max-sequences=2", "--kv-memory=64M", NULL });
     int small = 4096, slow = wire_open(&two);
     (void) setsockopt(slow, SOL_SOCKET, SO_RCVBUF, &small, sizeof small);
     wire_post(slow, "/v1/completions",
@@ -293,8 +292,9 @@ START_TEST(a_slow_reader_holds_up_nobody)
 
     long at = now_ms();
     for (int i = 0; i < 5; i++) {
-        struct wire_reply r = wire_ask(&two, "/v1/completions",
-                                       "{\"prompt\":\"y\",\"max_tokens\":20,\"ignore_eos\":true}");
+        struct wire_reply r =
+            wire_ask(&two, "/v1/completions",
+                     "{\"prompt\":\"y\",\"max_tokens\":20,\"ignore_eos\":true}");
         ck_assert_int_eq(r.status, 200);
         wire_reply_free(&r);
     }
@@ -313,8 +313,8 @@ END_TEST
 /* One that never reads is let go after the idle time. */
 START_TEST(a_reader_that_stopped_is_let_go)
 {
-    struct wire_daemon quick = wire_start((const char *[]) { "--idle-timeout=1", "--kv-memory=64M",
-                                                             NULL });
+    struct wire_daemon quick =
+        wire_start((const char *[]){ "--idle-timeout=1", "--kv-memory=64M", NULL });
     int small = 4096, slow = wire_open(&quick), idle = wire_open(&quick);
     (void) setsockopt(slow, SOL_SOCKET, SO_RCVBUF, &small, sizeof small);
     wire_post(slow, "/v1/completions", STREAM);
@@ -330,7 +330,7 @@ START_TEST(a_reader_that_stopped_is_let_go)
 }
 END_TEST
 
-/* ---- being told to leave ----------------------------------------------------------------------------- */
+/* ---- being told to leave ----------------------------------------------------------------- */
 
 static void assert_draining(void)
 {
@@ -350,8 +350,9 @@ static void assert_draining(void)
 
 START_TEST(sigterm_lets_requests_end)
 {
-    int idle = wire_open(&d), stream = post("{\"prompt\":\"x\",\"stream\":true,\"max_tokens\":1500,"
-                                            "\"ignore_eos\":true}");
+    int idle = wire_open(&d),
+        stream = post("{\"prompt\":\"x\",\"stream\":true,\"max_tokens\":1500,"
+                      "\"ignore_eos\":true}");
     int whole = post("{\"prompt\":\"y\",\"max_tokens\":50,\"ignore_eos\":true}"); /* queued */
     free(wire_read_until(stream, "data: {"));
     (void) wire_metric_becomes(&d, WAITING, 1);

@@ -62,7 +62,8 @@ START_TEST(a_completion)
                      0);
     ck_assert_str_eq(json_string_value(json_object_get(root, "object")), "text_completion");
     ck_assert_str_eq(json_string_value(json_object_get(choice, "finish_reason")), "length");
-    ck_assert_int_eq(json_integer_value(json_object_get(usage, "prompt_tokens")), 6); /* and BOS */
+    ck_assert_int_eq(json_integer_value(json_object_get(usage, "prompt_tokens")),
+                     6); /* and BOS */
     ck_assert_int_eq(json_integer_value(json_object_get(usage, "completion_tokens")), 9);
     ck_assert_int_eq(json_integer_value(json_object_get(usage, "total_tokens")), 15);
     json_decref(root);
@@ -86,10 +87,12 @@ END_TEST
 
 START_TEST(echo_repeats_the_prompt)
 {
-    json_t *a = complete("{\"prompt\":\"h\xc3\xa9\\u0000llo\",\"max_tokens\":4,\"temperature\":0,"
-                         "\"ignore_eos\":true}");
-    json_t *b = complete("{\"prompt\":\"h\xc3\xa9\\u0000llo\",\"max_tokens\":4,\"temperature\":0,"
-                         "\"ignore_eos\":true,\"echo\":true}");
+    json_t *a =
+        complete("{\"prompt\":\"h\xc3\xa9\\u0000llo\",\"max_tokens\":4,\"temperature\":0,"
+                 "\"ignore_eos\":true}");
+    json_t *b =
+        complete("{\"prompt\":\"h\xc3\xa9\\u0000llo\",\"max_tokens\":4,\"temperature\":0,"
+                 "\"ignore_eos\":true,\"echo\":true}");
     const json_t *choice = json_array_get(json_object_get(b, "choices"), 0);
     const json_t *text = json_object_get(choice, "text");
     ck_assert_uint_ge(json_string_length(text), 7);
@@ -109,8 +112,9 @@ START_TEST(long_prompts)
     enum { LONG = 17000 };
     char *json = malloc(LONG + 200);
     for (int kind = 0; kind < 3; kind++) {
-        size_t n = (size_t) sprintf(json, "{\"max_tokens\":%d%s,\"ignore_eos\":true,\"prompt\":\"",
-                                    kind == 2 ? 60000 : 3, kind == 1 ? ",\"stream\":true" : "");
+        size_t n =
+            (size_t) sprintf(json, "{\"max_tokens\":%d%s,\"ignore_eos\":true,\"prompt\":\"",
+                             kind == 2 ? 60000 : 3, kind == 1 ? ",\"stream\":true" : "");
         memset(json + n, 'a', LONG);
         strcpy(json + n + LONG, "\"}");
         struct wire_reply r = wire_ask(&d, "/v1/completions", json);
@@ -131,8 +135,9 @@ END_TEST
 
 START_TEST(logprobs_count_and_sum)
 {
-    json_t *root = complete("{\"prompt\":\"x\",\"max_tokens\":5,\"temperature\":0,\"logprobs\":2,"
-                            "\"ignore_eos\":true}");
+    json_t *root =
+        complete("{\"prompt\":\"x\",\"max_tokens\":5,\"temperature\":0,\"logprobs\":2,"
+                 "\"ignore_eos\":true}");
     const json_t *choice = json_array_get(json_object_get(root, "choices"), 0);
     const json_t *lp = json_object_get(choice, "logprobs");
     for (size_t i = 0; i < 5; i++) {
@@ -151,7 +156,7 @@ START_TEST(logprobs_count_and_sum)
 }
 END_TEST
 
-/* ---- streams ------------------------------------------------------------------------------------- */
+/* ---- streams ----------------------------------------------------------------------------- */
 
 struct events {
     char text[8192];
@@ -244,7 +249,7 @@ START_TEST(sixteen_clients_at_once)
 }
 END_TEST
 
-/* ---- what is refused --------------------------------------------------------------------------------- */
+/* ---- what is refused --------------------------------------------------------------------- */
 
 static const struct {
     const char *json;
@@ -278,7 +283,8 @@ static const struct {
     { "{\"prompt\":\"x\",\"model\":\"other\"}", 404, "model", "model_not_found" },
     { "{\"prompt\":\"x\",\"stream\":true,\"max_tokens\":70000}", 400, "prompt",
       "context_length_exceeded" },
-    { "{\"prompt\":\"x\",\"stream\":true,\"model\":\"other\"}", 404, "model", "model_not_found" },
+    { "{\"prompt\":\"x\",\"stream\":true,\"model\":\"other\"}", 404, "model",
+      "model_not_found" },
 };
 
 static void assert_error(const struct wire_reply *r, int status, const char *param,
@@ -393,7 +399,8 @@ START_TEST(broken_http)
         "GET / HTTP/9.9\r\n\r\n",
         "GET / HTTP/1.1\r\n\r\n", /* no Host */
         "POST /v1/completions HTTP/1.1\r\nHost: t\r\nContent-Length: -1\r\n\r\n",
-        "POST /v1/completions HTTP/1.1\r\nHost: t\r\nContent-Length: 99999999999999999999\r\n\r\n",
+        "POST /v1/completions HTTP/1.1\r\nHost: t\r\nContent-Length: "
+        "99999999999999999999\r\n\r\n",
         "POST /v1/completions HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
         ("POST /v1/completions HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n"
          "ffffffffffffffffff\r\n"),
@@ -422,7 +429,7 @@ START_TEST(broken_http)
 }
 END_TEST
 
-/* ---- HTTP/1.1 ------------------------------------------------------------------------------------------ */
+/* ---- HTTP/1.1 ---------------------------------------------------------------------------- */
 
 START_TEST(connections_are_kept_and_pipelined)
 {
@@ -482,7 +489,8 @@ START_TEST(a_body_that_grows_too_large)
 {
     char chunk[4096 + 16];
     int fd = wire_open(&d);
-    wire_send(fd, "POST /v1/completions HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n");
+    wire_send(fd,
+              "POST /v1/completions HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n");
     (void) snprintf(chunk, sizeof chunk, "1000\r\n%04096d\r\n", 0);
     for (int i = 0; i < 64; i++) {
         wire_send(fd, "%s", chunk);
@@ -495,7 +503,7 @@ START_TEST(a_body_that_grows_too_large)
 }
 END_TEST
 
-/* Many bodies that are not whole yet may not hold more than --body-memory, here 1M, together. */
+/* Many bodies that are not whole yet hold at most --body-memory, here 1M, together. */
 START_TEST(all_bodies_have_a_bound)
 {
     enum { CLIENTS = 40, PART = 60000 };
@@ -507,7 +515,8 @@ START_TEST(all_bodies_have_a_bound)
     part[PART] = '\0';
     for (int i = 0; i < CLIENTS; i++) {
         fds[i] = wire_open(&patient);
-        wire_send(fds[i], "POST /v1/completions HTTP/1.1\r\nHost: t\r\nContent-Length: %d\r\n\r\n%s",
+        wire_send(fds[i],
+                  "POST /v1/completions HTTP/1.1\r\nHost: t\r\nContent-Length: %d\r\n\r\n%s",
                   PART + 14, part);
     }
     for (int i = 0; i < CLIENTS; i++) {
@@ -528,9 +537,13 @@ END_TEST
 START_TEST(slow_headers_and_bodies_are_ended)
 {
     static const char *const starts[] = {
-        "", "GET /heal", "GET /healthz HTTP/1.1\r\nHost: t\r\nX-A: b",
-        "POST /v1/completions HTTP/1.1\r\nHost: t\r\nContent-Length: 100\r\n\r\n{\"prompt\":",
-        "POST /v1/completions HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n4\r\n{\"p",
+        "",
+        "GET /heal",
+        "GET /healthz HTTP/1.1\r\nHost: t\r\nX-A: b",
+        ("POST /v1/completions HTTP/1.1\r\nHost: t\r\nContent-Length: 100\r\n\r\n"
+         "{\"prompt\":"),
+        ("POST /v1/completions HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n"
+         "4\r\n{\"p"),
     };
     for (size_t i = 0; i < sizeof starts / sizeof starts[0]; i++) {
         int fd = wire_open(&d);
@@ -597,8 +610,8 @@ START_TEST(probes_and_metrics)
     ck_assert(wire_metric(&d, "mboold_generation_tokens_total") == 3);
     ck_assert(wire_metric(&d, "mboold_time_to_first_token_seconds_count") == 1);
     ck_assert(wire_metric(&d, "mboold_time_between_tokens_seconds_count") == 2);
-    ck_assert(wire_metric(&d, "mboold_http_requests_total{route=\"completions\",code=\"200\"}") ==
-              1);
+    ck_assert(
+        wire_metric(&d, "mboold_http_requests_total{route=\"completions\",code=\"200\"}") == 1);
 }
 END_TEST
 
@@ -621,7 +634,7 @@ START_TEST(the_log_tells_no_tales)
 }
 END_TEST
 
-/* ---- the program ------------------------------------------------------------------------------------------ */
+/* ---- the program ------------------------------------------------------------------------- */
 
 START_TEST(the_command_line)
 {
@@ -630,20 +643,23 @@ START_TEST(the_command_line)
     ck_assert_str_eq(out, "mboold " MB_VERSION "\n");
     ck_assert_int_eq(wire_run((const char *[]) { "--help", NULL }, out, sizeof out), 0);
     ck_assert_ptr_nonnull(strstr(out, "--max-sequences N"));
-    ck_assert_int_eq(wire_run((const char *[]) { "--print-defaults", NULL }, out, sizeof out), 0);
+    ck_assert_int_eq(wire_run((const char *[]){ "--print-defaults", NULL }, out, sizeof out),
+                     0);
     ck_assert_ptr_nonnull(strstr(out, "\"max_sequences\": 16"));
     ck_assert_int_eq(wire_run((const char *[]) { NULL }, out, sizeof out), 2);
     ck_assert_ptr_nonnull(strstr(out, "--model: at least one"));
     ck_assert_int_eq(wire_run((const char *[]) { "--threads=x", NULL }, out, sizeof out), 2);
 
     (void) snprintf(model, sizeof model, "--model=a=%s", wire_model_path());
-    ck_assert_int_eq(wire_run((const char *[]) { model, "--check-config", NULL }, out, sizeof out),
-                     0);
-    ck_assert_int_eq(wire_run((const char *[]) { "--model=a=/nonexistent", "--check-config", NULL },
-                              out, sizeof out),
-                     1);
+    ck_assert_int_eq(
+        wire_run((const char *[]){ model, "--check-config", NULL }, out, sizeof out), 0);
+    ck_assert_int_eq(
+        wire_run((const char *[]){ "--model=a=/nonexistent", "--check-config", NULL }, out,
+                 sizeof out),
+        1);
     ck_assert_ptr_nonnull(strstr(out, "mboold: model 'a' from '/nonexistent': "));
-    ck_assert_int_eq(wire_run((const char *[]) { "--model=a=/dev/null", NULL }, out, sizeof out), 1);
+    ck_assert_int_eq(wire_run((const char *[]){ "--model=a=/dev/null", NULL }, out, sizeof out),
+                     1);
     (void) snprintf(taken, sizeof taken, "--listen=127.0.0.1:%d", d.port);
     ck_assert_int_eq(wire_run((const char *[]) { model, taken, NULL }, out, sizeof out), 1);
     ck_assert_ptr_nonnull(strstr(out, "Address already in use"));

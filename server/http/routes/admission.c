@@ -1,4 +1,4 @@
-/* What stands between a body of JSON and the engine: decode, find the model, tokenize, admit. */
+/* From a body of JSON to the engine: decode, find the model, tokenize, admit. */
 #include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,7 +18,7 @@ enum {
 /* What is known of a request before it is admitted. */
 struct mbd_admission {
     struct mbd_service *service;
-    struct mbd_exchange *exchange; /* NULL when the client left while its prompt was tokenized */
+    struct mbd_exchange *exchange; /* NULL when the client left during tokenizing */
     struct mb_completion asked;
     const struct mbd_entry *model;
     struct mb_ids prompt;
@@ -258,7 +258,7 @@ static void conclude(struct mbd_admission *a, bool ok)
     admission_free(a);
 }
 
-/* ---- long prompts ---------------------------------------------------------------------------------- */
+/* ---- long prompts ------------------------------------------------------------------------ */
 
 static void on_pending_end(void *arg)
 {

@@ -11,7 +11,7 @@ enum {
     PENDING_MAX = 32 * 1024, /* of a stream: beyond it tokens stay in the request's ring */
 };
 
-/* ---- life --------------------------------------------------------------------------------- */
+/* ---- life -------------------------------------------------------------------------------- */
 
 static void unlink_one(struct mbd_completion *c)
 {
@@ -58,7 +58,7 @@ static void on_exchange_end(void *arg)
     mbd_request_cancel(c->request);
 }
 
-/* ---- replies -------------------------------------------------------------------------------- */
+/* ---- replies ----------------------------------------------------------------------------- */
 
 uint32_t mbd_characters(const char *text, size_t n)
 {
@@ -81,7 +81,8 @@ static struct mb_completion_reply reply_of(const struct mbd_completion *c)
     };
 }
 
-static struct mb_wire_logprob shown(const struct mbd_completion *c, uint32_t token, float logprob)
+static struct mb_wire_logprob shown(const struct mbd_completion *c, uint32_t token,
+                                    float logprob)
 {
     struct mb_wire_logprob ret = { .logprob = logprob };
     ret.text = (const char *) mb_tokenizer_token_bytes(c->model->tokenizer, token, &ret.n_text);
@@ -165,7 +166,7 @@ static void gather_token(struct mbd_completion *c, const struct mbd_event *e)
     }
 }
 
-/* ---- the end -------------------------------------------------------------------------------------- */
+/* ---- the end ----------------------------------------------------------------------------- */
 
 /* What a request that was not done is on the wire. */
 static struct mb_wire_error failure(const struct mbd_completion *c, const struct mbd_event *e)
@@ -265,7 +266,7 @@ static void end(struct mbd_completion *c, const struct mbd_event *e)
     mbd_completion_free(c);
 }
 
-/* ---- what the engine tells -------------------------------------------------------------------------- */
+/* ---- what the engine tells --------------------------------------------------------------- */
 
 /* Returns false when c is no more. */
 static bool take_events(struct mbd_completion *c)
@@ -305,7 +306,8 @@ static void on_ping(void *arg)
 {
     struct mbd_completions *all = arg;
     uint64_t now = mbd_now_ns();
-    uint64_t silence = (uint64_t) all->service->options->ping_interval_ms * (MBD_SECOND_NS / 1000);
+    uint64_t silence =
+        (uint64_t) all->service->options->ping_interval_ms * (MBD_SECOND_NS / 1000);
     for (struct mbd_completion *c = all->first; c; c = c->next) {
         if (c->exchange && c->stream && now - c->spoke_ns >= silence &&
             mbd_stream_pending(c->exchange) == 0) {
@@ -315,7 +317,7 @@ static void on_ping(void *arg)
     }
 }
 
-/* ---- the beginning --------------------------------------------------------------------------- */
+/* ---- the beginning ----------------------------------------------------------------------- */
 
 void mbd_completion_begin(struct mbd_completion *c, struct mbd_exchange *x)
 {
@@ -338,7 +340,7 @@ void mbd_completion_begin(struct mbd_completion *c, struct mbd_exchange *x)
     }
 }
 
-/* ---- all of them ----------------------------------------------------------------------------------------- */
+/* ---- all of them ------------------------------------------------------------------------- */
 
 enum mb_status mbd_completions_new(struct mbd_service *service, struct mbd_completions **ret,
                                    struct mb_error *err)

@@ -1,7 +1,7 @@
 /* POST /v1/completions: everything between a body of JSON and the engine, and back.
  *
- *     decode -> find the model -> tokenize -> admit        nothing was sent: errors are statuses
- *     -> wait for the whole, or stream it                  errors of a stream are events in it
+ *     decode -> find the model -> tokenize -> admit     nothing was sent: errors are statuses
+ *     -> wait for the whole, or stream it               errors of a stream are events in it
  *
  * Life:    one object for all that are running; the route finds it in the service.
  * Threads: the control thread, but for the wake that the engines are given. */

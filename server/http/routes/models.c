@@ -29,8 +29,8 @@ void mbd_route_model(struct mbd_exchange *x)
     const struct mbd_entry *e = mbd_registry_find(mbd_exchange_service(x)->registry, name);
     if (!e) {
         struct mb_wire_error w;
-        mb_wire_error_fill(&w, 404, "model_not_found", "model", "there is no model '%.128s' here",
-                           name);
+        mb_wire_error_fill(&w, 404, "model_not_found", "model",
+                           "there is no model '%.128s' here", name);
         mbd_reply_error(x, &w, 0);
         return;
     }

@@ -1,6 +1,6 @@
 /* Goal:   an option means what its last source says, and nothing wrong gets through.
- * Method: loads from command lines, environments and files made here, and looks at the struct or
- *         at what the error says. */
+ * Method: loads from command lines, environments and files made here, and looks at the struct
+ * or at what the error says. */
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -83,9 +83,10 @@ END_TEST
 
 START_TEST(later_sources_win)
 {
-    const char *path = write_file("{\"threads\": 1, \"max_sequences\": 2, \"queue_requests\": 3,\n"
-                                  " \"pin\": false, \"kv_memory\": \"2G\", \"idle_timeout\": 1.5,\n"
-                                  " \"log_format\": \"json\", \"max_body\": 4096}");
+    const char *path =
+        write_file("{\"threads\": 1, \"max_sequences\": 2, \"queue_requests\": 3,\n"
+                   " \"pin\": false, \"kv_memory\": \"2G\", \"idle_timeout\": 1.5,\n"
+                   " \"log_format\": \"json\", \"max_body\": 4096}");
     mb_assert_ok(load(LIST("--config", path, "--queue-requests=9"),
                       LIST("MBOOLD_MAX_SEQUENCES=7", "MBOOLD_QUEUE_REQUESTS=8", "OTHER=1",
                            "MBOOLD_PORT=tcp://10.0.0.1:80")),
@@ -198,7 +199,8 @@ static const struct {
     { "--model=x=", "NAME=FILE" },
     { "--model=a b=x", "NAME=FILE" },
     { "--model=m=x", "--model: the name 'm' is given twice" },
-    { "--step-tokens=8", "--step-tokens: 8 is not allowed: it must be at least max-sequences, 16" },
+    { "--step-tokens=8",
+      "--step-tokens: 8 is not allowed: it must be at least max-sequences, 16" },
     { "--body-memory=1M", "must be at least max-body" },
     { "--config=/nonexistent/x.json", "/nonexistent/x.json" },
     { "--help=1", "takes no value" },
@@ -228,8 +230,9 @@ static const struct {
       ":3: max_sequences: '0' is not allowed: it must be 1..1024" },
     { "{\"max_sequence\": 1}", ":1: 'max_sequence': there is no such option; did you mean "
                                "'max_sequences'?" },
-    { "{\n\n\"max-sequences\": 1}", ":3: 'max-sequences': there is no such option; did you mean "
-                                    "'max_sequences'?" },
+    { "{\n\n\"max-sequences\": 1}",
+      ":3: 'max-sequences': there is no such option; did you mean "
+      "'max_sequences'?" },
     { "{\"config\": \"x\"}", "there is no such option" },
     { "{\"help\": true}", "there is no such option" },
     { "{\"threads\": \"1\"}", "threads: must be an integer" },
@@ -266,7 +269,7 @@ START_TEST(lines_are_those_of_the_key)
             no_env, ":3: listen: ");
     (void) unlink(file_path);
     refused(LIST("--config", write_file("{\n\"model\": {\"threads\": \"threads\"},\n"
-                                                 "\"log_level\": \"info\",\n\"threads\": 999}")),
+                                        "\"log_level\": \"info\",\n\"threads\": 999}")),
             no_env, ":4: threads: ");
 }
 END_TEST
@@ -290,7 +293,8 @@ START_TEST(actions_look_at_nothing_else)
                   { "--print-defaults", MBD_ACTION_PRINT_DEFAULTS } };
     for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
         const char *argv[] = { "mboold", known[i].flag, NULL };
-        mb_assert_ok(mbd_options_load(&o, 2, argv, LIST("MBOOLD_THREADS=x"), &action, &err), &err);
+        mb_assert_ok(mbd_options_load(&o, 2, argv, LIST("MBOOLD_THREADS=x"), &action, &err),
+                     &err);
         ck_assert_int_eq(action, known[i].action);
     }
     mb_assert_ok(load(LIST("--check-config"), no_env), &err);
@@ -298,15 +302,16 @@ START_TEST(actions_look_at_nothing_else)
 }
 END_TEST
 
-/* The printed defaults are a configuration file; every key in it is known and every value is what
- * the default is. The file in config/ is this text. */
+/* The printed defaults are a configuration file; every key in it is known and every value is
+ * what the default is. The file in config/ is this text. */
 START_TEST(printed_defaults_are_the_file_in_the_repository)
 {
     struct mb_bytes text = { 0 };
     mbd_table_defaults(&text);
     struct mbd_options plain;
     mbd_options_init(&plain);
-    const char *argv[] = { "mboold", "--model=m=x", "--config", write_file(mb_bytes_text(&text)) };
+    const char *argv[] = { "mboold", "--model=m=x", "--config",
+                           write_file(mb_bytes_text(&text)) };
     mb_assert_ok(mbd_options_load(&o, 4, argv, no_env, &action, &err), &err);
     ck_assert_mem_eq((char *) &o + offsetof(struct mbd_options, threads),
                      (char *) &plain + offsetof(struct mbd_options, threads),

@@ -1,6 +1,6 @@
-/* Goal:   the text of /metrics is what Prometheus reads (exposition format 0.0.4, and the rules of
- *         `promtool check metrics`), and says what was counted.
- * Method: a small parser of the format here walks every line; then known numbers are looked up. */
+/* Goal:   the text of /metrics is what Prometheus reads (exposition format 0.0.4, and the rules
+ * of `promtool check metrics`), and says what was counted. Method: a small parser of the format
+ * here walks every line; then known numbers are looked up. */
 #include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
@@ -155,7 +155,8 @@ START_TEST(numbers_are_what_was_counted)
     ck_assert(value_of(all, "mboold_requests_running") == 5);
     ck_assert(value_of(all, "mboold_kv_used_ratio") == 0.25);
     ck_assert(value_of(all, "mboold_http_requests_total{route=\"models\",code=\"200\"}") == 2);
-    ck_assert(value_of(all, "mboold_http_requests_total{route=\"models\",code=\"other\"}") == 1);
+    ck_assert(value_of(all, "mboold_http_requests_total{route=\"models\",code=\"other\"}") ==
+              1);
     ck_assert(value_of(all, "mboold_build_info{version=\"" MB_VERSION "\",isa=\"avx2\"}") == 1);
     ck_assert(value_of(all, "process_open_fds") >= 3);
     ck_assert(value_of(all, "process_resident_memory_bytes") > 100000);
