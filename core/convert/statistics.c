@@ -113,7 +113,9 @@ void mb_statistics_finish(struct mb_statistics *s, double damping)
     if (!usable) {
         memset(s->second, 0, nn * sizeof *s->second);
         memset(s->drift, 0, nn * sizeof *s->drift);
-        memset(s->owed, 0, s->n_owed * n * sizeof *s->owed);
+        if (s->owed) {
+            memset(s->owed, 0, s->n_owed * n * sizeof *s->owed);
+        }
     }
     scale(s->second, nn, factor);
     scale(s->drift, nn, factor * trust);
