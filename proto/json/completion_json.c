@@ -494,7 +494,7 @@ static json_t *choices_json(const struct mb_completion_reply *r)
         return json_array();
     }
     return json_pack("[{s:i,s:o,s:o,s:s?}]", "index", 0, "text",
-                     mb_json_text(r->text, r->n_text), "logprobs", logprobs_json(r),
+                     mb_json_string_of(r->text, r->n_text), "logprobs", logprobs_json(r),
                      "finish_reason", mb_finish_name(r->finish));
 }
 

@@ -6,7 +6,7 @@
 
 char *mb_error_encode(const struct mb_wire_error *e)
 {
-    json_t *message = mb_json_text(e->message, strlen(e->message));
+    json_t *message = mb_json_string_of(e->message, strlen(e->message));
     /* "s?" is null for NULL; "o" takes the reference, and fails as a whole when it is NULL. */
     json_t *root = json_pack("{s:{s:o,s:s,s:s?,s:s?}}", "error", "message", message, "type",
                              e->type, "param", e->param[0] ? e->param : NULL, "code", e->code);

@@ -44,7 +44,7 @@ bool mb_json_is_utf8(const char *text, size_t n)
     return true;
 }
 
-json_t *mb_json_text(const char *text, size_t n)
+json_t *mb_json_string_of(const char *text, size_t n)
 {
     if (mb_json_is_utf8(text, n)) {
         return json_stringn_nocheck(text, n);

@@ -15,6 +15,6 @@ bool mb_json_is_utf8(const char *text, size_t n);
 
 /* A string of text; each byte that belongs to no UTF-8 character becomes U+FFFD. NULL when
  * memory is refused. */
-json_t *mb_json_text(const char *text, size_t n);
+json_t *mb_json_string_of(const char *text, size_t n);
 
 #endif
