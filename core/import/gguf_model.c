@@ -21,6 +21,7 @@ enum { PLANES = 8, NAME_MAX_BYTES = 96 };
 /* A tensor that the model is made of. */
 struct entry {
     char name[NAME_MAX_BYTES]; /* as a folder calls it */
+    const struct mb_gguf_tensor *source;
     struct mb_hf_tensor tensor;
     void *owned; /* tensor.data, when it is no view */
 };
@@ -346,6 +347,7 @@ static enum mb_status take(struct mb_gguf_model *m, const char *name, const char
     }
     struct entry *e = &m->entries[m->n_entries++];
     (void) snprintf(e->name, sizeof e->name, "%s", hf_name);
+    e->source = t;
     e->tensor.n_rows = n_rows;
     e->tensor.n_cols = n_cols;
     return fill_entry(t, d, e, err);
@@ -385,40 +387,33 @@ static enum mb_status take_layer(struct mb_gguf_model *m, uint32_t layer, struct
     return MB_OK;
 }
 
+static bool is_taken(const struct mb_gguf_model *m, const struct mb_gguf_tensor *t)
+{
+    for (size_t i = 0; i < m->n_entries; i++) {
+        if (m->entries[i].source == t) {
+            return true;
+        }
+    }
+    return strcmp(t->name, "rope_freqs.weight") == 0;
+}
+
 /* A tensor that nothing asked for is a bias, a norm or a layer that would silently not be
- * computed. Names are unique, so that counting finds whether there is one. */
+ * computed. Names are unique, so that counting tells whether there is one. */
 static enum mb_status refuse_others(const struct mb_gguf_model *m, struct mb_error *err)
 {
     size_t known = m->n_entries + (mb_gguf_tensor(m->file, "rope_freqs.weight") != NULL);
     if (mb_gguf_tensors(m->file) == known) {
         return MB_OK;
     }
-    static const char *const names[] = {
-        "attn_norm", "attn_q",   "attn_k", "attn_v",   "attn_output",
-        "ffn_norm",  "ffn_gate", "ffn_up", "ffn_down",
-    };
-    for (size_t i = 0; i < mb_gguf_tensors(m->file); i++) {
-        const char *name = mb_gguf_tensor_at(m->file, i)->name;
-        bool taken =
-            strcmp(name, "token_embd.weight") == 0 || strcmp(name, "output.weight") == 0 ||
-            strcmp(name, "output_norm.weight") == 0 || strcmp(name, "rope_freqs.weight") == 0;
-        unsigned layer;
-        char part[NAME_MAX_BYTES] = "";
-        if (!taken && sscanf(name, "blk.%6u.%90[a-z_]", &layer, part) == 2) {
-            for (size_t k = 0; k < LAYER_TENSORS && !taken; k++) {
-                char again[NAME_MAX_BYTES];
-                (void) snprintf(again, sizeof again, "blk.%u.%s.weight", layer, names[k]);
-                taken = layer < m->shape.n_layers && strcmp(name, again) == 0;
-            }
-        }
-        if (!taken) {
-            return mb_fail(err, MB_E_UNSUPPORTED, 0,
-                           "tensor '%s' is not supported; supported: the tensors of llama with "
-                           "%u layers and no biases",
-                           name, (unsigned) m->shape.n_layers);
-        }
+    const struct mb_gguf_tensor *t = mb_gguf_tensor_at(m->file, 0);
+    for (size_t i = 0; t && is_taken(m, t); i++) {
+        t = mb_gguf_tensor_at(m->file, i + 1);
     }
-    return MB_OK;
+    return mb_fail(
+        err, MB_E_UNSUPPORTED, 0,
+        "tensor '%s' is not supported; supported: the tensors of llama with %u layers "
+        "and no biases",
+        t ? t->name : "?", (unsigned) m->shape.n_layers);
 }
 
 static int by_name(const void *a, const void *b)
