@@ -31,7 +31,8 @@ const struct mbc_command mbc_bench = {
     .arguments = "MODEL",
     .summary = "measure prompts, decoding and memory",
     .details =
-        "MODEL is an .mbool file, or a Hugging Face folder, which runs as the float model.\n"
+        "MODEL is an .mbool file, or a Hugging Face folder or GGUF file, which runs as the float\n"
+        "model.\n"
         "The floor of a rate is what reading the weights and the cache once a step allows.",
     .options = options,
     .run = run_bench,

@@ -1,4 +1,4 @@
-/* mbool convert: a Hugging Face folder to an .mbool file. */
+/* mbool convert: a Hugging Face folder or a GGUF file to an .mbool file. */
 #include <jansson.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -176,7 +176,7 @@ static int parse(int argc, char **argv, struct arguments *a, bool *ret_exit)
         return status;
     }
     if (argc - first != 1) {
-        return mbc_usage_error(&mbc_convert, "one Hugging Face folder is wanted");
+        return mbc_usage_error(&mbc_convert, "one Hugging Face folder or GGUF file is wanted");
     }
     if (!a->output) {
         return mbc_usage_error(&mbc_convert, "-o FILE is wanted");
@@ -300,10 +300,11 @@ static int run(int argc, char **argv)
 
 const struct mbc_command mbc_convert = {
     .name = "convert",
-    .arguments = "FOLDER -o FILE.mbool",
-    .summary = "make a checkpoint of Boolean matrices from a Hugging Face folder",
+    .arguments = "FOLDER|MODEL.gguf -o FILE.mbool",
+    .summary = "make a checkpoint of Boolean matrices from a Hugging Face folder or GGUF",
     .details = "Errors are those of each layer's output, squared, relative to its size.\n"
-               "The same folder, text and options give the same file, whatever the threads.",
+               "A GGUF file is of the architecture llama, its tensors F32, F16, BF16 or Q8_0.\n"
+               "The same model, text and options give the same file, whatever the threads.",
     .options = options,
     .run = run,
 };

@@ -15,7 +15,7 @@ static const struct mbc_option options[] = {
     [TEXT] = { "text", "FILE", "the text; lines <|endoftext|> part documents (required)" },
     [WINDOW] = { "window", "W", "tokens seen at once (default: the model's context)" },
     [REFERENCE] = { "reference", "MODEL", "a model to compare with: KL and agreement" },
-    [SCHEME] = { "scheme", "svid", "of a folder: replace its weights by successive SVID" },
+    [SCHEME] = { "scheme", "svid", "of a float model: replace its weights by successive SVID" },
     [KERNELS] = { "kernels", "K", "sign matrices per weight of --scheme, 1..8 (default 3)" },
     [THREADS] = { "threads", "N", "default: all processors" },
     [ISA] = { "isa", "NAME", "c, avx2, avx512, avx512vnni (default: the best there is)" },
@@ -74,7 +74,7 @@ static int parse(int argc, char **argv, struct arguments *a, bool *ret_exit)
         return status;
     }
     if (argc - first != 1) {
-        return mbc_usage_error(&mbc_eval, "one model is wanted, an .mbool file or a folder");
+        return mbc_usage_error(&mbc_eval, "one model is wanted, an .mbool file, a folder or a GGUF file");
     }
     if (!a->text) {
         return mbc_usage_error(&mbc_eval, "--text is wanted");
@@ -106,7 +106,7 @@ static enum mb_status use_svid(const struct arguments *a, struct mbc_model *f,
 {
     struct mb_model *svid;
     if (!f->is_float) {
-        return mb_fail(err, MB_E_INVALID, 0, "--scheme needs the float model of a folder");
+        return mb_fail(err, MB_E_INVALID, 0, "--scheme needs the float model of a folder or GGUF file");
     }
     struct mb_progress progress = mbc_progress_begin("svid");
     enum mb_status st =
@@ -201,10 +201,10 @@ static int run(int argc, char **argv)
 
 const struct mbc_command mbc_eval = {
     .name = "eval",
-    .arguments = "MODEL.mbool|FOLDER --text FILE",
+    .arguments = "MODEL.mbool|FOLDER|MODEL.gguf --text FILE",
     .summary = "perplexity of a text, and distance to a reference model",
     .details =
-        "A folder is a Hugging Face checkpoint, run in float32: the yardstick.\n"
+        "A folder (a Hugging Face checkpoint) or GGUF file is run in float32: the yardstick.\n"
         "Each document starts with BOS and is cut into windows that do not overlap; the\n"
         "mean is over all predicted tokens.",
     .options = options,

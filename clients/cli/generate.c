@@ -62,7 +62,8 @@ const struct mbc_command mbc_generate = {
     .arguments = "MODEL [--prompt TEXT]",
     .summary = "complete a prompt",
     .details =
-        "MODEL is an .mbool file, or a Hugging Face folder, which runs as the float model.",
+        "MODEL is an .mbool file, or a Hugging Face folder or GGUF file, which runs as the float\n"
+        "model.",
     .options = options,
     .run = run_generate,
 };

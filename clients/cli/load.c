@@ -1,9 +1,12 @@
 #include "clients/cli/load.h"
 
 #include <errno.h>
+#include <stdbool.h>
 #include <sys/stat.h>
 
+#include "core/base/file.h"
 #include "core/checkpoint/reader.h"
+#include "core/import/gguf.h"
 #include "core/import/hf.h"
 
 static enum mb_status load_file(const char *path, struct mbc_model *ret, struct mb_error *err)
@@ -23,7 +26,19 @@ static enum mb_status load_file(const char *path, struct mbc_model *ret, struct 
     return st;
 }
 
-static enum mb_status load_folder(const char *path, struct mbc_model *ret, struct mb_error *err)
+static enum mb_status is_gguf(const char *path, bool *ret, struct mb_error *err)
+{
+    struct mb_file_map map;
+    enum mb_status st = mb_file_map(path, &map, err);
+    if (st == MB_OK) {
+        *ret = mb_gguf_is(map.at, map.n);
+        mb_file_unmap(&map);
+    }
+    return st;
+}
+
+/* A folder or a GGUF file, run as the float model. */
+static enum mb_status load_source(const char *path, struct mbc_model *ret, struct mb_error *err)
 {
     struct mb_hf *hf = NULL;
     struct mb_bytes spec = { 0 };
@@ -55,8 +70,11 @@ enum mb_status mbc_load(const char *path, struct mbc_model *ret, struct mb_error
     if (stat(path, &sb) != 0) {
         return mb_fail(err, errno == ENOENT ? MB_E_NOTFOUND : MB_E_IO, errno, "'%s'", path);
     }
-    enum mb_status st =
-        S_ISDIR(sb.st_mode) ? load_folder(path, &m, err) : load_file(path, &m, err);
+    bool is_source = S_ISDIR(sb.st_mode);
+    enum mb_status st = is_source ? MB_OK : is_gguf(path, &is_source, err);
+    if (st == MB_OK) {
+        st = is_source ? load_source(path, &m, err) : load_file(path, &m, err);
+    }
     if (st != MB_OK) {
         mbc_unload(&m);
         return st;

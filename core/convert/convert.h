@@ -1,4 +1,4 @@
-/* A Hugging Face folder to an .mbool checkpoint, one decoder block at a time.
+/* A Hugging Face folder, or a GGUF file, to an .mbool checkpoint, one decoder block at a time.
  *
  * With calibration text, each layer is fit to inputs collected through the layers before it as
  * they have become, and moved toward the output that the float model has (fit.h, statistics.h).
@@ -7,7 +7,7 @@
  *
  * Memory:  the statistics and weights of one block, the residual streams of the calibration
  *          text (twice width floats a token), and the Boolean embedding. The folder is mapped,
- *          not read.
+ *          not read (of a GGUF file, gguf_model.h says what is copied).
  * Exact:   the same folder, text, options and seed give the same bytes, whatever the threads.
  * Threads: one caller at a time per pool. */
 #ifndef MB_CORE_CONVERT_H

@@ -5,6 +5,7 @@
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "core/base/checksum.h"
 #include "core/base/file.h"
@@ -30,19 +31,26 @@ static int by_name(const struct dirent **a, const struct dirent **b)
     return strcmp((*a)->d_name, (*b)->d_name);
 }
 
-static enum mb_status add_file(const char *dir, const char *name, struct mb_bytes *ret,
+static enum mb_status add_path(const char *path, const char *name, struct mb_bytes *ret,
                                struct mb_error *err)
 {
-    struct mb_bytes path = { 0 };
     struct mb_file_map map;
-    mb_bytes_printf(&path, "%s/%s", dir, name);
-    enum mb_status st = path.failed ? mb_fail(err, MB_E_NOMEM, 0, "no memory for a path")
-                                    : mb_file_map(mb_bytes_text(&path), &map, err);
+    enum mb_status st = mb_file_map(path, &map, err);
     if (st == MB_OK) {
         mb_bytes_printf(ret, "source.file: %s %zu bytes xxh3 %016llx\n", name, map.n,
                         (unsigned long long) mb_checksum(map.at, map.n));
         mb_file_unmap(&map);
     }
+    return st;
+}
+
+static enum mb_status add_file(const char *dir, const char *name, struct mb_bytes *ret,
+                               struct mb_error *err)
+{
+    struct mb_bytes path = { 0 };
+    mb_bytes_printf(&path, "%s/%s", dir, name);
+    enum mb_status st = path.failed ? mb_fail(err, MB_E_NOMEM, 0, "no memory for a path")
+                                    : add_path(mb_bytes_text(&path), name, ret, err);
     mb_bytes_fini(&path);
     return st;
 }
@@ -102,12 +110,15 @@ enum mb_status mb_provenance(const char *dir, const struct mb_convert_options *o
 {
     char whole[PATH_MAX]; /* so that "." has a name too */
     if (!realpath(dir, whole)) {
-        return mb_fail(err, MB_E_IO, errno, "find folder '%s'", dir);
+        return mb_fail(err, MB_E_IO, errno, "find '%s'", dir);
     }
     const char *name = strrchr(whole, '/');
     mb_bytes_put_text(ret, "made_by: mboold " MB_VERSION "\n");
     mb_bytes_printf(ret, "source: %s\n", name && name[1] ? name + 1 : whole);
-    enum mb_status st = add_files(dir, ret, err);
+    struct stat sb;
+    enum mb_status st = stat(whole, &sb) == 0 && S_ISREG(sb.st_mode)
+                            ? add_path(whole, name + 1, ret, err) /* realpath gave it a '/' */
+                            : add_files(dir, ret, err);
     if (st != MB_OK) {
         return st;
     }

@@ -5,9 +5,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "core/base/file.h"
+#include "core/import/gguf_model.h"
 #include "core/import/hf_config.h"
 #include "core/import/json.h"
 #include "core/import/safetensors.h"
@@ -24,6 +26,7 @@ struct entry {
 
 struct mb_hf {
     char *dir;
+    struct mb_gguf_model *gguf; /* what a file is; of the rest a file has dir alone */
     struct mb_hf_config config;
     double *inv_freq; /* [head_width / 2] */
     struct mb_safetensors *files;
@@ -286,6 +289,9 @@ static enum mb_status join_if_there(const struct mb_hf *h, const char *file,
 enum mb_status mb_hf_tokenizer(const struct mb_hf *h, struct mb_bytes *ret,
                                struct mb_error *err)
 {
+    if (h->gguf) {
+        return mb_json_where(mb_gguf_model_tokenizer(h->gguf, ret, err), h->dir, err);
+    }
     static const char *const files[] = { "tokenizer.json", "tokenizer_config.json",
                                          "generation_config.json", "config.json" };
     enum { N_FILES = sizeof files / sizeof files[0] };
@@ -317,6 +323,15 @@ enum mb_status mb_hf_tokenizer(const struct mb_hf *h, struct mb_bytes *ret,
     return ret->failed ? mb_fail(err, MB_E_NOMEM, 0, "no memory for the tokenizer") : MB_OK;
 }
 
+static enum mb_status read_folder(struct mb_hf *h, struct mb_error *err)
+{
+    enum mb_status st = read_config(h, err);
+    if (st == MB_OK) {
+        st = read_tensors(h, err);
+    }
+    return st == MB_OK ? read_template(h, err) : st;
+}
+
 enum mb_status mb_hf_open(const char *dir, struct mb_hf **ret, struct mb_error *err)
 {
     struct mb_hf *h = calloc(1, sizeof *h);
@@ -324,9 +339,11 @@ enum mb_status mb_hf_open(const char *dir, struct mb_hf **ret, struct mb_error *
         free(h);
         return mb_fail(err, MB_E_NOMEM, 0, "no memory for '%s'", dir);
     }
-    enum mb_status st;
-    if ((st = read_config(h, err)) != MB_OK || (st = read_tensors(h, err)) != MB_OK ||
-        (st = read_template(h, err)) != MB_OK) {
+    struct stat sb;
+    enum mb_status st = stat(dir, &sb) == 0 && S_ISREG(sb.st_mode)
+                            ? mb_gguf_model_open(dir, &h->gguf, err)
+                            : read_folder(h, err);
+    if (st != MB_OK) {
         mb_hf_free(h);
         return mb_json_where(st, dir, err);
     }
@@ -339,6 +356,7 @@ void mb_hf_free(struct mb_hf *h)
     if (!h) {
         return;
     }
+    mb_gguf_model_free(h->gguf);
     mb_safetensors_free(h->files);
     free(h->entries);
     free(h->inv_freq);
@@ -349,26 +367,29 @@ void mb_hf_free(struct mb_hf *h)
 
 const struct mb_shape *mb_hf_shape(const struct mb_hf *h)
 {
-    return &h->config.shape;
+    return h->gguf ? mb_gguf_model_shape(h->gguf) : &h->config.shape;
 }
 
 const char *mb_hf_architecture(const struct mb_hf *h)
 {
-    return h->config.architecture;
+    return h->gguf ? "LlamaForCausalLM" : h->config.architecture;
 }
 
 const double *mb_hf_inv_freq(const struct mb_hf *h)
 {
-    return h->inv_freq;
+    return h->gguf ? mb_gguf_model_inv_freq(h->gguf) : h->inv_freq;
 }
 
 const struct mb_hf_tensor *mb_hf_tensor(const struct mb_hf *h, const char *name)
 {
+    if (h->gguf) {
+        return mb_gguf_model_tensor(h->gguf, name);
+    }
     const struct entry *e = find_entry(h, name);
     return e && e->taken ? &e->tensor : NULL;
 }
 
 const char *mb_hf_chat_template(const struct mb_hf *h)
 {
-    return h->chat_template;
+    return h->gguf ? mb_gguf_model_chat_template(h->gguf) : h->chat_template;
 }

@@ -1,8 +1,9 @@
 /* A Hugging Face folder: config.json, model.safetensors or its sharded index, tokenizer.json,
- * tokenizer_config.json, generation_config.json, chat_template.jinja.
+ * tokenizer_config.json, generation_config.json, chat_template.jinja. Or one GGUF file, which
+ * behaves as the folder that it was made from.
  *
- * Files are mapped; tensors are views (any alignment) and nothing is copied. Nothing in them is
- * trusted.
+ * Files are mapped; tensors are views (any alignment) and nothing is copied, but for what
+ * gguf_model.h says of GGUF. Nothing in them is trusted.
  *
  * Life:    _open/_free. Threads: immutable after _open. */
 #ifndef MB_CORE_HF_H
@@ -17,7 +18,8 @@
 
 struct mb_hf;
 
-/* Errors: MB_E_UNSUPPORTED by name ("architecture FooForCausalLM is not supported; supported:
+/* dir is the folder, or the path of a GGUF file.
+ * Errors: MB_E_UNSUPPORTED by name ("architecture FooForCausalLM is not supported; supported:
  * LlamaForCausalLM, MistralForCausalLM"), MB_E_FORMAT, MB_E_NOTFOUND. */
 enum mb_status mb_hf_open(const char *dir, struct mb_hf **ret, struct mb_error *err);
 void mb_hf_free(struct mb_hf *h);
@@ -41,7 +43,7 @@ struct mb_hf_tensor {
 const struct mb_hf_tensor *mb_hf_tensor(const struct mb_hf *h, const char *name);
 
 /* Appends the tokenizer, as bytes for mb_tokenizer_from_bytes. Errors: MB_E_NOTFOUND when the
- * folder has none, and those of mb_tokenizer_json_read. */
+ * folder has none, and those of mb_tokenizer_json_read or mb_gguf_tokenizer. */
 enum mb_status mb_hf_tokenizer(const struct mb_hf *h, struct mb_bytes *ret,
                                struct mb_error *err);
 /* Chat template, or NULL; terminated. */
