@@ -136,11 +136,10 @@ static void wake(void *arg)
     mbd_wake_send(arg);
 }
 
-static enum mb_status start_engines(struct daemon *d, struct mb_error *err)
+static struct mbd_engine_options engine_options(const struct daemon *d)
 {
     const struct mbd_options *o = d->options;
-    d->threads = o->threads ? o->threads : processors();
-    struct mbd_engine_options e = {
+    return (struct mbd_engine_options) {
         .threads = d->threads,
         .pin = o->pin,
         .kernels = &d->kernels,
@@ -154,6 +153,11 @@ static enum mb_status start_engines(struct daemon *d, struct mb_error *err)
         .wake = wake,
         .wake_arg = d->wake,
     };
+}
+
+static enum mb_status start_engines(struct daemon *d, struct mb_error *err)
+{
+    struct mbd_engine_options e = engine_options(d);
     return mbd_registry_start(d->service.registry, &e, err);
 }
 
@@ -241,6 +245,7 @@ static void daemon_init(struct daemon *d, const struct mbd_options *o)
     d->log = (struct mbd_log) { .level = (enum mbd_log_level) o->log_level,
                                 .format = (enum mbd_log_format) o->log_format,
                                 .fd = STDERR_FILENO };
+    d->threads = o->threads ? o->threads : processors();
     d->service = (struct mbd_service) { .options = o, .log = &d->log };
 }
 
@@ -264,7 +269,14 @@ enum mb_status mbd_daemon_check(const struct mbd_options *o, struct mb_error *er
 {
     struct daemon d;
     daemon_init(&d, o);
-    enum mb_status st = open_models(&d, err);
+    enum mb_status st = allow_descriptors(o, err);
+    if (st == MB_OK) {
+        st = open_models(&d, err);
+    }
+    if (st == MB_OK) {
+        struct mbd_engine_options e = engine_options(&d);
+        st = mbd_registry_check(d.service.registry, &e, err);
+    }
     mbd_registry_free(d.service.registry);
     return st;
 }

@@ -13,7 +13,8 @@
 /* Returns after a drain. Errors: whatever kept it from starting. */
 enum mb_status mbd_daemon_run(const struct mbd_options *o, struct mb_error *err);
 
-/* Opens what a run would open, and starts nothing. */
+/* Opens what a run would open, and checks what its start would check; starts nothing. What the
+ * moment of a start decides is not known: whether the address and the memory are free. */
 enum mb_status mbd_daemon_check(const struct mbd_options *o, struct mb_error *err);
 
 #endif

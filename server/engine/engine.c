@@ -304,7 +304,7 @@ enum mb_status mbd_engine_new(struct mb_model *model, const struct mb_tokenizer 
         return mb_fail(err, MB_E_NOMEM, 0, "no memory for an engine");
     }
     e->o = *o;
-    e->o.context_max = o->context_max != 0 ? o->context_max : model->shape.context;
+    e->o.context_max = mbd_engine_context(o, &model->shape);
     enum mb_status st = mbd_engine_check(&e->o, &model->shape, tokenizer, err);
     if (st == MB_OK) {
         st = start(e, model, err);

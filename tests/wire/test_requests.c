@@ -3,6 +3,7 @@
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -643,6 +644,23 @@ START_TEST(the_command_line)
                               out, sizeof out),
                      1);
     ck_assert_ptr_nonnull(strstr(out, "mboold: model 'a' from '/nonexistent': "));
+    /* A configuration is good only when it starts. */
+    static const struct {
+        const char *flag, *says;
+    } bad[] = {
+        { "--context=200000", "model 'a': --context: 200000 is outside 1.." },
+        { "--kv-memory=1K", "model 'a': --kv-memory: 1024 is below one block of " },
+        { "--connections=65536", "--connections: 65536 needs 65600 descriptors" },
+    };
+    struct rlimit few = { 2048, 2048 };
+    ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &few), 0);
+    for (size_t i = 0; i < 2 * sizeof bad / sizeof bad[0]; i++) {
+        const char *check = i % 2 ? "--check-config" : "--listen=127.0.0.1:0";
+        ck_assert_int_eq(wire_run((const char *[]) { model, bad[i / 2].flag, check, NULL }, out,
+                                  sizeof out),
+                         1);
+        ck_assert_msg(strstr(out, bad[i / 2].says) != NULL, "%s", out);
+    }
     ck_assert_int_eq(wire_run((const char *[]) { "--model=a=/dev/null", NULL }, out, sizeof out), 1);
     (void) snprintf(taken, sizeof taken, "--listen=127.0.0.1:%d", d.port);
     ck_assert_int_eq(wire_run((const char *[]) { model, taken, NULL }, out, sizeof out), 1);
