@@ -51,7 +51,8 @@ const struct mbd_row mbd_table[] = {
     { "body-memory", MBD_KIND_BYTES, AT(body_memory), 1 * MIB, 0x1p40, "256M",
       .metavar = "BYTES", .help = "memory for all bodies at once; beyond it 503" },
     { "connections", MBD_KIND_U32, AT(connections), 1, 65536, "1024", .metavar = "N",
-      .help = "connections at once; more wait to be accepted" },
+      .help = "connections at once; more wait to be accepted. When less than an eighth is left, the "
+              "oldest that waits for a request is closed for each new one" },
     { "per-ip-connections", MBD_KIND_U32, AT(per_ip_connections), 0, 65536, "0",
       .metavar = "N", .help = "connections of one address; more are closed. 0: no such bound" },
     { "header-timeout", MBD_KIND_SECONDS, AT(header_timeout_ms), 0.05, 3600, "10",

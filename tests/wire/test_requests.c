@@ -552,6 +552,42 @@ START_TEST(slow_headers_and_bodies_are_ended)
 }
 END_TEST
 
+/* Silent ones make room for who has something to say; a request that is worked on does not. */
+START_TEST(silence_does_not_keep_out_a_probe)
+{
+    enum { SILENT = 120, CONNECTIONS = 32 };
+    int fds[SILENT];
+    char flag[32];
+    (void) snprintf(flag, sizeof flag, "--connections=%d", CONNECTIONS);
+    struct wire_daemon few = wire_start((const char *[]) { flag, "--kv-memory=64M", NULL });
+    int stream = wire_open(&few), kept = wire_open(&few);
+    wire_post(stream, "/v1/completions",
+              "{\"prompt\":\"x\",\"stream\":true,\"max_tokens\":60000,\"ignore_eos\":true}");
+    free(wire_read_until(stream, "data: {"));
+    for (int i = 0; i < SILENT; i++) {
+        fds[i] = wire_open(&few);
+        if (i % 2) {
+            wire_send(fds[i], "GET /healthz HTTP/1.1\r\nHost: t\r\n");
+        }
+    }
+    for (int i = 0; i < 5; i++) { /* far sooner than the header's ten seconds */
+        struct wire_reply r = wire_ask(&few, "/healthz", NULL);
+        ck_assert_int_eq(r.status, 200);
+        wire_reply_free(&r);
+    }
+    ck_assert(wire_closed(kept, 1000)); /* the oldest, */
+    ck_assert(wire_closed(fds[0], 1000));
+    ck_assert(!wire_closed(fds[SILENT - 1], 50)); /* not the newest, */
+    free(wire_read_until(stream, "data: {"));     /* and not the one that is answered */
+    for (int i = 0; i < SILENT; i++) {
+        (void) close(fds[i]);
+    }
+    (void) close(stream);
+    (void) close(kept);
+    wire_stop(&few);
+}
+END_TEST
+
 START_TEST(ids_are_ours_and_plain_ones_are_echoed)
 {
     static const struct {
@@ -690,6 +726,7 @@ int main(void)
     tcase_add_test(t, a_body_that_grows_too_large);
     tcase_add_test(t, all_bodies_have_a_bound);
     tcase_add_test(t, slow_headers_and_bodies_are_ended);
+    tcase_add_test(t, silence_does_not_keep_out_a_probe);
     tcase_add_test(t, ids_are_ours_and_plain_ones_are_echoed);
     tcase_add_test(t, probes_and_metrics);
     tcase_add_test(t, the_log_tells_no_tales);
