@@ -113,7 +113,6 @@ END_TEST
 static const struct {
     const char *text, *param, *says;
 } bad[] = {
-    { "", "", "not JSON" },
     { "{", "", "not JSON" },
     { "{\"prompt\":\"x\"} trailing", "", "not JSON" },
     { "{\"prompt\":\"\xff\"}", "", "not JSON" },
@@ -121,8 +120,9 @@ static const struct {
     { "{\"prompt\":\"x\",\"prompt\":\"y\"}", "", "duplicate" },
     { "{\"prompt\":\"x\",\"temperature\":NaN}", "", "not JSON" },
     { "{\"prompt\":\"x\",\"temperature\":Infinity}", "", "not JSON" },
-    { "{\"prompt\":\"x\",\"temperature\":1e999}", "", "not JSON" },
-    { "{\"prompt\":\"x\",\"max_tokens\":99999999999999999999}", "", "not JSON" },
+    { "{\"prompt\":\"x\",\"temperature\":1e999}", "temperature", "out of range" },
+    { "{\"prompt\":\"x\",\"max_tokens\":99999999999999999999}", "max_tokens",
+      "out of range" },
     { "[]", "", "must be a JSON object" },
     { "null", "", "not JSON" },
     { "{}", "prompt", "required" },
@@ -159,6 +159,12 @@ static const struct {
     { "{\"prompt\":\"x\",\"frequency_penalty\":3}", "frequency_penalty", "-2..2" },
     { "{\"prompt\":\"x\",\"repetition_penalty\":0}", "repetition_penalty", "above 0" },
     { "{\"prompt\":\"x\",\"repetition_penalty\":-1}", "repetition_penalty", "0..10" },
+    { "", "", "the body is empty" },
+    { "{\"prompt\":\"x\",\"seed\":18446744073709551616}", "seed", "out of range" },
+    { "{\"prompt\":\"x\", \"seed\" : -99999999999999999999 ,\"n\":1}", "seed", "out of range" },
+    { "{\"prompt\":[7,18446744073709551616]}", "prompt", "out of range" },
+    { "{\"prompt\":\"x\",\"other\":1e400}", "", "out of range" },
+    { "[18446744073709551616", "", "out of range" },
     { "{\"prompt\":\"x\",\"seed\":1.5}", "seed", "integer" },
     { "{\"prompt\":\"x\",\"seed\":\"1\"}", "seed", "integer" },
     { "{\"prompt\":\"x\",\"stop\":\"\"}", "stop", "1 to 1024" },
@@ -196,7 +202,8 @@ END_TEST
 /* A body that would cost much more than its size is refused before it is parsed. */
 START_TEST(bombs_are_refused)
 {
-    static const char *const pieces[] = { "[", "{\"a\":", "[],", "1,", "{}," };
+    static const char *const pieces[] = { "[", "{\"a\":", "[],", "1,", "{},",
+                                         "{\"a\":1,\"b\":2}," };
     for (size_t p = 0; p < sizeof pieces / sizeof pieces[0]; p++) {
         size_t n_piece = strlen(pieces[p]), n = 4u << 20;
         char *text = malloc(n);
@@ -208,8 +215,23 @@ START_TEST(bombs_are_refused)
         ck_assert_ptr_nonnull(strstr(err.message, "more than 16 levels"));
         free(text);
     }
+    /* Keys of one object that is flat. */
+    char *flat = malloc(1u << 20);
+    size_t n = (size_t) sprintf(flat, "{\"prompt\":\"x\"");
+    for (unsigned i = 0; i < 2 * MB_JSON_MEMBERS_MAX; i++) {
+        n += (size_t) sprintf(flat + n, ",\"%u\":1", i);
+        if (i == MB_JSON_MEMBERS_MAX / 2) {
+            n += (size_t) sprintf(flat + n, "}"); /* so many are allowed */
+            take(flat);
+            n--;
+        }
+    }
+    mb_completion_fini(&c);
+    ck_assert_int_eq(mb_completion_decode(flat, n, &c, &err), MB_E_INVALID);
+    ck_assert_ptr_nonnull(strstr(err.message, "1024 members of objects"));
+    free(flat);
     /* Brackets and commas in strings are none, and an escaped quote does not end one. */
-    take("{\"prompt\":\"[[[[[[[[[[[[[[[[[[[[[[[[\\\"[[[[[[[[[[[[[[[[[[[[[[\"}");
+    take("{\"prompt\":\"::::[[[[[[[[[[[[[[[[[[[[[[[[\\\"[[[[[[[[[[[[[[[[[[[[[[\"}");
 }
 END_TEST
 
