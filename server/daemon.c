@@ -27,7 +27,7 @@ struct daemon {
     struct mbd_log log;
     struct mbd_service service;
     struct mbd_wake *wake; /* of the loop, by the engines */
-    struct mbd_signal *signals[2];
+    struct mbd_signal *signals[3]; /* of leaving */
     struct mbd_timer *look; /* while draining */
     struct mbd_listener *listener;
     struct mb_kernels kernels;
@@ -163,7 +163,7 @@ static enum mb_status start_engines(struct daemon *d, struct mb_error *err)
 
 static enum mb_status start_loop(struct daemon *d, struct mb_error *err)
 {
-    static const int signals[] = { SIGTERM, SIGINT };
+    static const int signals[] = { SIGTERM, SIGINT, SIGHUP };
     struct mbd_loop *loop = NULL;
     enum mb_status st = mbd_loop_new(&loop, err);
     if (st != MB_OK) {
@@ -171,7 +171,7 @@ static enum mb_status start_loop(struct daemon *d, struct mb_error *err)
     }
     d->service.loop = loop;
     st = mbd_wake_new(loop, on_wake, d, &d->wake, err);
-    for (size_t i = 0; st == MB_OK && i < 2; i++) {
+    for (size_t i = 0; st == MB_OK && i < 3; i++) {
         st = mbd_signal_new(loop, signals[i], on_signal, d, &d->signals[i], err);
     }
     if (st == MB_OK) {
@@ -219,8 +219,9 @@ static void stop(struct daemon *d)
     mbd_completions_free(s->completions); /* which lets them go, */
     mbd_registry_free(s->registry);       /* and what they borrowed after them */
     mbd_timer_free(d->look);
-    mbd_signal_free(d->signals[0]);
-    mbd_signal_free(d->signals[1]);
+    for (size_t i = 0; i < 3; i++) {
+        mbd_signal_free(d->signals[i]);
+    }
     mbd_wake_free(d->wake);
     mbd_loop_free(s->loop);
     mbd_metrics_free(s->metrics);

@@ -398,5 +398,9 @@ uint16_t mbd_listener_port(const struct mbd_listener *l)
 
 size_t mbd_listener_exchanges(const struct mbd_listener *l)
 {
-    return l->n_exchanges;
+    size_t n = 0;
+    for (const struct mbd_connection *c = l->connections; c; c = c->next) {
+        n += c->phase == MBD_PHASE_ANSWER;
+    }
+    return n;
 }
