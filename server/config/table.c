@@ -62,7 +62,7 @@ const struct mbd_row mbd_table[] = {
     { "idle-timeout", MBD_KIND_SECONDS, AT(idle_timeout_ms), 1, 3600, "75",
       .metavar = "SECONDS",
       .help = "until a silent connection is closed: between requests, or when a client stops "
-              "reading its answer" },
+              "reading its answer. Above the two before" },
     { "ping-interval", MBD_KIND_SECONDS, AT(ping_interval_ms), 0.05, 3600, "15",
       .metavar = "SECONDS", .help = "between comments in a stream that has nothing to say" },
 
@@ -537,8 +537,8 @@ void mbd_table_help(struct mb_bytes *ret)
     }
     mb_bytes_put_text(ret, "\nexit status: 0 it ended as it should; 1 it failed; 2 the "
                            "configuration was wrong\n"
-                           "signals: SIGTERM and SIGINT let running requests end, then leave; "
-                           "a second one leaves at once\n");
+                           "signals: SIGTERM, SIGINT and SIGHUP let running requests end, then leave;\n"
+                           "         a second one leaves at once\n");
 }
 
 void mbd_table_defaults(struct mb_bytes *ret)
