@@ -483,19 +483,26 @@ static json_t *logprob_number(float x)
     return json_real(isfinite(x) ? (double) x : -9999.0);
 }
 
-/* {"token": logprob, ...}. Two tokens with the same text share a key: the likelier one, which
- * comes first, keeps it. */
+static bool add_logprob(json_t *top, const struct mb_wire_logprob *t)
+{
+    json_t *key = token_text(t);
+    const char *name = json_string_value(key);
+    bool ok = name && (json_object_get(top, name) ||
+                       json_object_set_new_nocheck(top, name, logprob_number(t->logprob)) == 0);
+    json_decref(key);
+    return ok;
+}
+
+/* {"token": logprob, ...}: the likeliest, and the one that was drawn, which need not be among them.
+ * Two tokens with the same text share a key: the likelier one, which comes first, keeps it. */
 static json_t *top_logprobs(const struct mb_wire_token *t)
 {
     json_t *top = json_object();
     bool ok = top != NULL;
     for (uint32_t i = 0; i < t->n_top && ok; i++) {
-        json_t *key = token_text(&t->top[i]);
-        const char *name = json_string_value(key);
-        ok = name && (json_object_get(top, name) ||
-                      json_object_set_new_nocheck(top, name, logprob_number(t->top[i].logprob)) == 0);
-        json_decref(key);
+        ok = add_logprob(top, &t->top[i]);
     }
+    ok = ok && add_logprob(top, &t->token);
     if (!ok) {
         json_decref(top);
         return NULL;

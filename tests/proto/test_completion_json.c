@@ -336,25 +336,30 @@ END_TEST
 
 START_TEST(logprobs_have_the_old_shape)
 {
-    struct mb_wire_token tokens[2] = {
+    struct mb_wire_token tokens[3] = {
         { .token = { " a", 2, -0.12345679f }, .text_offset = 3, .n_top = 2,
           .top = { { " a", 2, -0.12345679f }, { "\xe2\x82", 2, -INFINITY } } },
-        { .token = { "", 0, NAN }, .text_offset = 5, .n_top = 2,
+        { .token = { "y", 1, -7 }, .text_offset = 5, .n_top = 2,
           .top = { { "x", 1, -1 }, { "x", 1, -2 } } },
+        { .token = { "", 0, NAN } },
     };
     struct mb_completion_reply r = plain_reply();
     r.has_logprobs = true;
     r.tokens = tokens;
-    r.n_tokens = 2;
+    r.n_tokens = 3;
     json_t *root = parse(mb_completion_encode(&r));
     json_t *lp = json_object_get(json_array_get(json_object_get(root, "choices"), 0), "logprobs");
     ck_assert_str_eq(json_string_value(json_array_get(json_object_get(lp, "tokens"), 0)), " a");
     json_t *numbers = json_object_get(lp, "token_logprobs");
     ck_assert((float) json_real_value(json_array_get(numbers, 0)) == -0.12345679f);
-    ck_assert(json_real_value(json_array_get(numbers, 1)) == -9999.0);
+    ck_assert(json_real_value(json_array_get(numbers, 2)) == -9999.0);
     json_t *tops = json_object_get(lp, "top_logprobs");
     json_t *odd = json_object_get(json_array_get(tops, 0), "bytes:\\xe2\\x82");
     ck_assert(json_real_value(odd) == -9999.0);
+    ck_assert_uint_eq(json_object_size(json_array_get(tops, 0)), 2); /* " a" is there once */
+    /* What was drawn outside of the top is one more. */
+    ck_assert_uint_eq(json_object_size(json_array_get(tops, 1)), 2);
+    ck_assert(json_real_value(json_object_get(json_array_get(tops, 1), "y")) == -7.0);
     ck_assert(json_real_value(json_object_get(json_array_get(tops, 1), "x")) == -1.0);
     ck_assert_int_eq(json_integer_value(json_array_get(json_object_get(lp, "text_offset"), 1)), 5);
     json_decref(root);
