@@ -17,7 +17,8 @@ const struct mbd_row mbd_table[] = {
     { "model", MBD_KIND_MODELS, 0, ANY, .value = "", .metavar = "NAME=FILE",
       .group = "models and engine",
       .help = "serve the checkpoint FILE under NAME; may be repeated. In the environment: with "
-              "commas between; in the file: an object" },
+              "commas between; in the file: an object. A new FILE takes the place of a served one by "
+              "rename; one that is written over or cut short in place ends the daemon" },
     { "threads", MBD_KIND_U32, AT(threads), 0, 256, "0", .metavar = "N",
       .help = "threads that compute; 0: as many as this process may use" },
     { "pin", MBD_KIND_BOOL, AT(pin), ANY, .value = "true", .metavar = "BOOL",
@@ -128,7 +129,7 @@ static size_t distance(const char *a, const char *b, size_t n_b)
 
 const struct mbd_row *mbd_table_find(const char *name, size_t n, const char **ret_near)
 {
-    size_t best = 4; /* farther than this, a guess does not help */
+    size_t best = n / 2 < 4 ? (n + 1) / 2 : 4; /* as far as this, a guess does not help */
     *ret_near = NULL;
     for (const struct mbd_row *row = mbd_table; row->name; row++) {
         if (same_name(row->name, name, n)) {

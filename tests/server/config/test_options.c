@@ -192,6 +192,7 @@ static const struct {
     { "--listen=127.0.0.1:65536", "numeric address and a port" },
     { "--listen=127.0.0.1:", "numeric address and a port" },
     { "--listen=]:1", "numeric address and a port" },
+    { "--xy", "--xy: there is no such option (see --help)" }, /* as far from "pin" as can be */
     { "--listen=:1", "numeric address and a port" },
     { "--model=x", "NAME=FILE" },
     { "--model==x", "NAME=FILE" },
