@@ -27,7 +27,7 @@ struct daemon {
     struct mbd_log log;
     struct mbd_service service;
     struct mbd_wake *wake; /* of the loop, by the engines */
-    struct mbd_signal *signals[2];
+    struct mbd_signal *signals[3]; /* of leaving */
     struct mbd_timer *look; /* while draining */
     struct mbd_listener *listener;
     struct mb_kernels kernels;
@@ -136,11 +136,10 @@ static void wake(void *arg)
     mbd_wake_send(arg);
 }
 
-static enum mb_status start_engines(struct daemon *d, struct mb_error *err)
+static struct mbd_engine_options engine_options(const struct daemon *d)
 {
     const struct mbd_options *o = d->options;
-    d->threads = o->threads ? o->threads : processors();
-    struct mbd_engine_options e = {
+    return (struct mbd_engine_options) {
         .threads = d->threads,
         .pin = o->pin,
         .kernels = &d->kernels,
@@ -154,12 +153,17 @@ static enum mb_status start_engines(struct daemon *d, struct mb_error *err)
         .wake = wake,
         .wake_arg = d->wake,
     };
+}
+
+static enum mb_status start_engines(struct daemon *d, struct mb_error *err)
+{
+    struct mbd_engine_options e = engine_options(d);
     return mbd_registry_start(d->service.registry, &e, err);
 }
 
 static enum mb_status start_loop(struct daemon *d, struct mb_error *err)
 {
-    static const int signals[] = { SIGTERM, SIGINT };
+    static const int signals[] = { SIGTERM, SIGINT, SIGHUP };
     struct mbd_loop *loop = NULL;
     enum mb_status st = mbd_loop_new(&loop, err);
     if (st != MB_OK) {
@@ -167,7 +171,7 @@ static enum mb_status start_loop(struct daemon *d, struct mb_error *err)
     }
     d->service.loop = loop;
     st = mbd_wake_new(loop, on_wake, d, &d->wake, err);
-    for (size_t i = 0; st == MB_OK && i < 2; i++) {
+    for (size_t i = 0; st == MB_OK && i < 3; i++) {
         st = mbd_signal_new(loop, signals[i], on_signal, d, &d->signals[i], err);
     }
     if (st == MB_OK) {
@@ -215,8 +219,9 @@ static void stop(struct daemon *d)
     mbd_completions_free(s->completions); /* which lets them go, */
     mbd_registry_free(s->registry);       /* and what they borrowed after them */
     mbd_timer_free(d->look);
-    mbd_signal_free(d->signals[0]);
-    mbd_signal_free(d->signals[1]);
+    for (size_t i = 0; i < 3; i++) {
+        mbd_signal_free(d->signals[i]);
+    }
     mbd_wake_free(d->wake);
     mbd_loop_free(s->loop);
     mbd_metrics_free(s->metrics);
@@ -241,6 +246,7 @@ static void daemon_init(struct daemon *d, const struct mbd_options *o)
     d->log = (struct mbd_log) { .level = (enum mbd_log_level) o->log_level,
                                 .format = (enum mbd_log_format) o->log_format,
                                 .fd = STDERR_FILENO };
+    d->threads = o->threads ? o->threads : processors();
     d->service = (struct mbd_service) { .options = o, .log = &d->log };
 }
 
@@ -264,7 +270,14 @@ enum mb_status mbd_daemon_check(const struct mbd_options *o, struct mb_error *er
 {
     struct daemon d;
     daemon_init(&d, o);
-    enum mb_status st = open_models(&d, err);
+    enum mb_status st = allow_descriptors(o, err);
+    if (st == MB_OK) {
+        st = open_models(&d, err);
+    }
+    if (st == MB_OK) {
+        struct mbd_engine_options e = engine_options(&d);
+        st = mbd_registry_check(d.service.registry, &e, err);
+    }
     mbd_registry_free(d.service.registry);
     return st;
 }

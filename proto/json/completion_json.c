@@ -16,11 +16,12 @@ void mb_json_init(void)
 
 /* ---- before parsing ---------------------------------------------------------------------- */
 
-/* Walks the text as a parser of JSON would see brackets and commas, and counts. What is not
+/* Walks the text as a parser of JSON would see brackets and commas, and counts. A colon is a member of an object: a
+ * parser that hashes them takes far longer over these than over other bytes. What is not
  * JSON is left for the parser to refuse: it stops at the same byte or before. */
 static bool bounded(const char *text, size_t n, struct mb_wire_error *err)
 {
-    size_t depth = 0, containers = 0, values = 1;
+    size_t depth = 0, containers = 0, members = 0, values = 1;
     bool in_string = false;
     for (size_t i = 0; i < n; i++) {
         char c = text[i];
@@ -39,13 +40,16 @@ static bool bounded(const char *text, size_t n, struct mb_wire_error *err)
             depth--;
         } else if (c == ',') {
             values++;
+        } else if (c == ':') {
+            members++;
         }
         if (depth > MB_JSON_DEPTH_MAX || containers > MB_JSON_CONTAINERS_MAX ||
-            values > MB_JSON_VALUES_MAX) {
+            members > MB_JSON_MEMBERS_MAX || values > MB_JSON_VALUES_MAX) {
             mb_wire_error_fill(err, 400, NULL, NULL,
-                               "the body holds more than %d levels, %d arrays and objects, or "
-                               "%u values",
-                               MB_JSON_DEPTH_MAX, MB_JSON_CONTAINERS_MAX, MB_JSON_VALUES_MAX);
+                               "the body holds more than %d levels, %d arrays and objects, %d "
+                               "members of objects, or %u values",
+                               MB_JSON_DEPTH_MAX, MB_JSON_CONTAINERS_MAX, MB_JSON_MEMBERS_MAX,
+                               MB_JSON_VALUES_MAX);
             return false;
         }
     }
@@ -394,17 +398,55 @@ static bool take_all(const json_t *root, struct mb_completion *c, struct mb_wire
     return agree(root, c, err);
 }
 
+/* The field whose value ends at text[at]: the name before the colon before it. NULL when there is
+ * none of that name. */
+static const char *field_before(const char *text, size_t at)
+{
+    while (at > 0 && text[at - 1] != ':' && text[at - 1] != '"') {
+        at--;
+    }
+    while (at > 0 && text[at - 1] != '"') {
+        at--;
+    }
+    for (size_t i = 0; at > 0 && i < sizeof fields / sizeof fields[0]; i++) {
+        size_t n = strlen(fields[i].name);
+        if (at >= n + 2 && text[at - n - 2] == '"' &&
+            memcmp(text + at - n - 1, fields[i].name, n) == 0) {
+            return fields[i].name;
+        }
+    }
+    return NULL;
+}
+
+static void refuse_text(struct mb_wire_error *err, const char *text, size_t n,
+                        const json_error_t *where)
+{
+    size_t at = where->position > 0 ? (size_t) where->position : 0;
+    if (json_error_code(where) != json_error_numeric_overflow) {
+        mb_wire_error_fill(err, 400, NULL, NULL, "the body is not JSON: line %d, column %d: %s",
+                           where->line, where->column, where->text);
+        return;
+    }
+    const char *name = field_before(text, at < n ? at : n);
+    mb_wire_error_fill(err, 400, NULL, name,
+                       "%s%s%sline %d, column %d: the number is out of range", name ? "'" : "",
+                       name ? name : "", name ? "': " : "", where->line, where->column);
+}
+
 enum mb_status mb_completion_decode(const char *text, size_t n, struct mb_completion *ret,
                                     struct mb_wire_error *err)
 {
+    if (n == 0) {
+        mb_wire_error_fill(err, 400, NULL, NULL, "the body is empty; it must be a JSON object");
+        return MB_E_INVALID;
+    }
     if (!bounded(text, n, err)) {
         return MB_E_INVALID;
     }
     json_error_t where;
     json_t *root = json_loadb(text, n, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &where);
     if (!root) {
-        mb_wire_error_fill(err, 400, NULL, NULL, "the body is not JSON: line %d, column %d: %s",
-                           where.line, where.column, where.text);
+        refuse_text(err, text, n, &where);
         return MB_E_INVALID;
     }
     struct mb_completion c = *ret; /* the caller's defaults; it owns nothing yet */
@@ -441,20 +483,26 @@ static json_t *logprob_number(float x)
     return json_real(isfinite(x) ? (double) x : -9999.0);
 }
 
-/* {"token": logprob, ...}. Two tokens with the same text share a key: the likelier one, which
- * comes first, keeps it. */
+static bool add_logprob(json_t *top, const struct mb_wire_logprob *t)
+{
+    json_t *key = token_text(t);
+    const char *name = json_string_value(key);
+    bool ok = name && (json_object_get(top, name) ||
+                       json_object_set_new_nocheck(top, name, logprob_number(t->logprob)) == 0);
+    json_decref(key);
+    return ok;
+}
+
+/* {"token": logprob, ...}: the likeliest, and the one that was drawn, which need not be among them.
+ * Two tokens with the same text share a key: the likelier one, which comes first, keeps it. */
 static json_t *top_logprobs(const struct mb_wire_token *t)
 {
     json_t *top = json_object();
     bool ok = top != NULL;
     for (uint32_t i = 0; i < t->n_top && ok; i++) {
-        json_t *key = token_text(&t->top[i]);
-        const char *name = json_string_value(key);
-        ok = name &&
-             (json_object_get(top, name) ||
-              json_object_set_new_nocheck(top, name, logprob_number(t->top[i].logprob)) == 0);
-        json_decref(key);
+        ok = add_logprob(top, &t->top[i]);
     }
+    ok = ok && add_logprob(top, &t->token);
     if (!ok) {
         json_decref(top);
         return NULL;

@@ -1,8 +1,9 @@
 /* POST /v1/completions: bytes to struct mb_completion, and replies to bytes.
  *
  * Bound:   before parsing, the text is scanned once: at most MB_JSON_DEPTH_MAX levels,
- *          MB_JSON_CONTAINERS_MAX arrays and objects, MB_JSON_VALUES_MAX values; so a body of n
- *          bytes never costs more than n + 100 MB to take apart.
+ *          MB_JSON_CONTAINERS_MAX arrays and objects, MB_JSON_MEMBERS_MAX members of objects,
+ *          MB_JSON_VALUES_MAX values; so a body of n bytes never costs more than n + 100 MB to
+ *          take apart.
  * Owns:    what an encoder returns is malloc'ed, terminated, and the caller's; NULL when memory
  *          is refused.
  * Threads: pure, once mb_json_init has run. */
@@ -18,6 +19,7 @@
 
 #define MB_JSON_DEPTH_MAX 16
 #define MB_JSON_CONTAINERS_MAX 1024
+#define MB_JSON_MEMBERS_MAX 1024
 #define MB_JSON_VALUES_MAX (MB_PROMPT_IDS_MAX + 1024)
 
 /* Seeds the hash of JSON objects, so that nobody outside can choose names that collide. Once,

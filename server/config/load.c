@@ -360,6 +360,14 @@ static enum mb_status agree(const struct mbd_options *o, struct mb_error *err)
                        "--body-memory: %llu is not allowed: it must be at least max-body, %llu",
                        (unsigned long long) o->body_memory, (unsigned long long) o->body_max);
     }
+    uint32_t arriving = o->header_timeout_ms > o->body_timeout_ms ? o->header_timeout_ms
+                                                                  : o->body_timeout_ms;
+    if (o->idle_timeout_ms <= arriving) { /* silence would end what is to be told 408 */
+        return mb_fail(err, MB_E_INVALID, 0,
+                       "--idle-timeout: %g is not allowed: it must be above %s-timeout, %g",
+                       o->idle_timeout_ms / 1e3,
+                       arriving == o->body_timeout_ms ? "body" : "header", arriving / 1e3);
+    }
     return MB_OK;
 }
 

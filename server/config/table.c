@@ -17,7 +17,8 @@ const struct mbd_row mbd_table[] = {
     { "model", MBD_KIND_MODELS, 0, ANY, .value = "", .metavar = "NAME=FILE",
       .group = "models and engine",
       .help = "serve the checkpoint FILE under NAME; may be repeated. In the environment: with "
-              "commas between; in the file: an object" },
+              "commas between; in the file: an object. A new FILE takes the place of a served one by "
+              "rename; one that is written over or cut short in place ends the daemon" },
     { "threads", MBD_KIND_U32, AT(threads), 0, 256, "0", .metavar = "N",
       .help = "threads that compute; 0: as many as this process may use" },
     { "pin", MBD_KIND_BOOL, AT(pin), ANY, .value = "true", .metavar = "BOOL",
@@ -51,9 +52,10 @@ const struct mbd_row mbd_table[] = {
     { "body-memory", MBD_KIND_BYTES, AT(body_memory), 1 * MIB, 0x1p40, "256M",
       .metavar = "BYTES", .help = "memory for all bodies at once; beyond it 503" },
     { "connections", MBD_KIND_U32, AT(connections), 1, 65536, "1024", .metavar = "N",
-      .help = "connections at once; more wait to be accepted" },
-    { "per-ip-connections", MBD_KIND_U32, AT(per_ip_connections), 0, 65536, "0", .metavar = "N",
-      .help = "connections of one address; more are closed. 0: no such bound" },
+      .help = "connections at once; more wait to be accepted. When less than an eighth is left, the "
+              "oldest that waits for a request is closed for each new one" },
+    { "per-ip-connections", MBD_KIND_U32, AT(per_ip_connections), 0, 65536, "0",
+      .metavar = "N", .help = "connections of one address; more are closed. 0: no such bound" },
     { "header-timeout", MBD_KIND_SECONDS, AT(header_timeout_ms), 0.05, 3600, "10",
       .metavar = "SECONDS", .help = "for a request's header to arrive whole; then 408" },
     { "body-timeout", MBD_KIND_SECONDS, AT(body_timeout_ms), 0.05, 3600, "60",
@@ -61,7 +63,7 @@ const struct mbd_row mbd_table[] = {
     { "idle-timeout", MBD_KIND_SECONDS, AT(idle_timeout_ms), 1, 3600, "75",
       .metavar = "SECONDS",
       .help = "until a silent connection is closed: between requests, or when a client stops "
-              "reading its answer" },
+              "reading its answer. Above the two before" },
     { "ping-interval", MBD_KIND_SECONDS, AT(ping_interval_ms), 0.05, 3600, "15",
       .metavar = "SECONDS", .help = "between comments in a stream that has nothing to say" },
 
@@ -127,7 +129,7 @@ static size_t distance(const char *a, const char *b, size_t n_b)
 
 const struct mbd_row *mbd_table_find(const char *name, size_t n, const char **ret_near)
 {
-    size_t best = 4; /* farther than this, a guess does not help */
+    size_t best = n / 2 < 4 ? (n + 1) / 2 : 4; /* as far as this, a guess does not help */
     *ret_near = NULL;
     for (const struct mbd_row *row = mbd_table; row->name; row++) {
         if (same_name(row->name, name, n)) {
@@ -536,8 +538,8 @@ void mbd_table_help(struct mb_bytes *ret)
     }
     mb_bytes_put_text(ret, "\nexit status: 0 it ended as it should; 1 it failed; 2 the "
                            "configuration was wrong\n"
-                           "signals: SIGTERM and SIGINT let running requests end, then leave; "
-                           "a second one leaves at once\n");
+                           "signals: SIGTERM, SIGINT and SIGHUP let running requests end, then leave;\n"
+                           "         a second one leaves at once\n");
 }
 
 void mbd_table_defaults(struct mb_bytes *ret)

@@ -73,7 +73,10 @@ static void end_waiting(struct mbd_engine *e, const struct mbd_waiting *w)
 {
     mbd_mailbox_left(&e->mailbox, w);
     mbd_metrics_add(e->o.metrics, MBD_REQUESTS_CANCELLED, 1);
-    mbd_request_end(w->request, MBD_REQUEST_CANCELLED, MB_FINISH_NONE, MB_OK, mbd_now_ns());
+    uint64_t now = mbd_now_ns();
+    mbd_metrics_observe(e->o.metrics, MBD_REQUEST_SECONDS,
+                        now - mbd_request_times(w->request).submitted);
+    mbd_request_end(w->request, MBD_REQUEST_CANCELLED, MB_FINISH_NONE, MB_OK, now);
     mbd_request_unref(w->request);
     e->told = true;
 }
@@ -304,7 +307,7 @@ enum mb_status mbd_engine_new(struct mb_model *model, const struct mb_tokenizer 
         return mb_fail(err, MB_E_NOMEM, 0, "no memory for an engine");
     }
     e->o = *o;
-    e->o.context_max = o->context_max != 0 ? o->context_max : model->shape.context;
+    e->o.context_max = mbd_engine_context(o, &model->shape);
     enum mb_status st = mbd_engine_check(&e->o, &model->shape, tokenizer, err);
     if (st == MB_OK) {
         st = start(e, model, err);

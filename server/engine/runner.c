@@ -4,24 +4,7 @@
 #include <stdlib.h>
 
 #include "core/base/memory.h"
-#include "server/engine/memory_limit.h"
-
-/* Blocks for every sequence at its longest, as far as the memory goes. */
-static enum mb_status count_blocks(const struct mb_shape *shape,
-                                   const struct mbd_engine_options *o, uint32_t *ret,
-                                   struct mb_error *err)
-{
-    uint64_t block = mb_kv_block_bytes(shape, MB_KV_F16);
-    uint64_t wanted = (uint64_t) o->sequences_max * mb_kv_blocks_for(o->context_max);
-    uint64_t bytes = o->kv_bytes != 0 ? o->kv_bytes : mbd_memory_limit() / 4;
-    uint64_t n = bytes / block < wanted ? bytes / block : wanted;
-    if (n == 0) {
-        return mb_fail(err, MB_E_INVALID, 0, "kv_bytes: %llu is below one block of %llu bytes",
-                       (unsigned long long) bytes, (unsigned long long) block);
-    }
-    *ret = n < UINT32_MAX ? (uint32_t) n : UINT32_MAX;
-    return MB_OK;
-}
+#include "server/engine/engine_check.h"
 
 static bool make_arrays(struct mbd_runner *r, const struct mbd_engine_options *o)
 {
@@ -40,7 +23,7 @@ static enum mb_status make(struct mbd_runner *r, const struct mbd_engine_options
 {
     const struct mb_shape *shape = &r->model->shape;
     uint32_t n_blocks = 0;
-    enum mb_status st = count_blocks(shape, o, &n_blocks, err);
+    enum mb_status st = mbd_engine_blocks(o, shape, &n_blocks, err);
     if (st != MB_OK) {
         return st;
     }

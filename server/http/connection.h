@@ -45,11 +45,11 @@ struct mbd_listener {
     struct mbd_timer *timer;        /* when libmicrohttpd wants to run next */
     struct mbd_timer *sweep;        /* of deadlines, while there are connections */
     unsigned sweeps;
-    struct mbd_connection *connections;
+    struct mbd_connection *connections, *oldest; /* in the order of their coming, newest first */
     size_t n_connections, n_exchanges;
     uint64_t body_bytes; /* held by all bodies */
     bool running; /* inside MHD_run */
-    bool resumed; /* a connection was, since MHD_run began */
+    bool resumed; /* since MHD_run began, a connection was, or the limit was left: run it again */
     uint16_t port;
 };
 

@@ -136,6 +136,28 @@ static void look_at(struct mbd_connection *c, uint64_t now, bool for_end)
     (void) shutdown(c->fd, SHUT_RDWR);
 }
 
+/* What silent connections may not take. */
+static size_t few_left(const struct mbd_listener *l)
+{
+    size_t all = l->service->options->connections;
+    return all - (all + 7) / 8;
+}
+
+/* Connections run short: the oldest that waits for a request makes room, so that a flood of silent
+ * ones does not keep out a probe, which speaks at once. Those that do speak stay. */
+static void make_room(struct mbd_listener *l, const struct mbd_connection *newest)
+{
+    struct mbd_connection *c = l->oldest;
+    while (c && (c->gone || c == newest ||
+                 (c->phase != MBD_PHASE_HEADER && c->phase != MBD_PHASE_IDLE))) {
+        c = c->prev;
+    }
+    if (c) {
+        c->gone = true;
+        (void) shutdown(c->fd, SHUT_RDWR);
+    }
+}
+
 static void on_sweep(void *arg)
 {
     struct mbd_listener *l = arg;
@@ -152,10 +174,10 @@ static void connection_free(struct mbd_connection *c)
 {
     struct mbd_listener *l = c->listener;
     *(c->prev ? &c->prev->next : &l->connections) = c->next;
-    if (c->next) {
-        c->next->prev = c->prev;
+    *(c->next ? &c->next->prev : &l->oldest) = c->prev;
+    if (l->n_connections-- >= l->service->options->connections) {
+        l->resumed = true; /* libmicrohttpd accepts again at its next run, and asks for none */
     }
-    l->n_connections--;
     if (l->n_connections == 0) {
         mbd_timer_stop(l->sweep);
     }
@@ -180,14 +202,15 @@ static struct mbd_connection *connection_new(struct mbd_listener *l, struct MHD_
         free(c);
         return NULL;
     }
-    if (c->next) {
-        c->next->prev = c;
-    }
+    *(c->next ? &c->next->prev : &l->oldest) = c;
     l->connections = c;
     if (l->n_connections++ == 0) {
         mbd_timer_start(l->sweep, SWEEP_MS, SWEEP_MS);
     }
     mbd_connection_phase(c, MBD_PHASE_HEADER);
+    if (l->n_connections > few_left(l)) {
+        make_room(l, c);
+    }
     return c;
 }
 
@@ -378,5 +401,9 @@ uint16_t mbd_listener_port(const struct mbd_listener *l)
 
 size_t mbd_listener_exchanges(const struct mbd_listener *l)
 {
-    return l->n_exchanges;
+    size_t n = 0;
+    for (const struct mbd_connection *c = l->connections; c; c = c->next) {
+        n += c->phase == MBD_PHASE_ANSWER;
+    }
+    return n;
 }

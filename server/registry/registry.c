@@ -9,6 +9,7 @@
 
 #include "core/checkpoint/reader.h"
 #include "server/clock.h"
+#include "server/engine/engine_check.h"
 
 struct mbd_registry {
     size_t n;
@@ -81,14 +82,29 @@ enum mb_status mbd_registry_add(struct mbd_registry *r, const struct mbd_model_o
     return MB_OK;
 }
 
+enum mb_status mbd_registry_check(const struct mbd_registry *r, const struct mbd_engine_options *o,
+                                  struct mb_error *err)
+{
+    for (size_t i = 0; i < r->n; i++) {
+        const struct mbd_entry *e = &r->entries[i];
+        struct mb_error why;
+        enum mb_status st = mbd_engine_check(o, &e->model->shape, e->tokenizer, &why);
+        if (st != MB_OK) {
+            return mb_fail(err, st, 0, "model '%s': %s", e->name, why.what);
+        }
+    }
+    return MB_OK;
+}
+
 enum mb_status mbd_registry_start(struct mbd_registry *r, const struct mbd_engine_options *o,
                                   struct mb_error *err)
 {
     for (size_t i = 0; i < r->n; i++) {
         struct mbd_entry *e = &r->entries[i];
-        enum mb_status st = mbd_engine_new(e->model, e->tokenizer, o, &e->engine, err);
+        struct mb_error why;
+        enum mb_status st = mbd_engine_new(e->model, e->tokenizer, o, &e->engine, &why);
         if (st != MB_OK) {
-            return st;
+            return mb_fail(err, st, 0, "model '%s': %s", e->name, why.what);
         }
         struct mbd_engine_stats stats;
         mbd_engine_stats(e->engine, &stats);

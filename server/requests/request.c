@@ -200,16 +200,6 @@ uint32_t mbd_request_prompt_tokens(const struct mbd_request *r)
     return r->n_prompt;
 }
 
-void mbd_request_set_owner(struct mbd_request *r, void *owner)
-{
-    r->owner = owner;
-}
-
-void *mbd_request_owner(const struct mbd_request *r)
-{
-    return r->owner;
-}
-
 void mbd_request_attach(struct mbd_request *r, struct mbd_bell *bell, uint64_t now_ns)
 {
     assert(!r->bell); /* a request is submitted once */

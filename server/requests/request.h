@@ -81,13 +81,10 @@ void mbd_request_unref(struct mbd_request *r); /* any thread; NULL is allowed */
 bool mbd_request_next(struct mbd_request *r, struct mbd_event *ret);
 /* In any state, any number of times: the engine gives slot and blocks back within one step and
  * posts CANCELLED (or what the request had become meanwhile). Who drops the last reference but
- * the engine's without cancelling, cancels too, within a second. */
+ * the engine's without cancelling, cancels too, but rings no bell: a request that runs ends before
+ * the next step, one that waits when the queue is next looked through or it gets a slot. */
 void mbd_request_cancel(struct mbd_request *r);
 struct mbd_request_times mbd_request_times(const struct mbd_request *r); /* any thread */
 uint32_t mbd_request_prompt_tokens(const struct mbd_request *r);
-
-/* For the control thread to find its own object again. */
-void mbd_request_set_owner(struct mbd_request *r, void *owner);
-void *mbd_request_owner(const struct mbd_request *r);
 
 #endif

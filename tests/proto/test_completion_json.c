@@ -114,7 +114,6 @@ END_TEST
 static const struct {
     const char *text, *param, *says;
 } bad[] = {
-    { "", "", "not JSON" },
     { "{", "", "not JSON" },
     { "{\"prompt\":\"x\"} trailing", "", "not JSON" },
     { "{\"prompt\":\"\xff\"}", "", "not JSON" },
@@ -122,8 +121,9 @@ static const struct {
     { "{\"prompt\":\"x\",\"prompt\":\"y\"}", "", "duplicate" },
     { "{\"prompt\":\"x\",\"temperature\":NaN}", "", "not JSON" },
     { "{\"prompt\":\"x\",\"temperature\":Infinity}", "", "not JSON" },
-    { "{\"prompt\":\"x\",\"temperature\":1e999}", "", "not JSON" },
-    { "{\"prompt\":\"x\",\"max_tokens\":99999999999999999999}", "", "not JSON" },
+    { "{\"prompt\":\"x\",\"temperature\":1e999}", "temperature", "out of range" },
+    { "{\"prompt\":\"x\",\"max_tokens\":99999999999999999999}", "max_tokens",
+      "out of range" },
     { "[]", "", "must be a JSON object" },
     { "null", "", "not JSON" },
     { "{}", "prompt", "required" },
@@ -160,6 +160,12 @@ static const struct {
     { "{\"prompt\":\"x\",\"frequency_penalty\":3}", "frequency_penalty", "-2..2" },
     { "{\"prompt\":\"x\",\"repetition_penalty\":0}", "repetition_penalty", "above 0" },
     { "{\"prompt\":\"x\",\"repetition_penalty\":-1}", "repetition_penalty", "0..10" },
+    { "", "", "the body is empty" },
+    { "{\"prompt\":\"x\",\"seed\":18446744073709551616}", "seed", "out of range" },
+    { "{\"prompt\":\"x\", \"seed\" : -99999999999999999999 ,\"n\":1}", "seed", "out of range" },
+    { "{\"prompt\":[7,18446744073709551616]}", "prompt", "out of range" },
+    { "{\"prompt\":\"x\",\"other\":1e400}", "", "out of range" },
+    { "[18446744073709551616", "", "out of range" },
     { "{\"prompt\":\"x\",\"seed\":1.5}", "seed", "integer" },
     { "{\"prompt\":\"x\",\"seed\":\"1\"}", "seed", "integer" },
     { "{\"prompt\":\"x\",\"stop\":\"\"}", "stop", "1 to 1024" },
@@ -198,7 +204,8 @@ END_TEST
 /* A body that would cost much more than its size is refused before it is parsed. */
 START_TEST(bombs_are_refused)
 {
-    static const char *const pieces[] = { "[", "{\"a\":", "[],", "1,", "{}," };
+    static const char *const pieces[] = { "[", "{\"a\":", "[],", "1,", "{},",
+                                         "{\"a\":1,\"b\":2}," };
     for (size_t p = 0; p < sizeof pieces / sizeof pieces[0]; p++) {
         size_t n_piece = strlen(pieces[p]), n = 4u << 20;
         char *text = malloc(n);
@@ -210,8 +217,23 @@ START_TEST(bombs_are_refused)
         ck_assert_ptr_nonnull(strstr(err.message, "more than 16 levels"));
         free(text);
     }
+    /* Keys of one object that is flat. */
+    char *flat = malloc(1u << 20);
+    size_t n = (size_t) sprintf(flat, "{\"prompt\":\"x\"");
+    for (unsigned i = 0; i < 2 * MB_JSON_MEMBERS_MAX; i++) {
+        n += (size_t) sprintf(flat + n, ",\"%u\":1", i);
+        if (i == MB_JSON_MEMBERS_MAX / 2) {
+            n += (size_t) sprintf(flat + n, "}"); /* so many are allowed */
+            take(flat);
+            n--;
+        }
+    }
+    mb_completion_fini(&c);
+    ck_assert_int_eq(mb_completion_decode(flat, n, &c, &err), MB_E_INVALID);
+    ck_assert_ptr_nonnull(strstr(err.message, "1024 members of objects"));
+    free(flat);
     /* Brackets and commas in strings are none, and an escaped quote does not end one. */
-    take("{\"prompt\":\"[[[[[[[[[[[[[[[[[[[[[[[[\\\"[[[[[[[[[[[[[[[[[[[[[[\"}");
+    take("{\"prompt\":\"::::[[[[[[[[[[[[[[[[[[[[[[[[\\\"[[[[[[[[[[[[[[[[[[[[[[\"}");
 }
 END_TEST
 
@@ -322,26 +344,31 @@ END_TEST
 
 START_TEST(logprobs_have_the_old_shape)
 {
-    struct mb_wire_token tokens[2] = {
+    struct mb_wire_token tokens[3] = {
         { .token = { " a", 2, -0.12345679f }, .text_offset = 3, .n_top = 2,
           .top = { { " a", 2, -0.12345679f }, { "\xe2\x82", 2, -INFINITY } } },
-        { .token = { "", 0, NAN }, .text_offset = 5, .n_top = 2,
+        { .token = { "y", 1, -7 }, .text_offset = 5, .n_top = 2,
           .top = { { "x", 1, -1 }, { "x", 1, -2 } } },
+        { .token = { "", 0, NAN } },
     };
     struct mb_completion_reply r = plain_reply();
     r.has_logprobs = true;
     r.tokens = tokens;
-    r.n_tokens = 2;
+    r.n_tokens = 3;
     json_t *root = parse(mb_completion_encode(&r));
     json_t *lp =
         json_object_get(json_array_get(json_object_get(root, "choices"), 0), "logprobs");
     ck_assert_str_eq(json_string_value(json_array_get(json_object_get(lp, "tokens"), 0)), " a");
     json_t *numbers = json_object_get(lp, "token_logprobs");
     ck_assert((float) json_real_value(json_array_get(numbers, 0)) == -0.12345679f);
-    ck_assert(json_real_value(json_array_get(numbers, 1)) == -9999.0);
+    ck_assert(json_real_value(json_array_get(numbers, 2)) == -9999.0);
     json_t *tops = json_object_get(lp, "top_logprobs");
     json_t *odd = json_object_get(json_array_get(tops, 0), "bytes:\\xe2\\x82");
     ck_assert(json_real_value(odd) == -9999.0);
+    ck_assert_uint_eq(json_object_size(json_array_get(tops, 0)), 2); /* " a" is there once */
+    /* What was drawn outside of the top is one more. */
+    ck_assert_uint_eq(json_object_size(json_array_get(tops, 1)), 2);
+    ck_assert(json_real_value(json_object_get(json_array_get(tops, 1), "y")) == -7.0);
     ck_assert(json_real_value(json_object_get(json_array_get(tops, 1), "x")) == -1.0);
     ck_assert_int_eq(json_integer_value(json_array_get(json_object_get(lp, "text_offset"), 1)),
                      5);

@@ -22,6 +22,8 @@
 #define STREAM "{\"prompt\":\"x\",\"stream\":true," LONG "}"
 #define WHOLE "{\"prompt\":\"x\"," LONG "}"
 
+enum { TIMEOUT_S = 300 }; /* of one test: check gives four seconds otherwise */
+
 static struct wire_daemon d;
 
 static void start(void)
@@ -313,8 +315,8 @@ END_TEST
 /* One that never reads is let go after the idle time. */
 START_TEST(a_reader_that_stopped_is_let_go)
 {
-    struct wire_daemon quick =
-        wire_start((const char *[]){ "--idle-timeout=1", "--kv-memory=64M", NULL });
+    struct wire_daemon quick = wire_start((const char *[]) {
+        "--idle-timeout=1", "--header-timeout=0.5", "--body-timeout=0.5", "--kv-memory=64M", NULL });
     int small = 4096, slow = wire_open(&quick), idle = wire_open(&quick);
     (void) setsockopt(slow, SOL_SOCKET, SO_RCVBUF, &small, sizeof small);
     wire_post(slow, "/v1/completions", STREAM);
@@ -386,6 +388,31 @@ START_TEST(sigterm_with_nothing_to_do)
 }
 END_TEST
 
+/* What is not whole was never accepted. A terminal that closes is no reason to drop what runs. */
+START_TEST(half_requests_do_not_hold_up_a_drain)
+{
+    static const char *const halves[] = {
+        "POST /v1/completions HTTP/1.1\r\nHost: t\r\nContent-Length: 50\r\n\r\n{\"prompt\"",
+        "GET /healthz HTTP/1.1\r\nHost:",
+    };
+    int fds[2], running = post("{\"prompt\":\"x\",\"max_tokens\":300,\"ignore_eos\":true}");
+    for (int i = 0; i < 2; i++) {
+        fds[i] = wire_open(&d);
+        wire_send(fds[i], "%s", halves[i]);
+    }
+    (void) wire_metric_becomes(&d, RUNNING, 1);
+    (void) kill(d.pid, SIGHUP);
+    struct wire_reply r = wire_read(running, false);
+    ck_assert_int_eq(r.status, 200);
+    wire_reply_free(&r);
+    int status = wire_wait(&d, 3000); /* the drain's own bound is 20 s */
+    ck_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    (void) close(fds[0]);
+    (void) close(fds[1]);
+    (void) close(running);
+}
+END_TEST
+
 START_TEST(sigterm_without_standard_input)
 {
     const char *const flags[] = { NULL };
@@ -417,8 +444,11 @@ START_TEST(a_drain_has_an_end)
     text = wire_read_until(stream, "\r\n0\r\n\r\n"); /* the end of the body, and no [DONE] */
     ck_assert_ptr_null(strstr(text, "[DONE]"));
     free(text);
+    char after[16];
     struct wire_reply r = wire_read(whole, false);
     ck_assert_int_eq(r.status, 503);
+    ck_assert(wire_header(&r, "Retry-After", after, sizeof after));
+    ck_assert_str_eq(after, "5"); /* as for those that came later */
     wire_reply_free(&r);
     r = wire_read(queued, false);
     ck_assert_ptr_nonnull(strstr(r.body, "data: {\"error\":{"));
@@ -451,6 +481,7 @@ int main(void)
     wire_folder_make();
     Suite *s = suite_create("wire leaving");
     TCase *t = tcase_create("leaving");
+    tcase_set_timeout(t, TIMEOUT_S);
     tcase_add_checked_fixture(t, start, stop);
     tcase_add_test(t, while_decoding_a_stream);
     tcase_add_test(t, while_decoding_a_whole);
@@ -465,10 +496,12 @@ int main(void)
     tcase_add_test(t, who_waits_is_told_so);
     tcase_add_test(t, sigterm_lets_requests_end);
     tcase_add_test(t, sigterm_with_nothing_to_do);
+    tcase_add_test(t, half_requests_do_not_hold_up_a_drain);
     tcase_add_test(t, sigterm_without_standard_input);
     tcase_add_test(t, a_second_signal_ends_it_at_once);
     suite_add_tcase(s, t);
     t = tcase_create("others");
+    tcase_set_timeout(t, TIMEOUT_S);
     tcase_add_test(t, a_slow_reader_holds_up_nobody);
     tcase_add_test(t, a_reader_that_stopped_is_let_go);
     tcase_add_test(t, a_drain_has_an_end);

@@ -3,6 +3,7 @@
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -272,10 +273,10 @@ static const struct {
     { "{\"prompt\":\"x\",\"max_tokens\":1e3}", 400, "max_tokens", "" },
     { "{\"prompt\":\"x\",\"max_tokens\":\"5\"}", 400, "max_tokens", "" },
     { "{\"prompt\":\"x\",\"max_tokens\":9223372036854775807}", 400, "max_tokens", "" },
-    { "{\"prompt\":\"x\",\"max_tokens\":9223372036854775808}", 400, "", "" },
+    { "{\"prompt\":\"x\",\"max_tokens\":9223372036854775808}", 400, "max_tokens", "" },
     { "{\"prompt\":\"x\",\"max_tokens\":70000}", 400, "prompt", "context_length_exceeded" },
     { "{\"prompt\":\"x\",\"max_tokens\":65535}", 400, "prompt", "context_length_exceeded" },
-    { "{\"prompt\":\"x\",\"temperature\":1e400}", 400, "", "" },
+    { "{\"prompt\":\"x\",\"temperature\":1e400}", 400, "temperature", "" },
     { "{\"prompt\":\"x\",\"temperature\":-1}", 400, "temperature", "" },
     { "{\"prompt\":\"x\",\"n\":2}", 400, "n", "" },
     { "{\"prompt\":\"x\",\"suffix\":\"y\"}", 400, "suffix", "" },
@@ -564,6 +565,42 @@ START_TEST(slow_headers_and_bodies_are_ended)
 }
 END_TEST
 
+/* Silent ones make room for who has something to say; a request that is worked on does not. */
+START_TEST(silence_does_not_keep_out_a_probe)
+{
+    enum { SILENT = 120, CONNECTIONS = 32 };
+    int fds[SILENT];
+    char flag[32];
+    (void) snprintf(flag, sizeof flag, "--connections=%d", CONNECTIONS);
+    struct wire_daemon few = wire_start((const char *[]) { flag, "--kv-memory=64M", NULL });
+    int stream = wire_open(&few), kept = wire_open(&few);
+    wire_post(stream, "/v1/completions",
+              "{\"prompt\":\"x\",\"stream\":true,\"max_tokens\":60000,\"ignore_eos\":true}");
+    free(wire_read_until(stream, "data: {"));
+    for (int i = 0; i < SILENT; i++) {
+        fds[i] = wire_open(&few);
+        if (i % 2) {
+            wire_send(fds[i], "GET /healthz HTTP/1.1\r\nHost: t\r\n");
+        }
+    }
+    for (int i = 0; i < 5; i++) { /* far sooner than the header's ten seconds */
+        struct wire_reply r = wire_ask(&few, "/healthz", NULL);
+        ck_assert_int_eq(r.status, 200);
+        wire_reply_free(&r);
+    }
+    ck_assert(wire_closed(kept, 1000)); /* the oldest, */
+    ck_assert(wire_closed(fds[0], 1000));
+    ck_assert(!wire_closed(fds[SILENT - 1], 50)); /* not the newest, */
+    free(wire_read_until(stream, "data: {"));     /* and not the one that is answered */
+    for (int i = 0; i < SILENT; i++) {
+        (void) close(fds[i]);
+    }
+    (void) close(stream);
+    (void) close(kept);
+    wire_stop(&few);
+}
+END_TEST
+
 START_TEST(ids_are_ours_and_plain_ones_are_echoed)
 {
     static const struct {
@@ -658,8 +695,24 @@ START_TEST(the_command_line)
                  sizeof out),
         1);
     ck_assert_ptr_nonnull(strstr(out, "mboold: model 'a' from '/nonexistent': "));
-    ck_assert_int_eq(wire_run((const char *[]){ "--model=a=/dev/null", NULL }, out, sizeof out),
-                     1);
+    /* A configuration is good only when it starts. */
+    static const struct {
+        const char *flag, *says;
+    } bad[] = {
+        { "--context=200000", "model 'a': --context: 200000 is outside 1.." },
+        { "--kv-memory=1K", "model 'a': --kv-memory: 1024 is below one block of " },
+        { "--connections=65536", "--connections: 65536 needs 65600 descriptors" },
+    };
+    struct rlimit few = { 2048, 2048 };
+    ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &few), 0);
+    for (size_t i = 0; i < 2 * sizeof bad / sizeof bad[0]; i++) {
+        const char *check = i % 2 ? "--check-config" : "--listen=127.0.0.1:0";
+        ck_assert_int_eq(wire_run((const char *[]) { model, bad[i / 2].flag, check, NULL }, out,
+                                  sizeof out),
+                         1);
+        ck_assert_msg(strstr(out, bad[i / 2].says) != NULL, "%s", out);
+    }
+    ck_assert_int_eq(wire_run((const char *[]) { "--model=a=/dev/null", NULL }, out, sizeof out), 1);
     (void) snprintf(taken, sizeof taken, "--listen=127.0.0.1:%d", d.port);
     ck_assert_int_eq(wire_run((const char *[]) { model, taken, NULL }, out, sizeof out), 1);
     ck_assert_ptr_nonnull(strstr(out, "Address already in use"));
@@ -688,6 +741,7 @@ int main(void)
     tcase_add_test(t, a_body_that_grows_too_large);
     tcase_add_test(t, all_bodies_have_a_bound);
     tcase_add_test(t, slow_headers_and_bodies_are_ended);
+    tcase_add_test(t, silence_does_not_keep_out_a_probe);
     tcase_add_test(t, ids_are_ours_and_plain_ones_are_echoed);
     tcase_add_test(t, probes_and_metrics);
     tcase_add_test(t, the_log_tells_no_tales);

@@ -11,7 +11,6 @@
 #include "server/http/routes/completion.h"
 
 enum {
-    RETRY_DRAINING = 5,      /* seconds; by then a load balancer knows of another replica */
     LONG_PROMPT = 16 * 1024, /* bytes beyond which tokenizing would hold up the streams */
 };
 
@@ -162,7 +161,7 @@ static bool submit(struct mbd_admission *a, struct mbd_request *r)
         mb_wire_error_fill(&a->error, 400, "context_length_exceeded", "prompt", "%s", err.what);
     } else {
         mb_wire_error_of(&a->error, &err);
-        a->retry_after = st == MB_E_UNAVAILABLE ? RETRY_DRAINING : MBD_RETRY_FULL;
+        a->retry_after = st == MB_E_UNAVAILABLE ? MBD_RETRY_DRAINING : MBD_RETRY_FULL;
     }
     return false;
 }
@@ -211,7 +210,7 @@ static bool open_request(struct mbd_admission *a)
     const struct mb_bytes *body = mbd_exchange_body(a->exchange);
     if (a->service->draining) {
         mb_wire_error_fill(&a->error, 503, "unavailable", NULL, "the server is shutting down");
-        a->retry_after = RETRY_DRAINING;
+        a->retry_after = MBD_RETRY_DRAINING;
         mbd_metrics_add(a->service->metrics, MBD_REQUESTS_REFUSED, 1);
         return false;
     }

@@ -9,6 +9,7 @@
 #include "server/http/routes/completions.h"
 
 #define MBD_ID_PREFIX "cmpl-"
+#define MBD_RETRY_DRAINING 5 /* seconds; by then a load balancer knows of another replica */
 #define MBD_RETRY_FULL 1 /* seconds; a slot is seldom held for less */
 
 /* One request that runs. It outlives its exchange when the client left: the engine still has to

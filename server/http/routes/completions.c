@@ -214,7 +214,9 @@ static int end_whole(struct mbd_completion *c, const struct mbd_event *e)
 {
     if (e->state != MBD_REQUEST_DONE || c->text.failed) {
         struct mb_wire_error w = failure(c, e);
-        mbd_reply_error(c->exchange, &w, w.http == 503 ? MBD_RETRY_FULL : 0);
+        unsigned after = e->state == MBD_REQUEST_CANCELLED && !c->text.failed ? MBD_RETRY_DRAINING
+                                                                              : MBD_RETRY_FULL;
+        mbd_reply_error(c->exchange, &w, w.http == 503 ? after : 0);
         return w.http;
     }
     struct mb_completion_reply r = reply_of(c);

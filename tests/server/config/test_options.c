@@ -83,10 +83,9 @@ END_TEST
 
 START_TEST(later_sources_win)
 {
-    const char *path =
-        write_file("{\"threads\": 1, \"max_sequences\": 2, \"queue_requests\": 3,\n"
-                   " \"pin\": false, \"kv_memory\": \"2G\", \"idle_timeout\": 1.5,\n"
-                   " \"log_format\": \"json\", \"max_body\": 4096}");
+    const char *path = write_file("{\"threads\": 1, \"max_sequences\": 2, \"queue_requests\": 3,\n"
+                                  " \"pin\": false, \"kv_memory\": \"2G\", \"idle_timeout\": 99.5,\n"
+                                  " \"log_format\": \"json\", \"max_body\": 4096}");
     mb_assert_ok(load(LIST("--config", path, "--queue-requests=9"),
                       LIST("MBOOLD_MAX_SEQUENCES=7", "MBOOLD_QUEUE_REQUESTS=8", "OTHER=1",
                            "MBOOLD_PORT=tcp://10.0.0.1:80")),
@@ -96,7 +95,7 @@ START_TEST(later_sources_win)
     ck_assert_uint_eq(o.queue_requests, 9);
     ck_assert(!o.pin);
     ck_assert_uint_eq(o.kv_memory, UINT64_C(2) << 30);
-    ck_assert_uint_eq(o.idle_timeout_ms, 1500);
+    ck_assert_uint_eq(o.idle_timeout_ms, 99500);
     ck_assert_int_eq(o.log_format, MBD_LOG_JSON);
     ck_assert_uint_eq(o.body_max, 4096);
     ck_assert_str_eq(o.config, path);
@@ -193,14 +192,17 @@ static const struct {
     { "--listen=127.0.0.1:65536", "numeric address and a port" },
     { "--listen=127.0.0.1:", "numeric address and a port" },
     { "--listen=]:1", "numeric address and a port" },
+    { "--xy", "--xy: there is no such option (see --help)" }, /* as far from "pin" as can be */
     { "--listen=:1", "numeric address and a port" },
     { "--model=x", "NAME=FILE" },
     { "--model==x", "NAME=FILE" },
     { "--model=x=", "NAME=FILE" },
     { "--model=a b=x", "NAME=FILE" },
     { "--model=m=x", "--model: the name 'm' is given twice" },
-    { "--step-tokens=8",
-      "--step-tokens: 8 is not allowed: it must be at least max-sequences, 16" },
+    { "--idle-timeout=60", "--idle-timeout: 60 is not allowed: it must be above body-timeout, 60" },
+    { "--header-timeout=80.5",
+      "--idle-timeout: 75 is not allowed: it must be above header-timeout, 80.5" },
+    { "--step-tokens=8", "--step-tokens: 8 is not allowed: it must be at least max-sequences, 16" },
     { "--body-memory=1M", "must be at least max-body" },
     { "--config=/nonexistent/x.json", "/nonexistent/x.json" },
     { "--help=1", "takes no value" },

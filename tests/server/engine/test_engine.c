@@ -253,11 +253,11 @@ END_TEST
 START_TEST(options_out_of_range_are_refused_by_name)
 {
     static const struct { size_t offset; const char *name; } fields[] = {
-        { offsetof(struct mbd_engine_options, threads), "threads" },
-        { offsetof(struct mbd_engine_options, sequences_max), "sequences_max" },
-        { offsetof(struct mbd_engine_options, step_tokens_max), "step_tokens_max" },
-        { offsetof(struct mbd_engine_options, queue_requests_max), "queue_requests_max" },
-        { offsetof(struct mbd_engine_options, context_max), "context_max" },
+        { offsetof(struct mbd_engine_options, threads), "--threads" },
+        { offsetof(struct mbd_engine_options, sequences_max), "--max-sequences" },
+        { offsetof(struct mbd_engine_options, step_tokens_max), "--step-tokens" },
+        { offsetof(struct mbd_engine_options, queue_requests_max), "--queue-requests" },
+        { offsetof(struct mbd_engine_options, context_max), "--context" },
     };
     struct mb_error err = { 0 };
     struct mbd_engine *e;
@@ -274,7 +274,7 @@ START_TEST(options_out_of_range_are_refused_by_name)
     o = rig.options;
     o.kv_bytes = 1;
     ck_assert_int_eq(mbd_engine_new(rig.model, rig.tokenizer, &o, &e, &err), MB_E_INVALID);
-    ck_assert_ptr_nonnull(strstr(err.what, "kv_bytes"));
+    ck_assert_ptr_nonnull(strstr(err.what, "--kv-memory"));
 }
 END_TEST
 

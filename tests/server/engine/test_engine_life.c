@@ -314,6 +314,7 @@ START_TEST(freeing_the_engine_ends_everybody)
         mbd_request_cancel(q[i]); /* nobody listens any more */
         mbd_request_unref(q[i]);
     }
+    ck_assert_uint_eq(rig_observed(MBD_REQUEST_SECONDS), MANY); /* the queued ones too */
 }
 END_TEST
 
