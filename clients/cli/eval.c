@@ -74,7 +74,8 @@ static int parse(int argc, char **argv, struct arguments *a, bool *ret_exit)
         return status;
     }
     if (argc - first != 1) {
-        return mbc_usage_error(&mbc_eval, "one model is wanted, an .mbool file, a folder or a GGUF file");
+        return mbc_usage_error(&mbc_eval,
+                               "one model is wanted: an .mbool file, a folder or a GGUF file");
     }
     if (!a->text) {
         return mbc_usage_error(&mbc_eval, "--text is wanted");
@@ -106,7 +107,8 @@ static enum mb_status use_svid(const struct arguments *a, struct mbc_model *f,
 {
     struct mb_model *svid;
     if (!f->is_float) {
-        return mb_fail(err, MB_E_INVALID, 0, "--scheme needs the float model of a folder or GGUF file");
+        return mb_fail(err, MB_E_INVALID, 0,
+                       "--scheme needs the float model of a folder or GGUF file");
     }
     struct mb_progress progress = mbc_progress_begin("svid");
     enum mb_status st =

@@ -289,7 +289,7 @@ static void *own(struct entry *e, size_t n)
     return p;
 }
 
-/* The views and copies of one tensor: d is the width of a head whose rows are out of order, or 0. */
+/* The view or copy of one tensor: d is the width of a head whose rows are out of order, or 0. */
 static enum mb_status fill_entry(const struct mb_gguf_tensor *t, size_t d, struct entry *e,
                                  struct mb_error *err)
 {
