@@ -340,7 +340,7 @@ static bool take_nothing(const struct field *f, const json_t *v, struct mb_compl
 static const struct field fields[] = {
     { "model", take_model, 0, 0, 0 },
     { "prompt", take_prompt, 0, 0, 0 },
-    { "max_tokens", take_max_tokens, AT(max_tokens), 1, MB_MAX_TOKENS_MAX },
+    { "max_tokens", take_max_tokens, AT(max_tokens), 0, MB_MAX_TOKENS_MAX },
     { "temperature", take_float, AT(temperature), 0, 2 },
     { "top_p", take_top_p, AT(top_p), 0, 1 },
     { "min_p", take_float, AT(min_p), 0, 1 },

@@ -538,7 +538,8 @@ void mbd_table_help(struct mb_bytes *ret)
     }
     mb_bytes_put_text(ret, "\nexit status: 0 it ended as it should; 1 it failed; 2 the "
                            "configuration was wrong\n"
-                           "signals: SIGTERM, SIGINT and SIGHUP let running requests end, then leave;\n"
+                           "signals: SIGTERM, SIGINT and SIGHUP let running requests end, then "
+                           "leave;\n"
                            "         a second one leaves at once\n");
 }
 

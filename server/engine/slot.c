@@ -147,11 +147,9 @@ enum mb_finish mbd_slot_tell(struct mbd_slot *s, uint64_t now_ns, struct mbd_met
         for (uint32_t i = 0; i < e.n_top; i++) {
             e.top[i] = s->drawn.top[i];
         }
-        mbd_metrics_add(metrics, MBD_GENERATION_TOKENS, 1);
     }
-    if (e.has_token || e.n_text > 0) {
-        mbd_request_tell(s->request, &e);
-    }
+    mbd_metrics_add(metrics, MBD_GENERATION_TOKENS, 1);
+    mbd_request_tell(s->request, &e);
     return finish;
 }
 

@@ -49,7 +49,6 @@ struct mbd_request {
 
     /* The control thread's. */
     struct mbd_bell *bell; /* NULL before submission */
-    void *owner;
     uint8_t *reading; /* the event that next returned last */
     uint8_t *ring_bytes;
 };

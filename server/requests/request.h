@@ -31,9 +31,10 @@
 #define MBD_REQUEST_BYTES (MBD_EVENT_RING_BYTES + (32u << 10))
 
 /* What the engine tells of a request. Text never ends inside a character, and never holds a
- * stop string or what might become one. A DECODE event carries a token, whose text may still be
- * held back, or only text that was (at the end). The token that ends a sequence as its
- * end-of-sequence is not told. The last event has a final state, no token and no text. */
+ * stop string or what might become one. A DECODE event is one token that was drawn: it tells the
+ * token, whose text may still be held back. The end-of-sequence that ends it counts so, too, but is
+ * not told: its event has at most text that was held back. The last event has a final state, no
+ * token and no text. */
 struct mbd_event {
     enum mbd_request_state state;
     enum mb_finish finish;        /* with DONE */

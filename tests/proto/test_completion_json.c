@@ -75,6 +75,8 @@ END_TEST
 
 START_TEST(null_is_absent)
 {
+    take("{\"prompt\":\"x\",\"max_tokens\":0}");
+    ck_assert(c.has_max_tokens && c.max_tokens == 0);
     take("{\"model\":null,\"prompt\":\"x\",\"max_tokens\":null,\"temperature\":null,"
          "\"top_p\":null,\"min_p\":null,\"top_k\":null,\"presence_penalty\":null,"
          "\"frequency_penalty\":null,\"repetition_penalty\":null,\"seed\":null,\"stop\":null,"
@@ -142,10 +144,9 @@ static const struct {
     { "{\"prompt\":\"x\",\"model\":1}", "model", "name" },
     { "{\"prompt\":\"x\",\"model\":\"\"}", "model", "name" },
     { "{\"prompt\":\"x\",\"model\":\"a\\u0000b\"}", "model", "name" },
-    { "{\"prompt\":\"x\",\"max_tokens\":0}", "max_tokens", "1..1048576" },
-    { "{\"prompt\":\"x\",\"max_tokens\":-1}", "max_tokens", "1..1048576" },
-    { "{\"prompt\":\"x\",\"max_tokens\":1048577}", "max_tokens", "1..1048576" },
-    { "{\"prompt\":\"x\",\"max_tokens\":9223372036854775807}", "max_tokens", "1..1048576" },
+    { "{\"prompt\":\"x\",\"max_tokens\":-1}", "max_tokens", "0..1048576" },
+    { "{\"prompt\":\"x\",\"max_tokens\":1048577}", "max_tokens", "0..1048576" },
+    { "{\"prompt\":\"x\",\"max_tokens\":9223372036854775807}", "max_tokens", "0..1048576" },
     { "{\"prompt\":\"x\",\"max_tokens\":16.0}", "max_tokens", "integer" },
     { "{\"prompt\":\"x\",\"max_tokens\":\"16\"}", "max_tokens", "integer" },
     { "{\"prompt\":\"x\",\"max_tokens\":true}", "max_tokens", "integer" },

@@ -108,6 +108,62 @@ START_TEST(echo_repeats_the_prompt)
 END_TEST
 
 /* Beyond 16 KB a prompt is tokenized on another thread. */
+/* It was computed, so it counts, though nobody sees it. */
+START_TEST(the_end_of_sequence_counts)
+{
+    json_t *root = complete("{\"prompt\":\"x\",\"seed\":1,\"max_tokens\":5000,\"temperature\":2,"
+                            "\"logprobs\":0}");
+    const json_t *choice = json_array_get(json_object_get(root, "choices"), 0);
+    const json_t *tokens = json_object_get(json_object_get(choice, "logprobs"), "tokens");
+    const json_t *usage = json_object_get(root, "usage");
+    ck_assert_str_eq(json_string_value(json_object_get(choice, "finish_reason")), "stop");
+    ck_assert_int_eq(json_integer_value(json_object_get(usage, "completion_tokens")),
+                     (json_int_t) json_array_size(tokens) + 1);
+    json_decref(root);
+}
+END_TEST
+
+START_TEST(no_tokens_may_be_asked_for)
+{
+    for (int echo = 0; echo < 2; echo++) {
+        json_t *root = complete(echo ? "{\"prompt\":\"hello\",\"max_tokens\":0,\"echo\":true}"
+                                     : "{\"prompt\":\"hello\",\"max_tokens\":0,\"logprobs\":1}");
+        const json_t *choice = json_array_get(json_object_get(root, "choices"), 0);
+        const json_t *usage = json_object_get(root, "usage");
+        ck_assert_str_eq(text_of(root), echo ? "hello" : "");
+        ck_assert_str_eq(json_string_value(json_object_get(choice, "finish_reason")), "length");
+        ck_assert_int_eq(json_integer_value(json_object_get(usage, "completion_tokens")), 0);
+        ck_assert_int_gt(json_integer_value(json_object_get(usage, "prompt_tokens")), 4);
+        json_decref(root);
+    }
+    struct wire_reply r = wire_ask(&d, "/v1/completions",
+                                   "{\"prompt\":\"hello\",\"max_tokens\":0,\"echo\":true,"
+                                   "\"stream\":true,\"stream_options\":{\"include_usage\":true}}");
+    ck_assert_msg(r.whole && r.status == 200, "%s", r.head);
+    ck_assert_ptr_nonnull(strstr(r.body, "\"text\":\"hello\""));
+    ck_assert_ptr_nonnull(strstr(r.body, "\"finish_reason\":\"length\""));
+    ck_assert_ptr_nonnull(strstr(r.body, "\"completion_tokens\":0,"));
+    ck_assert_ptr_nonnull(strstr(r.body, "data: [DONE]\n\n"));
+    wire_reply_free(&r);
+    ck_assert(wire_metric(&d, "mboold_engine_steps_total") == 0);
+
+    char *json = malloc(70100); /* a prompt that is too long is so for no token as well */
+    size_t n = (size_t) sprintf(json, "{\"max_tokens\":0,\"prompt\":[1");
+    for (int i = 0; i < 33000; i++) {
+        n += (size_t) sprintf(json + n, ",1");
+    }
+    (void) sprintf(json + n, "]}");
+    struct wire_daemon small = wire_start((const char *[]) { "--context=32768", "--kv-memory=64M",
+                                                             NULL });
+    r = wire_ask(&small, "/v1/completions", json);
+    ck_assert_int_eq(r.status, 400);
+    ck_assert_ptr_nonnull(strstr(r.body, "the prompt has 33001 "));
+    wire_reply_free(&r);
+    wire_stop(&small);
+    free(json);
+}
+END_TEST
+
 START_TEST(long_prompts)
 {
     enum { LONG = 17000 };
@@ -728,6 +784,8 @@ int main(void)
     tcase_add_test(t, a_completion);
     tcase_add_test(t, ids_are_text_and_defaults_are_kept);
     tcase_add_test(t, echo_repeats_the_prompt);
+    tcase_add_test(t, the_end_of_sequence_counts);
+    tcase_add_test(t, no_tokens_may_be_asked_for);
     tcase_add_test(t, long_prompts);
     tcase_add_test(t, logprobs_count_and_sum);
     tcase_add_test(t, a_stream_is_the_same_text_in_pieces);

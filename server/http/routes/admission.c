@@ -109,7 +109,7 @@ static bool take_prompt(struct mbd_admission *a)
             a->asked.max_tokens = room;
         }
     }
-    return a->asked.max_tokens <= room || refuse_length(a, n, "");
+    return (n <= a->model->context_max && a->asked.max_tokens <= room) || refuse_length(a, n, "");
 }
 
 static bool make_request(struct mbd_admission *a, struct mbd_request **ret)
@@ -228,6 +228,10 @@ static bool admit(struct mbd_admission *a)
     struct mbd_completion *c = completion_new(a);
     if (!c) {
         return false;
+    }
+    if (a->asked.max_tokens == 0) {
+        mbd_completion_of_nothing(c, a->exchange);
+        return true;
     }
     if (!make_request(a, &c->request) || !submit(a, c->request)) {
         mbd_completion_free(c);

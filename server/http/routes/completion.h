@@ -18,7 +18,7 @@ struct mbd_completion {
     struct mbd_completions *owner;
     struct mbd_completion *next, *prev;
     struct mbd_exchange *exchange; /* NULL once it ended */
-    struct mbd_request *request;
+    struct mbd_request *request; /* NULL when there is no token to make */
     const struct mbd_entry *model;
 
     char id[32]; /* "cmpl-" and the exchange's */
@@ -47,6 +47,8 @@ struct mbd_completions {
 
 /* Starts to answer x with what the engine, which has c's request, will tell. */
 void mbd_completion_begin(struct mbd_completion *c, struct mbd_exchange *x);
+/* Answers x at once, for max_tokens 0: no token, and the echo if it is wanted. c is freed. */
+void mbd_completion_of_nothing(struct mbd_completion *c, struct mbd_exchange *x);
 void mbd_completion_free(struct mbd_completion *c); /* of one that did not begin */
 
 /* Characters of UTF-8 text: its bytes but those that go on with one. */

@@ -115,7 +115,9 @@ static void put_chunk(struct mbd_completion *c, struct mb_completion_reply *r)
         mbd_stream_put(c->exchange, json);
     } else { /* no memory for a line of text: this stream can not go on */
         mbd_stream_end(c->exchange, false);
-        mbd_request_cancel(c->request);
+        if (c->request) {
+            mbd_request_cancel(c->request);
+        }
     }
     free(json);
     c->spoke_ns = mbd_now_ns();
@@ -232,8 +234,11 @@ static int end_whole(struct mbd_completion *c, const struct mbd_event *e)
 
 static void write_line(struct mbd_completion *c, const struct mbd_event *e, int status)
 {
-    struct mbd_request_times t = mbd_request_times(c->request);
+    struct mbd_request_times t = { 0 };
     struct mbd_line line;
+    if (c->request) {
+        t = mbd_request_times(c->request);
+    }
     mbd_line_begin(&line, c->owner->service->log, MBD_LOG_INFO, "request");
     mbd_line_text(&line, "id", c->id + sizeof MBD_ID_PREFIX - 1);
     if (c->client_id[0]) {
@@ -280,7 +285,7 @@ static bool take_events(struct mbd_completion *c)
             end(c, &e);
             return false;
         }
-        c->usage.completion_tokens += e.has_token;
+        c->usage.completion_tokens++; /* the end of sequence was computed, too */
         if (c->exchange && c->stream) {
             stream_token(c, &e);
         } else if (c->exchange) {
@@ -321,6 +326,32 @@ static void on_ping(void *arg)
 
 /* ---- the beginning ----------------------------------------------------------------------- */
 
+/* more NULL: all that the stream will say is put at once. */
+static void begin_stream(struct mbd_completion *c, void (*more)(void *arg))
+{
+    mbd_reply_stream(c->exchange, more, c);
+    if (c->text.len > 0) { /* the echo is the first chunk */
+        struct mb_completion_reply r = reply_of(c);
+        r.has_logprobs = false;
+        r.text = mb_bytes_text(&c->text);
+        r.n_text = c->text.len;
+        put_chunk(c, &r);
+        mb_bytes_fini(&c->text);
+    }
+}
+
+void mbd_completion_of_nothing(struct mbd_completion *c, struct mbd_exchange *x)
+{
+    const struct mbd_event e = { .state = MBD_REQUEST_DONE, .finish = MB_FINISH_LENGTH };
+    c->exchange = x;
+    mbd_exchange_logged(x);
+    if (c->stream) {
+        begin_stream(c, NULL);
+    }
+    write_line(c, &e, c->stream ? end_stream(c, &e) : end_whole(c, &e));
+    mbd_completion_free(c);
+}
+
 void mbd_completion_begin(struct mbd_completion *c, struct mbd_exchange *x)
 {
     c->exchange = x;
@@ -331,15 +362,7 @@ void mbd_completion_begin(struct mbd_completion *c, struct mbd_exchange *x)
         mbd_exchange_wait(x);
         return;
     }
-    mbd_reply_stream(x, on_more, c);
-    if (c->text.len > 0) { /* the echo is the first chunk */
-        struct mb_completion_reply r = reply_of(c);
-        r.has_logprobs = false;
-        r.text = mb_bytes_text(&c->text);
-        r.n_text = c->text.len;
-        put_chunk(c, &r);
-        mb_bytes_fini(&c->text);
-    }
+    begin_stream(c, on_more);
 }
 
 /* ---- all of them ------------------------------------------------------------------------- */

@@ -214,6 +214,7 @@ bool rig_read(struct mbd_request *q, struct result *ret)
         ck_assert_uint_le(ret->n_text + e.n_text, RIG_TEXT_MAX);
         memcpy(ret->text + ret->n_text, e.text, e.n_text);
         ret->n_text += e.n_text;
+        ret->n_drawn += e.state == MBD_REQUEST_DECODE;
         if (e.has_token) {
             ck_assert_uint_lt(ret->n_tokens, RIG_CONTEXT);
             ret->logprobs[ret->n_tokens] = e.logprob;

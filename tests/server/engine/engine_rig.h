@@ -17,6 +17,7 @@ enum { RIG_VOCAB = 97, RIG_CONTEXT = 2048, RIG_TEXT_MAX = 16 * RIG_CONTEXT };
 
 /* What became of a request. */
 struct result {
+    uint32_t n_drawn; /* tokens, with the end of sequence, which is not told */
     uint32_t n_tokens;
     uint32_t tokens[RIG_CONTEXT];
     float logprobs[RIG_CONTEXT];

@@ -195,6 +195,7 @@ START_TEST(the_end_of_sequence_ends_it_and_is_not_told)
     engine_rig_start(&rig);
     rig_run(&rig, prompt, PROMPT, &p, &got);
     ck_assert_uint_eq(got.n_tokens, first);
+    ck_assert_uint_eq(got.n_drawn, first + 1);
     ck_assert_mem_eq(got.tokens, plain.tokens, first * sizeof got.tokens[0]);
     ck_assert_int_eq(got.last.state, MBD_REQUEST_DONE);
     ck_assert_int_eq(got.last.finish, MB_FINISH_STOP);
