@@ -2,8 +2,10 @@
 #include <jansson.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include "clients/cli/command.h"
+#include "core/base/bytes.h"
 #include "core/base/file.h"
 #include "core/convert/convert.h"
 
@@ -22,6 +24,7 @@ enum {
     THREADS,
     SEED,
     ISA,
+    NO_RESUME,
     JSON
 };
 
@@ -41,6 +44,7 @@ static const struct mbc_option options[] = {
     [THREADS] = { "threads", "N", "default: all processors; the result is the same" },
     [SEED] = { "seed", "S", "of --init random (default 0)" },
     [ISA] = { "isa", "NAME", "c, avx2, avx512, avx512vnni (default: the best there is)" },
+    [NO_RESUME] = { "no-resume", NULL, "start anew, whatever FILE.part holds" },
     [JSON] = { "json", NULL, "print the report as JSON" },
     { NULL, NULL, NULL },
 };
@@ -156,6 +160,9 @@ static bool take(struct arguments *a, int option, const char *value)
     case ISA:
         a->isa = value;
         return true;
+    case NO_RESUME:
+        o->anew = true;
+        return true;
     default:
         a->json = true;
         return true;
@@ -246,6 +253,27 @@ static void print_table(const struct arguments *a, const struct mb_convert_repor
     printf("peak memory %.0f MiB, mapped source included\n", peak_mib());
 }
 
+static void say_found(void *self, size_t n_fits, size_t n_fits_of)
+{
+    const struct arguments *a = self;
+    fprintf(stderr, "%zu of %zu tensors are taken from %s.part\n", n_fits, n_fits_of,
+            a->output);
+}
+
+/* After Ctrl-C, if anything was finished by then. */
+static void say_resumable(const struct arguments *a)
+{
+    struct mb_bytes part = { 0 };
+    mb_bytes_printf(&part, "%s.part", a->output);
+    if (access(mb_bytes_text(&part), F_OK) == 0) {
+        fprintf(stderr,
+                "mbool convert: what is finished is kept in %s; the same command%s goes on from "
+                "there\n",
+                mb_bytes_text(&part), a->convert.anew ? " without --no-resume" : "");
+    }
+    mb_bytes_fini(&part);
+}
+
 static enum mb_status convert(struct arguments *a, struct mb_error *err)
 {
     struct mb_file_map text = { 0 };
@@ -264,10 +292,15 @@ static enum mb_status convert(struct arguments *a, struct mb_error *err)
         a->convert.n_text = text.n;
     }
     if (st == MB_OK) {
+        a->convert.found = say_found;
+        a->convert.found_self = a;
         struct mb_progress progress = mbc_progress_begin("convert");
         st =
             mb_convert(a->dir, a->output, &a->convert, &kernels, pool, &progress, &report, err);
         mbc_progress_end();
+    }
+    if (st == MB_E_CANCELLED) {
+        say_resumable(a);
     }
     if (st == MB_OK) {
         if (a->json) {
@@ -303,7 +336,9 @@ const struct mbc_command mbc_convert = {
     .arguments = "FOLDER -o FILE.mbool",
     .summary = "make a checkpoint of Boolean matrices from a Hugging Face folder",
     .details = "Errors are those of each layer's output, squared, relative to its size.\n"
-               "The same folder, text and options give the same file, whatever the threads.",
+               "The same folder, text and options give the same file, whatever the threads.\n"
+               "Interrupted, even killed, it goes on where it was when it is called again alike:\n"
+               "what is finished is kept beside the output in FILE.part until all is.",
     .options = options,
     .run = run,
 };
