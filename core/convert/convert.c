@@ -7,6 +7,7 @@
 #include "core/base/half.h"
 #include "core/base/memory.h"
 #include "core/checkpoint/writer.h"
+#include "core/convert/budget.h"
 #include "core/convert/calibration.h"
 #include "core/convert/part_draft.h"
 #include "core/convert/provenance.h"
@@ -35,6 +36,7 @@ struct conversion {
     struct mb_calibration *calibration; /* NULL without a text */
     struct mb_checkpoint_writer *writer;
     struct mb_part *part;
+    uint8_t *n_kernels; /* [layers * MB_BLOCK_LINEARS] */
     struct mb_convert_report report;
 
     struct mb_bool_draft embed;
@@ -86,6 +88,14 @@ static struct mb_convert_tensor *note(struct conversion *c, const char *name, ui
     c->report.n_weights += (uint64_t) n_rows * n_cols;
     c->report.weight_bytes += bytes;
     return t;
+}
+
+/* How a layer of a block is fit. */
+static struct mb_fit_options fit_of(const struct conversion *c, uint32_t layer, int l)
+{
+    struct mb_fit_options o = c->o->fit;
+    o.n_kernels = c->n_kernels[layer * MB_BLOCK_LINEARS + (size_t) l];
+    return o;
 }
 
 static uint64_t draft_bytes(const struct mb_bool_draft *d)
@@ -339,6 +349,7 @@ static enum mb_status convert_readers(struct conversion *c, uint32_t layer,
     for (int l = 0; st == MB_OK && l < MB_BLOCK_LINEARS; l++) {
         struct mb_linear *to = &c->converted->blocks[layer].linear[l];
         struct mb_source w = { .w = c->original->blocks[layer].linear[l], .inverse = inverse };
+        struct mb_fit_options o = fit_of(c, layer, l);
         char name[MB_TENSOR_NAME_MAX];
         bool taken;
         if (mb_block_linear_input((enum mb_block_linear) l) != i) {
@@ -346,12 +357,12 @@ static enum mb_status convert_readers(struct conversion *c, uint32_t layer,
         }
         mb_block_tensor_name(name, layer, mb_block_linear_name((enum mb_block_linear) l));
         mb_bool_draft_fini(&c->drafts[l]);
-        st = take_tensor(c, name, &w, &c->o->fit, &c->drafts[l], &taken, err);
+        st = take_tensor(c, name, &w, &o, &c->drafts[l], &taken, err);
         if (st == MB_OK && !taken && c->calibration && !learned->inputs.statistics) {
             st = learn(c, layer, i, learned, err);
         }
         if (st == MB_OK && !taken) {
-            st = fit_tensor(c, name, &w, c->calibration ? &learned->inputs : NULL, &c->o->fit,
+            st = fit_tensor(c, name, &w, c->calibration ? &learned->inputs : NULL, &o,
                             &c->drafts[l], err);
         }
         view_bool(to, &c->drafts[l]);
@@ -481,7 +492,8 @@ static enum mb_status plan_converted(struct conversion *c, const struct mb_shape
             struct mb_linear *to = &c->converted->blocks[layer].linear[l];
             *to = c->original->blocks[layer].linear[l];
             to->kind = MB_LINEAR_BOOL;
-            to->boolean.shape = mb_fit_shape(&c->o->fit, to);
+            struct mb_fit_options o = fit_of(c, layer, l);
+            to->boolean.shape = mb_fit_shape(&o, to);
             st = mb_bool_shape_check(&to->boolean.shape, err);
             if (st != MB_OK) {
                 return st;
@@ -558,6 +570,8 @@ static void conclude(struct mb_convert_report *r)
         const struct mb_convert_tensor *t = &r->tensors[i];
         bool of_a_block = strncmp(t->name, "blocks.", 7) == 0;
         double n = of_a_block ? (double) t->n_rows * t->n_cols : 0;
+        r->n_block_weights += of_a_block ? (uint64_t) t->n_rows * t->n_cols : 0;
+        r->block_bytes += of_a_block ? t->bytes : 0;
         error += t->errors.output * n;
         n_weights += n;
     }
@@ -573,6 +587,7 @@ static void conversion_fini(struct conversion *c)
     mb_model_unref(c->original);
     mb_bool_draft_fini(&c->embed);
     mb_free(c->embed_half);
+    mb_free(c->n_kernels);
     for (int l = 0; l < MB_BLOCK_LINEARS; l++) {
         mb_bool_draft_fini(&c->drafts[l]);
     }
@@ -628,15 +643,56 @@ static enum mb_status open_part(struct conversion *c, const char *path,
     const struct mb_convert_options *o = c->o;
     struct mb_bytes key = { 0 };
     mb_bytes_put(&key, provenance->at, provenance->len);
-    mb_bytes_printf(&key, "exactly: damping %a follow %a blas %s\n", o->damping,
-                    (double) o->fit.follow, mb_blas_name());
+    mb_bytes_printf(&key, "exactly: damping %a follow %a bits %a blas %s\n", o->damping,
+                    (double) o->fit.follow, o->bits, mb_blas_name());
     enum mb_status st = key.failed ? mb_fail(err, MB_E_NOMEM, 0, "no memory for a part file")
                                    : mb_part_open(path, &key, o->anew, &c->part, err);
-    if (st == MB_OK && o->found && mb_part_found(c->part) > 0) {
-        o->found(o->found_self, mb_part_found(c->part), fits(c));
+    size_t n_others = o->bits > 0; /* the choice of kernels */
+    if (st == MB_OK && o->found && mb_part_found(c->part) > n_others) {
+        o->found(o->found_self, mb_part_found(c->part) - n_others, fits(c));
     }
     mb_bytes_fini(&key);
     return st;
+}
+
+/* The part file's first record, under a budget: choosing takes about as long as converting. */
+#define KERNELS_RECORD "kernels"
+
+static bool take_kernels(struct conversion *c, size_t n)
+{
+    struct mb_part_piece found = mb_part_next(c->part, KERNELS_RECORD);
+    const uint8_t *at = found.at;
+    for (size_t i = 0; i < n; i++) {
+        if (!at || found.n != n || at[i] < 1 || at[i] > MB_BUDGET_KERNELS_MAX) {
+            return false;
+        }
+    }
+    memcpy(c->n_kernels, at, n);
+    mb_part_pass(c->part);
+    return true;
+}
+
+/* K of each layer of the blocks: one for all, or by the budget. */
+static enum mb_status choose_kernels(struct conversion *c, struct mb_error *err)
+{
+    const struct mb_convert_options *o = c->o;
+    size_t n = (size_t) c->original->shape.n_layers * MB_BLOCK_LINEARS;
+    c->n_kernels = mb_alloc(n, sizeof *c->n_kernels);
+    if (!c->n_kernels) {
+        return mb_fail(err, MB_E_NOMEM, 0, "no memory to choose kernels");
+    }
+    if (o->bits == 0) {
+        uint32_t k = o->fit.n_kernels < UINT8_MAX ? o->fit.n_kernels : UINT8_MAX; /* refused */
+        memset(c->n_kernels, (int) k, n);
+        return MB_OK;
+    }
+    if (take_kernels(c, n)) {
+        return MB_OK;
+    }
+    enum mb_status st = mb_budget_choose(c->original, o->text ? &c->windows : NULL, o,
+                                         c->kernels, c->pool, c->progress, c->n_kernels, err);
+    struct mb_part_piece all = { c->n_kernels, n };
+    return st == MB_OK ? mb_part_add(c->part, KERNELS_RECORD, &all, 1, err) : st;
 }
 
 static enum mb_status open_output(struct conversion *c, const char *dir, const char *path,
@@ -649,9 +705,9 @@ static enum mb_status open_output(struct conversion *c, const char *dir, const c
     size_t n_others = (size_t) shape.n_layers * (MB_BLOCK_INPUTS + 2) + 5;
     shape.n_planes = c->o->n_planes;
     c->report.tensors = mb_alloc(n_tensors, sizeof *c->report.tensors);
-    enum mb_status st = !c->report.tensors
-                            ? mb_fail(err, MB_E_NOMEM, 0, "no memory for a report")
-                            : plan_converted(c, &shape, err);
+    enum mb_status st = c->report.tensors
+                            ? MB_OK
+                            : mb_fail(err, MB_E_NOMEM, 0, "no memory for a report");
     if (st == MB_OK) {
         st = mb_checkpoint_writer_open(path, &shape, n_tensors + n_others, &c->writer, err);
     }
@@ -660,6 +716,9 @@ static enum mb_status open_output(struct conversion *c, const char *dir, const c
     }
     if (st == MB_OK) {
         st = open_part(c, path, &provenance, err);
+    }
+    if (st == MB_OK && (st = choose_kernels(c, err)) == MB_OK) {
+        st = plan_converted(c, &shape, err);
     }
     if (st == MB_OK) {
         st = write_words(c, template, tokenizer, &provenance, err);

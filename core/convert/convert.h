@@ -34,6 +34,7 @@ struct mb_convert_options {
     const char *text;      /* calibration, [n_text] bytes; NULL for none */
     size_t n_text;
     size_t tokens_max; /* of the text that are used */
+    double bits;       /* budget per weight of the blocks, see budget.h; 0 is fit.n_kernels */
 
     bool anew; /* leave unused what an interrupted conversion to this path has finished */
     /* Called once at the start when something of that is used; NULL for no call. */
@@ -56,7 +57,8 @@ struct mb_convert_report {
     size_t n_tensors;
     uint64_t n_weights, weight_bytes; /* of these tensors and their input scales */
     uint64_t n_tokens;                /* of calibration */
-    double output_error;              /* mean over the blocks' tensors, by number of weights */
+    uint64_t n_block_weights, block_bytes; /* of the blocks' tensors: what a budget counts */
+    double output_error;                   /* mean over them, by number of weights */
 };
 
 static inline double mb_bits_per_weight(uint64_t bytes, uint64_t n_weights)

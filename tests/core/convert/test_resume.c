@@ -169,6 +169,26 @@ START_TEST(many_interruptions_end_too)
 }
 END_TEST
 
+/* The choice of kernels is kept as well, and is not a tensor. */
+START_TEST(a_budget_is_not_spent_twice)
+{
+    struct fixture f;
+    setup(&f);
+    f.o.bits = 3;
+    ck_assert_int_eq(convert(&f, 2, 0), MB_OK);
+    struct mb_bytes whole = contents(OUT);
+    size_t n_reports = f.n_reports;
+    ck_assert_int_eq(convert(&f, 1, n_reports * 9 / 10), MB_E_CANCELLED);
+    ck_assert_int_eq(convert(&f, 2, 0), MB_OK);
+    ck_assert_uint_gt(f.found, 0);
+    ck_assert_uint_lt(f.found, FITS);
+    ck_assert_uint_lt(f.n_reports, n_reports - 5 * MB_BLOCK_LINEARS + 1);
+    check_same(&whole);
+    mb_bytes_fini(&whole);
+    teardown(&f);
+}
+END_TEST
+
 START_TEST(what_is_torn_or_damaged_is_made_again)
 {
     struct fixture f;
@@ -287,6 +307,7 @@ int main(void)
     TCase *t = tcase_create("resume");
     tcase_add_test(t, goes_on_from_anywhere_to_the_same_bytes);
     tcase_add_test(t, many_interruptions_end_too);
+    tcase_add_test(t, a_budget_is_not_spent_twice);
     tcase_add_test(t, what_is_torn_or_damaged_is_made_again);
     tcase_add_test(t, another_conversion_begins_anew);
     tcase_add_test(t, records_are_read_in_order_and_replaced);
