@@ -255,7 +255,7 @@ static void print_table(const struct arguments *a, const struct mb_convert_repor
         a->output, (double) r->weight_bytes / (1 << 20),
         mb_bits_per_weight(r->weight_bytes, r->n_weights), 100 * r->output_error);
     if (a->convert.bits > 0) {
-        printf("the blocks' tensors: %.4f bits per weight of a budget of %g, kernels chosen by %s\n",
+        printf("the blocks: %.4f bits per weight of a budget of %g, kernels chosen by %s\n",
                mb_bits_per_weight(r->block_bytes, r->n_block_weights), a->convert.bits,
                a->text ? "measured divergence" : "weight error times size, for want of a text");
     }
@@ -349,7 +349,7 @@ const struct mbc_command mbc_convert = {
     .name = "convert",
     .arguments = "FOLDER -o FILE.mbool",
     .summary = "make a checkpoint of Boolean matrices from a Hugging Face folder",
-    .details = "--bits B holds the mean over all weights of the blocks' linear layers at B or below;\n"
+    .details = "--bits B holds the mean over the weights of the blocks' linear layers at B or below;\n"
                "counted are signs, group scales and coefficients, padding included, but not\n"
                "embedding and head (--head-kernels), norms and input scales. A tensor's harm is\n"
                "the divergence of the float model on the calibration text when it alone is\n"
