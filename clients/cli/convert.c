@@ -2,14 +2,17 @@
 #include <jansson.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include "clients/cli/command.h"
+#include "core/base/bytes.h"
 #include "core/base/file.h"
 #include "core/convert/convert.h"
 
 enum {
     OUTPUT,
     KERNELS,
+    BITS,
     GROUP,
     INIT,
     CALIBRATE,
@@ -22,12 +25,14 @@ enum {
     THREADS,
     SEED,
     ISA,
+    NO_RESUME,
     JSON
 };
 
 static const struct mbc_option options[] = {
     [OUTPUT] = { "output", "FILE", "the checkpoint to write (required)" },
     [KERNELS] = { "kernels", "K", "sign matrices per weight, 1..8 (default 3)" },
+    [BITS] = { "bits", "B", "instead: choose K, 1..4, of each tensor of the blocks by its harm" },
     [GROUP] = { "group", "G",
                 "columns that share a scale: 32, 64, ... or 'row' (default 128)" },
     [INIT] = { "init", "HOW", "where a fit starts: greedy, svd or random (default greedy)" },
@@ -41,6 +46,7 @@ static const struct mbc_option options[] = {
     [THREADS] = { "threads", "N", "default: all processors; the result is the same" },
     [SEED] = { "seed", "S", "of --init random (default 0)" },
     [ISA] = { "isa", "NAME", "c, avx2, avx512, avx512vnni (default: the best there is)" },
+    [NO_RESUME] = { "no-resume", NULL, "start anew, whatever FILE.part holds" },
     [JSON] = { "json", NULL, "print the report as JSON" },
     { NULL, NULL, NULL },
 };
@@ -49,7 +55,7 @@ struct arguments {
     const char *dir, *output, *text, *isa;
     struct mb_convert_options convert;
     uint64_t n_threads;
-    bool json;
+    bool has_kernels, json;
 };
 
 static bool take_u32(const char *option, const char *value, uint64_t min, uint64_t max,
@@ -123,7 +129,10 @@ static bool take(struct arguments *a, int option, const char *value)
         a->output = value;
         return true;
     case KERNELS:
+        a->has_kernels = true;
         return take_u32("kernels", value, 1, MB_KERNELS_MAX, &o->fit.n_kernels);
+    case BITS:
+        return take_f64("bits", value, 1, 2.0 * MB_KERNELS_MAX, &o->bits);
     case GROUP:
         return take_group(value, &o->fit.group);
     case INIT:
@@ -156,6 +165,9 @@ static bool take(struct arguments *a, int option, const char *value)
     case ISA:
         a->isa = value;
         return true;
+    case NO_RESUME:
+        o->anew = true;
+        return true;
     default:
         a->json = true;
         return true;
@@ -180,6 +192,9 @@ static int parse(int argc, char **argv, struct arguments *a, bool *ret_exit)
     }
     if (!a->output) {
         return mbc_usage_error(&mbc_convert, "-o FILE is wanted");
+    }
+    if (a->has_kernels && a->convert.bits > 0) {
+        return mbc_usage_error(&mbc_convert, "--bits and --kernels exclude each other");
     }
     a->dir = argv[first];
     *ret_exit = false;
@@ -208,12 +223,13 @@ static void print_json(const struct arguments *a, const struct mb_convert_report
     for (size_t i = 0; i < r->n_tensors; i++) {
         (void) json_array_append_new(tensors, tensor_json(&r->tensors[i]));
     }
-    json_t *o = json_pack("{s:s, s:o, s:I, s:I, s:f, s:f, s:I, s:f}", "output", a->output,
+    json_t *o = json_pack("{s:s, s:o, s:I, s:I, s:f, s:f, s:I, s:f, s:f}", "output", a->output,
                           "tensors", tensors, "weights", (json_int_t) r->n_weights,
                           "weight_bytes", (json_int_t) r->weight_bytes, "bits_per_weight",
                           mb_bits_per_weight(r->weight_bytes, r->n_weights), "output_error",
                           r->output_error, "calibration_tokens", (json_int_t) r->n_tokens,
-                          "peak_memory_mib", peak_mib());
+                          "peak_memory_mib", peak_mib(), "block_bits_per_weight",
+                          mb_bits_per_weight(r->block_bytes, r->n_block_weights));
     (void) json_dumpf(o, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(6));
     printf("\n");
     json_decref(o);
@@ -238,12 +254,38 @@ static void print_table(const struct arguments *a, const struct mb_convert_repor
         "\n%s: %.2f MiB of weights, %.3f bits per weight, output error of the blocks %.4f %%\n",
         a->output, (double) r->weight_bytes / (1 << 20),
         mb_bits_per_weight(r->weight_bytes, r->n_weights), 100 * r->output_error);
+    if (a->convert.bits > 0) {
+        printf("the blocks: %.4f bits per weight of a budget of %g, kernels chosen by %s\n",
+               mb_bits_per_weight(r->block_bytes, r->n_block_weights), a->convert.bits,
+               a->text ? "measured divergence" : "weight error times size, for want of a text");
+    }
     if (a->text) {
         printf("calibrated on %llu tokens; ", (unsigned long long) r->n_tokens);
     } else {
         printf("not calibrated (--calibrate TEXT makes it much better); ");
     }
     printf("peak memory %.0f MiB, mapped source included\n", peak_mib());
+}
+
+static void say_found(void *self, size_t n_fits, size_t n_fits_of)
+{
+    const struct arguments *a = self;
+    fprintf(stderr, "%zu of %zu tensors are taken from %s.part\n", n_fits, n_fits_of,
+            a->output);
+}
+
+/* After Ctrl-C, if anything was finished by then. */
+static void say_resumable(const struct arguments *a)
+{
+    struct mb_bytes part = { 0 };
+    mb_bytes_printf(&part, "%s.part", a->output);
+    if (access(mb_bytes_text(&part), F_OK) == 0) {
+        fprintf(stderr,
+                "mbool convert: what is finished is kept in %s; the same command%s goes on from "
+                "there\n",
+                mb_bytes_text(&part), a->convert.anew ? " without --no-resume" : "");
+    }
+    mb_bytes_fini(&part);
 }
 
 static enum mb_status convert(struct arguments *a, struct mb_error *err)
@@ -264,10 +306,15 @@ static enum mb_status convert(struct arguments *a, struct mb_error *err)
         a->convert.n_text = text.n;
     }
     if (st == MB_OK) {
+        a->convert.found = say_found;
+        a->convert.found_self = a;
         struct mb_progress progress = mbc_progress_begin("convert");
         st =
             mb_convert(a->dir, a->output, &a->convert, &kernels, pool, &progress, &report, err);
         mbc_progress_end();
+    }
+    if (st == MB_E_CANCELLED) {
+        say_resumable(a);
     }
     if (st == MB_OK) {
         if (a->json) {
@@ -302,9 +349,16 @@ const struct mbc_command mbc_convert = {
     .name = "convert",
     .arguments = "FOLDER|MODEL.gguf -o FILE.mbool",
     .summary = "make a checkpoint of Boolean matrices from a Hugging Face folder or GGUF",
-    .details = "Errors are those of each layer's output, squared, relative to its size.\n"
+    .details = "--bits B holds the mean over the weights of the blocks' linear layers at B or below;\n"
+               "counted are signs, group scales and coefficients, padding included, but not\n"
+               "embedding and head (--head-kernels), norms and input scales. A tensor's harm is\n"
+               "the divergence of the float model on the calibration text when it alone is\n"
+               "fit; without a text, the error of its weights.\n"
+               "Errors are those of each layer's output, squared, relative to its size.\n"
                "A GGUF file is of the architecture llama, its tensors F32, F16, BF16 or Q8_0.\n"
-               "The same model, text and options give the same file, whatever the threads.",
+               "The same model, text and options give the same file, whatever the threads.\n"
+               "Interrupted, even killed, it goes on where it was when it is called again alike:\n"
+               "what is finished is kept beside the output in FILE.part until all is.",
     .options = options,
     .run = run,
 };

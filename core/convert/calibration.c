@@ -252,9 +252,13 @@ enum mb_status mb_calibration_observe(struct mb_calibration *c, size_t batch, ui
     size_t width = mb_block_input_width(&c->shape, input), d = c->shape.width;
     size_t n = c->windows->start[c->first[batch + 1]] - first_token(c, batch);
     assert(s->n_cols == width);
-    enum mb_status st = look(c, &c->original, batch, layer, input, err);
+    enum mb_status st = look(c, &c->converted, batch, layer, input, err);
+    if (st == MB_OK && !c->original.model) {
+        mb_statistics_add(s, c->pool, n, c->converted.input, NULL, NULL);
+        return MB_OK;
+    }
     if (st == MB_OK) {
-        st = look(c, &c->converted, batch, layer, input, err);
+        st = look(c, &c->original, batch, layer, input, err);
     }
     if (st != MB_OK) {
         return st;

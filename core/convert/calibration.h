@@ -20,7 +20,7 @@ struct mb_calibration;
 /* All are borrowed for life. converted has the float model's shape and, already now, linear
  * layers of the groups that it will have; they are read only once a block is reached. Its
  * embedding is what begins its residual stream, here. The same model twice is run once, to learn
- * its head's inputs: nothing drifts.
+ * its own inputs: nothing drifts or is owed.
  * Errors: MB_E_INVALID for a token outside the vocabulary, MB_E_NOMEM. */
 enum mb_status mb_calibration_new(const struct mb_model *original,
                                   const struct mb_model *converted, const struct mb_windows *w,

@@ -7,9 +7,12 @@
 #include "core/base/half.h"
 #include "core/base/memory.h"
 #include "core/checkpoint/writer.h"
+#include "core/convert/budget.h"
 #include "core/convert/calibration.h"
+#include "core/convert/part_draft.h"
 #include "core/convert/provenance.h"
 #include "core/import/hf.h"
+#include "core/tensor/blas.h"
 
 /* t beside the geometric mean of its layer: float16 has room, and no column is taken for
  * noise. */
@@ -32,6 +35,8 @@ struct conversion {
     struct mb_windows windows;
     struct mb_calibration *calibration; /* NULL without a text */
     struct mb_checkpoint_writer *writer;
+    struct mb_part *part;
+    uint8_t *n_kernels; /* [layers * MB_BLOCK_LINEARS] */
     struct mb_convert_report report;
 
     struct mb_bool_draft embed;
@@ -85,13 +90,47 @@ static struct mb_convert_tensor *note(struct conversion *c, const char *name, ui
     return t;
 }
 
+/* How a layer of a block is fit. */
+static struct mb_fit_options fit_of(const struct conversion *c, uint32_t layer, int l)
+{
+    struct mb_fit_options o = c->o->fit;
+    o.n_kernels = c->n_kernels[layer * MB_BLOCK_LINEARS + (size_t) l];
+    return o;
+}
+
 static uint64_t draft_bytes(const struct mb_bool_draft *d)
 {
     return mb_bool_bits_bytes(&d->shape) + mb_bool_scale_bytes(&d->shape) +
            mb_bool_coef_bytes(&d->shape);
 }
 
-/* Fits a tensor, writes it, and leaves it in *ret. */
+/* A fit into the report and the checkpoint. */
+static enum mb_status write_fit(struct conversion *c, const char *name,
+                                const struct mb_bool_draft *d,
+                                const struct mb_fit_errors *errors, struct mb_error *err)
+{
+    struct mb_bool_matrix view = mb_bool_draft_view(d);
+    struct mb_convert_tensor *t =
+        note(c, name, d->shape.n_rows, d->shape.n_cols, draft_bytes(d));
+    t->n_kernels = d->shape.n_kernels;
+    t->errors = *errors;
+    return mb_checkpoint_add_bool(c->writer, name, &view, err);
+}
+
+/* Leaves in *ret the fit of a tensor that an earlier run has finished, if there is one, and
+ * writes it. */
+static enum mb_status take_tensor(struct conversion *c, const char *name,
+                                  const struct mb_source *w, const struct mb_fit_options *o,
+                                  struct mb_bool_draft *ret, bool *ret_taken,
+                                  struct mb_error *err)
+{
+    struct mb_fit_errors errors;
+    struct mb_bool_shape shape = mb_fit_shape(o, &w->w);
+    *ret_taken = mb_part_take_draft(c->part, name, &shape, ret, &errors);
+    return *ret_taken ? write_fit(c, name, ret, &errors, err) : MB_OK;
+}
+
+/* Fits a tensor, keeps and writes it, and leaves it in *ret. */
 static enum mb_status fit_tensor(struct conversion *c, const char *name,
                                  const struct mb_source *w, const struct mb_fit_inputs *inputs,
                                  const struct mb_fit_options *o, struct mb_bool_draft *ret,
@@ -99,14 +138,10 @@ static enum mb_status fit_tensor(struct conversion *c, const char *name,
 {
     struct mb_fit_errors errors;
     enum mb_status st = mb_fit(name, w, inputs, o, c->pool, ret, &errors, err);
-    if (st != MB_OK) {
-        return st;
+    if (st == MB_OK) {
+        st = mb_part_add_draft(c->part, name, ret, &errors, err);
     }
-    struct mb_convert_tensor *t = note(c, name, w->w.n_rows, w->w.n_cols, draft_bytes(ret));
-    t->n_kernels = o->n_kernels;
-    t->errors = errors;
-    struct mb_bool_matrix view = mb_bool_draft_view(ret);
-    return mb_checkpoint_add_bool(c->writer, name, &view, err);
+    return st == MB_OK ? write_fit(c, name, ret, &errors, err) : st;
 }
 
 static enum mb_status half_tensor(struct conversion *c, const char *name,
@@ -213,9 +248,13 @@ static enum mb_status convert_embed(struct conversion *c, struct mb_error *err)
         to->kind = MB_LINEAR_F16;
         to->dense = c->embed_half;
     } else {
+        bool taken;
         o.n_kernels = c->o->head_kernels;
-        st = as_head ? learn_tied_head(c, &learned, err) : MB_OK;
-        if (st == MB_OK) {
+        st = take_tensor(c, "embed", &w, &o, &c->embed, &taken, err);
+        if (st == MB_OK && !taken && as_head) {
+            st = learn_tied_head(c, &learned, err);
+        }
+        if (st == MB_OK && !taken) {
             st = fit_tensor(c, "embed", &w, as_head ? &learned.inputs : NULL, &o, &c->embed,
                             err);
         }
@@ -299,23 +338,33 @@ static enum mb_status check_sources(struct conversion *c, uint32_t layer, enum m
     return st;
 }
 
-/* The layers that read input i, of which everything before it in the block is converted. */
+/* The layers that read input i, of which everything before it in the block is converted. What
+ * the text says of the input is learned when a layer is first to be fit: those that an earlier
+ * run has finished need none of it. */
 static enum mb_status convert_readers(struct conversion *c, uint32_t layer,
                                       enum mb_block_input i, const float *inverse,
-                                      const struct learned *learned, struct mb_error *err)
+                                      struct learned *learned, struct mb_error *err)
 {
     enum mb_status st = MB_OK;
     for (int l = 0; st == MB_OK && l < MB_BLOCK_LINEARS; l++) {
         struct mb_linear *to = &c->converted->blocks[layer].linear[l];
         struct mb_source w = { .w = c->original->blocks[layer].linear[l], .inverse = inverse };
+        struct mb_fit_options o = fit_of(c, layer, l);
         char name[MB_TENSOR_NAME_MAX];
+        bool taken;
         if (mb_block_linear_input((enum mb_block_linear) l) != i) {
             continue;
         }
         mb_block_tensor_name(name, layer, mb_block_linear_name((enum mb_block_linear) l));
         mb_bool_draft_fini(&c->drafts[l]);
-        st = fit_tensor(c, name, &w, learned ? &learned->inputs : NULL, &c->o->fit,
-                        &c->drafts[l], err);
+        st = take_tensor(c, name, &w, &o, &c->drafts[l], &taken, err);
+        if (st == MB_OK && !taken && c->calibration && !learned->inputs.statistics) {
+            st = learn(c, layer, i, learned, err);
+        }
+        if (st == MB_OK && !taken) {
+            st = fit_tensor(c, name, &w, c->calibration ? &learned->inputs : NULL, &o,
+                            &c->drafts[l], err);
+        }
         view_bool(to, &c->drafts[l]);
     }
     return st;
@@ -347,19 +396,16 @@ static enum mb_status convert_input(struct conversion *c, uint32_t layer, enum m
         if (st == MB_OK) {
             st = write_scale(c, layer, i, err);
         }
-        if (st == MB_OK) {
-            st = learn(c, layer, i, &learned, err);
-        }
     }
     if (st == MB_OK) {
-        st = convert_readers(c, layer, i, inverse, knows ? &learned : NULL, err);
+        st = convert_readers(c, layer, i, inverse, &learned, err);
     }
+    size_t n_batches = knows ? mb_calibration_batches(c->calibration) : 1;
+    size_t n_left = knows && !learned.inputs.statistics ? 2 * n_batches : n_batches;
     learned_fini(&learned);
     mb_free(inverse);
     mb_block_tensor_name(name, layer, mb_block_input_name(i));
-    return st == MB_OK
-               ? step_done(c, name, knows ? mb_calibration_batches(c->calibration) : 1, err)
-               : st;
+    return st == MB_OK ? step_done(c, name, n_left, err) : st;
 }
 
 static enum mb_status write_norms(struct conversion *c, uint32_t layer, struct mb_error *err)
@@ -409,7 +455,9 @@ static enum mb_status convert_head(struct conversion *c, struct mb_error *err)
         mb_free(half);
         return st;
     }
-    if (c->calibration) {
+    bool taken;
+    st = take_tensor(c, "head", &w, &o, &draft, &taken, err);
+    if (st == MB_OK && !taken && c->calibration) {
         st = mb_statistics_init(&learned.statistics, w.w.n_cols, 0, err);
         for (size_t b = 0; st == MB_OK && b < mb_calibration_batches(c->calibration); b++) {
             mb_calibration_observe_head(c->calibration, b, &learned.statistics);
@@ -418,7 +466,7 @@ static enum mb_status convert_head(struct conversion *c, struct mb_error *err)
             st = finish_learning(c, &learned, c->o->damping, err);
         }
     }
-    if (st == MB_OK) {
+    if (st == MB_OK && !taken) {
         st =
             fit_tensor(c, "head", &w, c->calibration ? &learned.inputs : NULL, &o, &draft, err);
     }
@@ -444,12 +492,8 @@ static enum mb_status plan_converted(struct conversion *c, const struct mb_shape
             struct mb_linear *to = &c->converted->blocks[layer].linear[l];
             *to = c->original->blocks[layer].linear[l];
             to->kind = MB_LINEAR_BOOL;
-            to->boolean.shape = (struct mb_bool_shape) {
-                .n_rows = to->n_rows,
-                .n_cols = to->n_cols,
-                .group = mb_fit_group_cols(&c->o->fit, to->n_cols),
-                .n_kernels = c->o->fit.n_kernels,
-            };
+            struct mb_fit_options o = fit_of(c, layer, l);
+            to->boolean.shape = mb_fit_shape(&o, to);
             st = mb_bool_shape_check(&to->boolean.shape, err);
             if (st != MB_OK) {
                 return st;
@@ -476,16 +520,13 @@ static enum mb_status read_text(struct conversion *c, const uint8_t *tokenizer, 
 }
 
 /* Sections that say what the model is and where it comes from. */
-static enum mb_status write_words(struct conversion *c, const char *dir, const char *template,
-                                  const struct mb_bytes *tokenizer, struct mb_error *err)
+static enum mb_status write_words(struct conversion *c, const char *template,
+                                  const struct mb_bytes *tokenizer,
+                                  const struct mb_bytes *provenance, struct mb_error *err)
 {
     const struct mb_shape *s = &c->original->shape;
-    struct mb_bytes provenance = { 0 };
-    enum mb_status st = mb_provenance(dir, c->o, c->report.n_tokens, &provenance, err);
-    if (st == MB_OK) {
-        st = mb_checkpoint_add_bytes(c->writer, "provenance", provenance.at, provenance.len,
-                                     err);
-    }
+    enum mb_status st = mb_checkpoint_add_bytes(c->writer, "provenance", provenance->at,
+                                                provenance->len, err);
     if (st == MB_OK && tokenizer->len > 0) {
         st =
             mb_checkpoint_add_bytes(c->writer, "tokenizer", tokenizer->at, tokenizer->len, err);
@@ -498,7 +539,6 @@ static enum mb_status write_words(struct conversion *c, const char *dir, const c
         st = mb_checkpoint_add_f64(c->writer, "rope.inv_freq", c->original->inv_freq,
                                    s->head_width / 2, err);
     }
-    mb_bytes_fini(&provenance);
     return st == MB_OK ? mb_checkpoint_add_f32(c->writer, "final_norm", c->original->final_norm,
                                                s->width, err)
                        : st;
@@ -530,6 +570,8 @@ static void conclude(struct mb_convert_report *r)
         const struct mb_convert_tensor *t = &r->tensors[i];
         bool of_a_block = strncmp(t->name, "blocks.", 7) == 0;
         double n = of_a_block ? (double) t->n_rows * t->n_cols : 0;
+        r->n_block_weights += of_a_block ? (uint64_t) t->n_rows * t->n_cols : 0;
+        r->block_bytes += of_a_block ? t->bytes : 0;
         error += t->errors.output * n;
         n_weights += n;
     }
@@ -545,6 +587,7 @@ static void conversion_fini(struct conversion *c)
     mb_model_unref(c->original);
     mb_bool_draft_fini(&c->embed);
     mb_free(c->embed_half);
+    mb_free(c->n_kernels);
     for (int l = 0; l < MB_BLOCK_LINEARS; l++) {
         mb_bool_draft_fini(&c->drafts[l]);
     }
@@ -584,6 +627,106 @@ static enum mb_status open_folder(struct conversion *c, const char *dir,
     return st;
 }
 
+/* Fits that come from the part file or go there: not those in float16. */
+static size_t fits(const struct conversion *c)
+{
+    const struct mb_shape *s = &c->original->shape;
+    size_t n_ends = c->o->head_kernels == 0 ? 0 : s->tied_head ? 1 : 2;
+    return (size_t) s->n_layers * MB_BLOCK_LINEARS + n_ends;
+}
+
+/* The key says what the provenance says, to the last digit, and what the floats are computed by:
+ * other processors may round differently. */
+static enum mb_status open_part(struct conversion *c, const char *path,
+                                const struct mb_bytes *provenance, struct mb_error *err)
+{
+    const struct mb_convert_options *o = c->o;
+    struct mb_bytes key = { 0 };
+    mb_bytes_put(&key, provenance->at, provenance->len);
+    mb_bytes_printf(&key, "exactly: damping %a follow %a bits %a blas %s\n", o->damping,
+                    (double) o->fit.follow, o->bits, mb_blas_name());
+    enum mb_status st = key.failed ? mb_fail(err, MB_E_NOMEM, 0, "no memory for a part file")
+                                   : mb_part_open(path, &key, o->anew, &c->part, err);
+    size_t n_others = o->bits > 0; /* the choice of kernels */
+    if (st == MB_OK && o->found && mb_part_found(c->part) > n_others) {
+        o->found(o->found_self, mb_part_found(c->part) - n_others, fits(c));
+    }
+    mb_bytes_fini(&key);
+    return st;
+}
+
+/* The part file's first record, under a budget: choosing takes about as long as converting. */
+#define KERNELS_RECORD "kernels"
+
+static bool take_kernels(struct conversion *c, size_t n)
+{
+    struct mb_part_piece found = mb_part_next(c->part, KERNELS_RECORD);
+    const uint8_t *at = found.at;
+    for (size_t i = 0; i < n; i++) {
+        if (!at || found.n != n || at[i] < 1 || at[i] > MB_BUDGET_KERNELS_MAX) {
+            return false;
+        }
+    }
+    memcpy(c->n_kernels, at, n);
+    mb_part_pass(c->part);
+    return true;
+}
+
+/* K of each layer of the blocks: one for all, or by the budget. */
+static enum mb_status choose_kernels(struct conversion *c, struct mb_error *err)
+{
+    const struct mb_convert_options *o = c->o;
+    size_t n = (size_t) c->original->shape.n_layers * MB_BLOCK_LINEARS;
+    c->n_kernels = mb_alloc(n, sizeof *c->n_kernels);
+    if (!c->n_kernels) {
+        return mb_fail(err, MB_E_NOMEM, 0, "no memory to choose kernels");
+    }
+    if (o->bits == 0) {
+        uint32_t k = o->fit.n_kernels < UINT8_MAX ? o->fit.n_kernels : UINT8_MAX; /* refused */
+        memset(c->n_kernels, (int) k, n);
+        return MB_OK;
+    }
+    if (take_kernels(c, n)) {
+        return MB_OK;
+    }
+    enum mb_status st = mb_budget_choose(c->original, o->text ? &c->windows : NULL, o,
+                                         c->kernels, c->pool, c->progress, c->n_kernels, err);
+    struct mb_part_piece all = { c->n_kernels, n };
+    return st == MB_OK ? mb_part_add(c->part, KERNELS_RECORD, &all, 1, err) : st;
+}
+
+static enum mb_status open_output(struct conversion *c, const char *dir, const char *path,
+                                  const char *template, const struct mb_bytes *tokenizer,
+                                  struct mb_error *err)
+{
+    struct mb_bytes provenance = { 0 };
+    struct mb_shape shape = c->original->shape;
+    size_t n_tensors = (size_t) shape.n_layers * MB_BLOCK_LINEARS + 2;
+    size_t n_others = (size_t) shape.n_layers * (MB_BLOCK_INPUTS + 2) + 5;
+    shape.n_planes = c->o->n_planes;
+    c->report.tensors = mb_alloc(n_tensors, sizeof *c->report.tensors);
+    enum mb_status st = c->report.tensors
+                            ? MB_OK
+                            : mb_fail(err, MB_E_NOMEM, 0, "no memory for a report");
+    if (st == MB_OK) {
+        st = mb_checkpoint_writer_open(path, &shape, n_tensors + n_others, &c->writer, err);
+    }
+    if (st == MB_OK) {
+        st = mb_provenance(dir, c->o, c->report.n_tokens, &provenance, err);
+    }
+    if (st == MB_OK) {
+        st = open_part(c, path, &provenance, err);
+    }
+    if (st == MB_OK && (st = choose_kernels(c, err)) == MB_OK) {
+        st = plan_converted(c, &shape, err);
+    }
+    if (st == MB_OK) {
+        st = write_words(c, template, tokenizer, &provenance, err);
+    }
+    mb_bytes_fini(&provenance);
+    return st;
+}
+
 static enum mb_status prepare(struct conversion *c, const char *dir, const char *path,
                               struct mb_error *err)
 {
@@ -593,24 +736,23 @@ static enum mb_status prepare(struct conversion *c, const char *dir, const char 
         st = read_text(c, tokenizer.at, tokenizer.len, err);
     }
     if (st == MB_OK) {
-        struct mb_shape shape = c->original->shape;
-        size_t n_tensors = (size_t) shape.n_layers * MB_BLOCK_LINEARS + 2;
-        size_t n_others = (size_t) shape.n_layers * (MB_BLOCK_INPUTS + 2) + 5;
-        shape.n_planes = c->o->n_planes;
-        c->report.tensors = mb_alloc(n_tensors, sizeof *c->report.tensors);
-        st = !c->report.tensors ? mb_fail(err, MB_E_NOMEM, 0, "no memory for a report")
-                                : plan_converted(c, &shape, err);
-        if (st == MB_OK) {
-            st = mb_checkpoint_writer_open(path, &shape, n_tensors + n_others, &c->writer, err);
-        }
-    }
-    if (st == MB_OK) {
-        st = write_words(c, dir, template.len > 0 ? mb_bytes_text(&template) : NULL, &tokenizer,
-                         err);
+        st = open_output(c, dir, path, template.len > 0 ? mb_bytes_text(&template) : NULL,
+                         &tokenizer, err);
     }
     mb_bytes_fini(&tokenizer);
     mb_bytes_fini(&template);
     return st;
+}
+
+/* The part file has done its work, or can do no more, or will be needed by the next run. */
+static void end_part(struct conversion *c, enum mb_status st)
+{
+    if (st == MB_OK || st == MB_E_INVALID) {
+        mb_part_remove(c->part);
+    } else {
+        mb_part_keep(c->part);
+    }
+    c->part = NULL;
 }
 
 enum mb_status mb_convert(const char *dir, const char *path, const struct mb_convert_options *o,
@@ -628,6 +770,7 @@ enum mb_status mb_convert(const char *dir, const char *path, const struct mb_con
         c.writer = NULL; /* commit frees it, whatever the outcome */
         st = mb_checkpoint_writer_commit(w, err);
     }
+    end_part(&c, st);
     if (st == MB_OK) {
         conclude(&c.report);
         *ret = c.report;

@@ -9,6 +9,9 @@
  *          text (twice width floats a token), and the Boolean embedding. The folder is mapped,
  *          not read (of a GGUF file, gguf_model.h says what is copied).
  * Exact:   the same folder, text, options and seed give the same bytes, whatever the threads.
+ * Life:    each tensor is kept in "<path>.part" once it is fit (part.h). Stopped or killed, the
+ *          same conversion goes on from there, and gives the bytes it would have given; another
+ *          one to this path begins anew.
  * Threads: one caller at a time per pool. */
 #ifndef MB_CORE_CONVERT_H
 #define MB_CORE_CONVERT_H
@@ -31,6 +34,12 @@ struct mb_convert_options {
     const char *text;      /* calibration, [n_text] bytes; NULL for none */
     size_t n_text;
     size_t tokens_max; /* of the text that are used */
+    double bits;       /* budget per weight of the blocks, see budget.h; 0 is fit.n_kernels */
+
+    bool anew; /* leave unused what an interrupted conversion to this path has finished */
+    /* Called once at the start when something of that is used; NULL for no call. */
+    void (*found)(void *self, size_t n_fits, size_t n_fits_of);
+    void *found_self;
 };
 
 struct mb_convert_options mb_convert_defaults(void);
@@ -48,7 +57,8 @@ struct mb_convert_report {
     size_t n_tensors;
     uint64_t n_weights, weight_bytes; /* of these tensors and their input scales */
     uint64_t n_tokens;                /* of calibration */
-    double output_error;              /* mean over the blocks' tensors, by number of weights */
+    uint64_t n_block_weights, block_bytes; /* of the blocks' tensors: what a budget counts */
+    double output_error;                   /* mean over them, by number of weights */
 };
 
 static inline double mb_bits_per_weight(uint64_t bytes, uint64_t n_weights)
@@ -56,9 +66,11 @@ static inline double mb_bits_per_weight(uint64_t bytes, uint64_t n_weights)
     return n_weights > 0 ? 8.0 * (double) bytes / (double) n_weights : 0;
 }
 
-/* Writes path, replacing it whole or not at all. On success the report is the caller's, to be
- * ended by _fini. Errors: those of reading the folder and writing the file; MB_E_INVALID naming
- * a tensor with a weight that is not finite, or an option; MB_E_CANCELLED. */
+/* Writes path, replacing it whole or not at all. On success, and when it makes no sense
+ * (MB_E_INVALID), no part file is left. On success the report is the caller's, to be ended by
+ * _fini. Errors: those of reading the folder and writing the file; MB_E_INVALID naming a tensor
+ * with a weight that is not finite, or an option; MB_E_UNAVAILABLE while another process converts
+ * to path; MB_E_CANCELLED. */
 enum mb_status mb_convert(const char *dir, const char *path, const struct mb_convert_options *o,
                           const struct mb_kernels *kernels, struct mb_pool *pool,
                           const struct mb_progress *progress, struct mb_convert_report *ret,

@@ -28,6 +28,16 @@ uint32_t mb_fit_group_cols(const struct mb_fit_options *o, uint32_t n_cols)
     return o->group > 0 ? o->group : (n_cols + MB_WORD_COLS - 1) / MB_WORD_COLS * MB_WORD_COLS;
 }
 
+struct mb_bool_shape mb_fit_shape(const struct mb_fit_options *o, const struct mb_linear *w)
+{
+    return (struct mb_bool_shape) {
+        .n_rows = w->n_rows,
+        .n_cols = w->n_cols,
+        .group = mb_fit_group_cols(o, w->n_cols),
+        .n_kernels = o->n_kernels,
+    };
+}
+
 static enum mb_status rows_init(struct mb_fit_rows *p, const struct mb_bool_shape *s)
 {
     size_t n = s->n_cols, rows = MB_FIT_ROWS;
@@ -226,12 +236,7 @@ enum mb_status mb_fit(const char *name, const struct mb_source *w,
     float largest = 0;
     struct fit_job j = { .source = w, .draft = &draft };
     j.frame.options = o;
-    j.frame.shape = (struct mb_bool_shape) {
-        .n_rows = w->w.n_rows,
-        .n_cols = w->w.n_cols,
-        .group = mb_fit_group_cols(o, w->w.n_cols),
-        .n_kernels = o->n_kernels,
-    };
+    j.frame.shape = mb_fit_shape(o, &w->w);
     if (inputs) {
         assert(inputs->statistics->n_cols == w->w.n_cols);
         assert(!inputs->statistics->owed || inputs->statistics->n_owed == w->w.n_rows);

@@ -64,6 +64,8 @@ struct mb_fit_errors {
 
 /* The group that a row of n_cols gets: whole rows are rounded up to a word. */
 uint32_t mb_fit_group_cols(const struct mb_fit_options *o, uint32_t n_cols);
+/* The shape that a fit of w has; not checked. */
+struct mb_bool_shape mb_fit_shape(const struct mb_fit_options *o, const struct mb_linear *w);
 
 /* owed, if the statistics have it, is for this layer's rows. inputs may be NULL; name is for
  * errors. Errors: MB_E_INVALID for options, or weights that are not finite; MB_E_NOMEM. */

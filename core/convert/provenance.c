@@ -79,7 +79,11 @@ static void add_options(const struct mb_convert_options *o, uint64_t n_tokens,
     static const char *const inits[] = {
         [MB_INIT_GREEDY] = "greedy", [MB_INIT_SVD] = "svd", [MB_INIT_RANDOM] = "random"
     };
-    mb_bytes_printf(ret, "convert.kernels: %u\n", (unsigned) o->fit.n_kernels);
+    if (o->bits > 0) {
+        mb_bytes_printf(ret, "convert.bits: %g\n", o->bits);
+    } else {
+        mb_bytes_printf(ret, "convert.kernels: %u\n", (unsigned) o->fit.n_kernels);
+    }
     if (o->fit.group > 0) {
         mb_bytes_printf(ret, "convert.group: %u\n", (unsigned) o->fit.group);
     } else {

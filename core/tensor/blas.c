@@ -77,3 +77,9 @@ bool mb_dpotrf_lower(size_t n, double *a, size_t lda)
     assert(info >= 0);
     return info == 0;
 }
+
+const char *mb_blas_name(void)
+{
+    prepare();
+    return openblas_get_corename();
+}

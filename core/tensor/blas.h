@@ -39,4 +39,7 @@ void mb_dtrsm_right_lower_transposed(size_t m, size_t n, const double *l, size_t
  * Returns false when A is not positive definite. */
 bool mb_dpotrf_lower(size_t n, double *a, size_t lda);
 
+/* Which processor's kernels OpenBLAS runs here: "HASWELL". Results are the same where this is. */
+const char *mb_blas_name(void);
+
 #endif
