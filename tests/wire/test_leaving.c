@@ -352,9 +352,11 @@ static void assert_draining(void)
 
 START_TEST(sigterm_lets_requests_end)
 {
-    int idle = wire_open(&d),
-        stream = post("{\"prompt\":\"x\",\"stream\":true,\"max_tokens\":1500,"
-                      "\"ignore_eos\":true}");
+    /* The stream can not end before it is read: it is longer than all the buffers on its way. */
+    int small = 4096, idle = wire_open(&d), stream = wire_open(&d);
+    (void) setsockopt(stream, SOL_SOCKET, SO_RCVBUF, &small, sizeof small);
+    wire_post(stream, "/v1/completions",
+              "{\"prompt\":\"x\",\"stream\":true,\"max_tokens\":1500,\"ignore_eos\":true}");
     int whole = post("{\"prompt\":\"y\",\"max_tokens\":50,\"ignore_eos\":true}"); /* queued */
     free(wire_read_until(stream, "data: {"));
     (void) wire_metric_becomes(&d, WAITING, 1);
