@@ -13,14 +13,14 @@
 #include "proto/status.h"
 
 /* Bounds of the wire, each with its reason. */
-#define MB_BODY_BYTES_MAX (8u << 20)  /* a 1M-token prompt as text */
-#define MB_STOPS_MAX 4                /* OpenAI's limit */
-#define MB_STOP_BYTES_MAX 1024        /* held back while it may still match */
-#define MB_COMPLETION_LOGPROBS_MAX 5  /* OpenAI's limit on completions */
-#define MB_MODEL_NAME_MAX 128
-#define MB_MAX_TOKENS_DEFAULT 16      /* OpenAI's default */
-#define MB_MAX_TOKENS_MAX (1u << 20)  /* no context is longer */
-#define MB_PROMPT_IDS_MAX (1u << 20)  /* the same */
+#define MB_BODY_BYTES_MAX          (8u << 20) /* a 1M-token prompt as text */
+#define MB_STOPS_MAX               4          /* OpenAI's limit */
+#define MB_STOP_BYTES_MAX          1024       /* held back while it may still match */
+#define MB_COMPLETION_LOGPROBS_MAX 5          /* OpenAI's limit on completions */
+#define MB_MODEL_NAME_MAX          128
+#define MB_MAX_TOKENS_DEFAULT      16         /* OpenAI's default */
+#define MB_MAX_TOKENS_MAX          (1u << 20) /* no context is longer */
+#define MB_PROMPT_IDS_MAX          (1u << 20) /* the same */
 
 struct mb_completion {
     char *model;  /* NULL: the only one there is */

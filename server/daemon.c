@@ -17,7 +17,7 @@
 #include "server/http/routes/completions.h"
 
 enum {
-    DRAIN_LOOK_MS = 20,    /* between looks at whether a drain is over */
+    DRAIN_LOOK_MS = 20,     /* between looks at whether a drain is over */
     CANCEL_GRACE_MS = 2000, /* for cancelled requests to end, and what is written to leave */
     DESCRIPTORS_OWN = 64,   /* beside connections: files, epoll, events, pipes */
 };
@@ -26,9 +26,9 @@ struct daemon {
     const struct mbd_options *options;
     struct mbd_log log;
     struct mbd_service service;
-    struct mbd_wake *wake; /* of the loop, by the engines */
+    struct mbd_wake *wake;         /* of the loop, by the engines */
     struct mbd_signal *signals[3]; /* of leaving */
-    struct mbd_timer *look; /* while draining */
+    struct mbd_timer *look;        /* while draining */
     struct mbd_listener *listener;
     struct mb_kernels kernels;
     uint32_t threads;

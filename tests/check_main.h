@@ -8,13 +8,13 @@
 #include <stdlib.h>
 
 /* Leaves a test that can not run here, and says why; it is counted as skipped, not passed. */
-#define mb_skip(...) \
-    do { \
-        printf("SKIPPED "); \
+#define mb_skip(...)         \
+    do {                     \
+        printf("SKIPPED ");  \
         printf(__VA_ARGS__); \
-        printf("\n"); \
-        fflush(stdout); \
-        return; \
+        printf("\n");        \
+        fflush(stdout);      \
+        return;              \
     } while (0)
 
 /* 1 in a build with a sanitizer, which is 3 to 20 times slower: where a test walks the same code

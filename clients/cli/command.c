@@ -102,8 +102,8 @@ bool mbc_parse_u64(const struct mbc_command *c, const char *option, const char *
     return true;
 }
 
-bool mbc_parse_f64(const struct mbc_command *c, const char *option, const char *text, double min,
-                   double max, double *ret)
+bool mbc_parse_f64(const struct mbc_command *c, const char *option, const char *text,
+                   double min, double max, double *ret)
 {
     char *end;
     errno = 0;

@@ -23,10 +23,10 @@ struct mbc_option {
 
 struct mbc_command {
     const char *name;
-    const char *arguments; /* "DIR -o FILE" */
-    const char *summary;   /* one line */
-    const char *details;   /* more lines for --help, or NULL */
-    const struct mbc_option *options; /* ends with a NULL name */
+    const char *arguments;             /* "DIR -o FILE" */
+    const char *summary;               /* one line */
+    const char *details;               /* more lines for --help, or NULL */
+    const struct mbc_option *options;  /* ends with a NULL name */
     int (*run)(int argc, char **argv); /* argv[0] is the command's name */
 };
 
@@ -50,8 +50,8 @@ int mbc_report_error(const struct mbc_command *c, const struct mb_error *err);
 /* Values of options. false, after saying what is allowed, when text is no number in range. */
 bool mbc_parse_u64(const struct mbc_command *c, const char *option, const char *text,
                    uint64_t min, uint64_t max, uint64_t *ret);
-bool mbc_parse_f64(const struct mbc_command *c, const char *option, const char *text, double min,
-                   double max, double *ret);
+bool mbc_parse_f64(const struct mbc_command *c, const char *option, const char *text,
+                   double min, double max, double *ret);
 
 /* Processors this process may use; what --threads defaults to. */
 uint64_t mbc_processors(void);

@@ -32,7 +32,8 @@ enum {
 static const struct mbc_option options[] = {
     [OUTPUT] = { "output", "FILE", "the checkpoint to write (required)" },
     [KERNELS] = { "kernels", "K", "sign matrices per weight, 1..8 (default 3)" },
-    [BITS] = { "bits", "B", "instead: choose K, 1..4, of each tensor of the blocks by its harm" },
+    [BITS] = { "bits", "B",
+               "instead: choose K, 1..4, of each tensor of the blocks by its harm" },
     [GROUP] = { "group", "G",
                 "columns that share a scale: 32, 64, ... or 'row' (default 128)" },
     [INIT] = { "init", "HOW", "where a fit starts: greedy, svd or random (default greedy)" },
@@ -280,10 +281,11 @@ static void say_resumable(const struct arguments *a)
     struct mb_bytes part = { 0 };
     mb_bytes_printf(&part, "%s.part", a->output);
     if (access(mb_bytes_text(&part), F_OK) == 0) {
-        fprintf(stderr,
-                "mbool convert: what is finished is kept in %s; the same command%s goes on from "
-                "there\n",
-                mb_bytes_text(&part), a->convert.anew ? " without --no-resume" : "");
+        fprintf(
+            stderr,
+            "mbool convert: what is finished is kept in %s; the same command%s goes on from "
+            "there\n",
+            mb_bytes_text(&part), a->convert.anew ? " without --no-resume" : "");
     }
     mb_bytes_fini(&part);
 }
@@ -349,16 +351,17 @@ const struct mbc_command mbc_convert = {
     .name = "convert",
     .arguments = "FOLDER|MODEL.gguf -o FILE.mbool",
     .summary = "make a checkpoint of Boolean matrices from a Hugging Face folder or GGUF",
-    .details = "--bits B holds the mean over the weights of the blocks' linear layers at B or below;\n"
-               "counted are signs, group scales and coefficients, padding included, but not\n"
-               "embedding and head (--head-kernels), norms and input scales. A tensor's harm is\n"
-               "the divergence of the float model on the calibration text when it alone is\n"
-               "fit; without a text, the error of its weights.\n"
-               "Errors are those of each layer's output, squared, relative to its size.\n"
-               "A GGUF file is of the architecture llama, its tensors F32, F16, BF16 or Q8_0.\n"
-               "The same model, text and options give the same file, whatever the threads.\n"
-               "Interrupted, even killed, it goes on where it was when it is called again alike:\n"
-               "what is finished is kept beside the output in FILE.part until all is.",
+    .details =
+        "--bits B holds the mean over the weights of the blocks' linear layers at B or below;\n"
+        "counted are signs, group scales and coefficients, padding included, but not\n"
+        "embedding and head (--head-kernels), norms and input scales. A tensor's harm is\n"
+        "the divergence of the float model on the calibration text when it alone is\n"
+        "fit; without a text, the error of its weights.\n"
+        "Errors are those of each layer's output, squared, relative to its size.\n"
+        "A GGUF file is of the architecture llama, its tensors F32, F16, BF16 or Q8_0.\n"
+        "The same model, text and options give the same file, whatever the threads.\n"
+        "Interrupted, even killed, it goes on where it was when it is called again alike:\n"
+        "what is finished is kept beside the output in FILE.part until all is.",
     .options = options,
     .run = run,
 };

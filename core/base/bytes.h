@@ -17,7 +17,7 @@ struct mb_bytes {
     bool failed; /* sticky: an append was refused memory; checked once at the end */
 };
 
-void mb_bytes_fini(struct mb_bytes *b); /* leaves it initialized and empty */
+void mb_bytes_fini(struct mb_bytes *b);  /* leaves it initialized and empty */
 void mb_bytes_clear(struct mb_bytes *b); /* keeps the memory */
 
 /* Appends. On refused memory, sets failed and leaves the rest as it was. */

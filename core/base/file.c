@@ -18,7 +18,8 @@ enum mb_status mb_file_map(const char *path, struct mb_file_map *ret, struct mb_
     struct stat sb;
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a FIFO must not hang us */
     if (fd < 0) {
-        return mb_fail(err, errno == ENOENT ? MB_E_NOTFOUND : MB_E_IO, errno, "open '%s'", path);
+        return mb_fail(err, errno == ENOENT ? MB_E_NOTFOUND : MB_E_IO, errno, "open '%s'",
+                       path);
     }
     if (fstat(fd, &sb) < 0) {
         st = mb_fail(err, MB_E_IO, errno, "stat '%s'", path);

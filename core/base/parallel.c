@@ -36,9 +36,9 @@ struct mb_pool {
     size_t n_parts;
     bool stop;
 
-    _Alignas(MB_ALIGN) atomic_size_t next;       /* the first part that nobody claimed */
+    _Alignas(MB_ALIGN) atomic_size_t next;         /* the first part that nobody claimed */
     _Alignas(MB_ALIGN) atomic_uint_fast64_t epoch; /* counts jobs */
-    _Alignas(MB_ALIGN) atomic_size_t reported;   /* workers that are done with this epoch */
+    _Alignas(MB_ALIGN) atomic_size_t reported;     /* workers that are done with this epoch */
 
     pthread_mutex_t lock; /* only for sleeping */
     pthread_cond_t wake;  /* the epoch rose */

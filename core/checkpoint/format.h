@@ -19,7 +19,7 @@
 #define MB_FORMAT_ALIGN       64 /* of every section in the file: a cache line, a vector */
 
 /* Bounds, each with room over what the shape's own bounds can need. */
-#define MB_FORMAT_SECTIONS_MAX   16384u      /* 1024 layers x 13 sections, and 8 */
+#define MB_FORMAT_SECTIONS_MAX   16384u /* 1024 layers x 13 sections, and 8 */
 #define MB_FORMAT_TOKENIZER_MAX  (256u << 20)
 #define MB_FORMAT_TEMPLATE_MAX   (1u << 20)
 #define MB_FORMAT_PROVENANCE_MAX (1u << 20)

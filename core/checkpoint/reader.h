@@ -36,11 +36,11 @@ const void *mb_checkpoint_memory(const struct mb_checkpoint *c);
 
 /* What a section holds. */
 enum mb_section_kind {
-    MB_SECTION_BYTES = 1,  /* opaque: "tokenizer", "chat_template", "provenance" */
-    MB_SECTION_F64,        /* vector: "rope.inv_freq" */
-    MB_SECTION_F32,        /* vector: norms */
-    MB_SECTION_F16,        /* vector or row-major matrix: input scales, float16 embedding */
-    MB_SECTION_BOOL,       /* Boolean matrix */
+    MB_SECTION_BYTES = 1, /* opaque: "tokenizer", "chat_template", "provenance" */
+    MB_SECTION_F64,       /* vector: "rope.inv_freq" */
+    MB_SECTION_F32,       /* vector: norms */
+    MB_SECTION_F16,       /* vector or row-major matrix: input scales, float16 embedding */
+    MB_SECTION_BOOL,      /* Boolean matrix */
     MB_SECTION_KINDS
 };
 
@@ -48,7 +48,7 @@ struct mb_section {
     const char *name; /* terminated, borrowed */
     enum mb_section_kind kind;
     uint64_t offset, bytes, checksum;
-    uint32_t n_rows, n_cols; /* of vectors: 1 x n; of bytes: 0 x 0 */
+    uint32_t n_rows, n_cols;      /* of vectors: 1 x n; of bytes: 0 x 0 */
     struct mb_bool_shape boolean; /* for MB_SECTION_BOOL */
     float scale_all;              /* for MB_SECTION_BOOL */
 };

@@ -1,5 +1,5 @@
-#include "core/checkpoint/reader.h"
 #include "core/tokenizer/tokenizer.h"
+#include "core/checkpoint/reader.h"
 
 enum mb_status mb_checkpoint_tokenizer(const struct mb_checkpoint *c, struct mb_tokenizer **ret,
                                        struct mb_error *err)

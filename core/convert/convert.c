@@ -525,8 +525,8 @@ static enum mb_status write_words(struct conversion *c, const char *template,
                                   const struct mb_bytes *provenance, struct mb_error *err)
 {
     const struct mb_shape *s = &c->original->shape;
-    enum mb_status st = mb_checkpoint_add_bytes(c->writer, "provenance", provenance->at,
-                                                provenance->len, err);
+    enum mb_status st =
+        mb_checkpoint_add_bytes(c->writer, "provenance", provenance->at, provenance->len, err);
     if (st == MB_OK && tokenizer->len > 0) {
         st =
             mb_checkpoint_add_bytes(c->writer, "tokenizer", tokenizer->at, tokenizer->len, err);
@@ -553,7 +553,8 @@ static enum mb_status convert_all(struct conversion *c, struct mb_error *err)
                                 &c->calibration, err);
     }
     size_t per_block = c->calibration ? mb_calibration_batches(c->calibration) : 0;
-    c->total = c->done + n_layers * (per_block > 0 ? per_block * BLOCK_PASSES : MB_BLOCK_INPUTS);
+    c->total =
+        c->done + n_layers * (per_block > 0 ? per_block * BLOCK_PASSES : MB_BLOCK_INPUTS);
     for (uint32_t layer = 0; st == MB_OK && layer < n_layers; layer++) {
         st = convert_block(c, layer, err);
     }
@@ -705,9 +706,8 @@ static enum mb_status open_output(struct conversion *c, const char *dir, const c
     size_t n_others = (size_t) shape.n_layers * (MB_BLOCK_INPUTS + 2) + 5;
     shape.n_planes = c->o->n_planes;
     c->report.tensors = mb_alloc(n_tensors, sizeof *c->report.tensors);
-    enum mb_status st = c->report.tensors
-                            ? MB_OK
-                            : mb_fail(err, MB_E_NOMEM, 0, "no memory for a report");
+    enum mb_status st =
+        c->report.tensors ? MB_OK : mb_fail(err, MB_E_NOMEM, 0, "no memory for a report");
     if (st == MB_OK) {
         st = mb_checkpoint_writer_open(path, &shape, n_tensors + n_others, &c->writer, err);
     }

@@ -55,8 +55,8 @@ struct mb_convert_tensor {
 struct mb_convert_report {
     struct mb_convert_tensor *tensors; /* in the order of conversion */
     size_t n_tensors;
-    uint64_t n_weights, weight_bytes; /* of these tensors and their input scales */
-    uint64_t n_tokens;                /* of calibration */
+    uint64_t n_weights, weight_bytes;      /* of these tensors and their input scales */
+    uint64_t n_tokens;                     /* of calibration */
     uint64_t n_block_weights, block_bytes; /* of the blocks' tensors: what a budget counts */
     double output_error;                   /* mean over them, by number of weights */
 };

@@ -127,7 +127,7 @@ static bool read_record(struct mb_cursor *c, struct record *ret)
     const uint8_t *begin = c->at;
     uint32_t name_len = mb_cursor_u32(c);
     uint64_t n = mb_cursor_u64(c);
-    *ret = (struct record){ .name_len = name_len, .data.n = n };
+    *ret = (struct record) { .name_len = name_len, .data.n = n };
     ret->name = (const char *) mb_cursor_take(c, name_len);
     ret->data.at = mb_cursor_take(c, n);
     return is_whole(c, begin);
@@ -229,7 +229,7 @@ static bool is_named(const struct record *r, const char *name)
 struct mb_part_piece mb_part_next(const struct mb_part *p, const char *name)
 {
     bool is_next = p->next < p->found && is_named(&p->records[p->next], name);
-    return is_next ? p->records[p->next].data : (struct mb_part_piece){ 0 };
+    return is_next ? p->records[p->next].data : (struct mb_part_piece) { 0 };
 }
 
 void mb_part_pass(struct mb_part *p)
@@ -252,8 +252,8 @@ enum mb_status mb_part_add(struct mb_part *p, const char *name,
     }
     mb_bytes_put_u32(&head, (uint32_t) strlen(name));
     mb_bytes_put_u64(&head, n);
-    all[0] = (struct mb_part_piece){ head.at, head.len };
-    all[1] = (struct mb_part_piece){ name, strlen(name) };
+    all[0] = (struct mb_part_piece) { head.at, head.len };
+    all[1] = (struct mb_part_piece) { name, strlen(name) };
     p->found = p->next; /* the rest is cut off */
     enum mb_status st = MB_OK;
     if (head.failed) {

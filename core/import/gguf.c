@@ -160,7 +160,7 @@ static enum mb_status read_list(struct mb_cursor *c, struct mb_gguf_value *v,
 static enum mb_status read_value(struct mb_cursor *c, size_t i, struct mb_gguf_value *v,
                                  struct mb_error *err)
 {
-    *v = (struct mb_gguf_value){ .n = 1 };
+    *v = (struct mb_gguf_value) { .n = 1 };
     enum mb_status st = read_name(c, "key", i, v->key, err);
     if (st != MB_OK) {
         return st;
@@ -264,7 +264,7 @@ static enum mb_status size_tensor(struct mb_gguf_tensor *t, uint32_t type, struc
 static enum mb_status read_tensor(struct mb_cursor *c, size_t i, struct mb_gguf_tensor *t,
                                   uint64_t *ret_offset, struct mb_error *err)
 {
-    *t = (struct mb_gguf_tensor){ .dims = { 1, 1, 1, 1 } };
+    *t = (struct mb_gguf_tensor) { .dims = { 1, 1, 1, 1 } };
     enum mb_status st = read_name(c, "tensor", i, t->name, err);
     if (st != MB_OK) {
         return st;

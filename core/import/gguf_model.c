@@ -183,7 +183,7 @@ static enum mb_status read_shape(const struct mb_gguf *g, struct mb_shape *ret,
 static enum mb_status read_rope(const struct mb_gguf *g, struct mb_rope_params *ret,
                                 struct mb_error *err)
 {
-    *ret = (struct mb_rope_params){ .theta = 10000 };
+    *ret = (struct mb_rope_params) { .theta = 10000 };
     const struct mb_gguf_value *type = NULL;
     enum mb_status st =
         mb_gguf_f64(g, "llama.rope.freq_base", MB_GGUF_OPTIONAL, 1, 1e12, &ret->theta, err);

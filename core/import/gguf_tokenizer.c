@@ -387,7 +387,7 @@ static enum mb_status read_merges(struct source *from, struct mb_error *err)
         st = mb_vocabulary_init(&v, from->spec, err);
     }
     struct mb_cursor c =
-        st == MB_OK ? mb_cursor_of(merges->at, merges->bytes) : (struct mb_cursor){ 0 };
+        st == MB_OK ? mb_cursor_of(merges->at, merges->bytes) : (struct mb_cursor) { 0 };
     for (size_t i = 0; st == MB_OK && i < merges->n; i++) {
         struct mb_bpe_merge m;
         size_t n;

@@ -26,7 +26,7 @@ void mb_hf_free(struct mb_hf *h);
 
 const struct mb_shape *mb_hf_shape(const struct mb_hf *h);
 const char *mb_hf_architecture(const struct mb_hf *h); /* "LlamaForCausalLM" */
-const double *mb_hf_inv_freq(const struct mb_hf *h); /* [head_width / 2] */
+const double *mb_hf_inv_freq(const struct mb_hf *h);   /* [head_width / 2] */
 
 /* One of the tensors that the model is made of, e.g. "model.layers.0.mlp.up_proj.weight". A
  * vector is one row. Opening has found every one of them, of the size that the shape asks for:

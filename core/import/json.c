@@ -37,7 +37,8 @@ static size_t depth_of(const uint8_t *at, size_t n)
 
 /* The next integer of more than 18 digits at or after i, outside strings: [*ret_at, + *ret_n) are
  * its digits. False when there is none. */
-static bool next_long_integer(const uint8_t *at, size_t n, size_t i, size_t *ret_at, size_t *ret_n)
+static bool next_long_integer(const uint8_t *at, size_t n, size_t i, size_t *ret_at,
+                              size_t *ret_n)
 {
     bool in_string = false;
     while (i < n) {

@@ -12,8 +12,9 @@
 
 #include "proto/status.h"
 
-#define MB_JSON_BYTES_MAX (256u << 20) /* the largest tokenizer.json in the wild is under 40 MB */
-#define MB_JSON_DEPTH_MAX 64           /* real ones nest less than 10 deep */
+/* The largest tokenizer.json in the wild is under 40 MB. */
+#define MB_JSON_BYTES_MAX (256u << 20)
+#define MB_JSON_DEPTH_MAX 64 /* real ones nest less than 10 deep */
 
 /* Parses n bytes; file names them in errors. *ret is an object, owned by the caller (json_decref).
  * Errors: MB_E_FORMAT (with line and column), MB_E_LIMIT for size or depth. */

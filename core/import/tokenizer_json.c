@@ -35,8 +35,7 @@ static enum mb_status read_vocab(const json_t *vocab, struct mb_bpe_spec *s,
     }
     const char *text;
     json_t *value;
-    json_object_foreach((json_t *) vocab, text, value)
-    {
+    json_object_foreach ((json_t *) vocab, text, value) {
         json_int_t id = json_is_integer(value) ? json_integer_value(value) : -1;
         if (id < 0 || id >= MB_BPE_TOKENS_MAX) {
             return mb_fail(err, MB_E_FORMAT, 0, "vocab: \"%.40s\": not an id below %u", text,

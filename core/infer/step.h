@@ -84,8 +84,16 @@ enum mb_status mb_step_head(struct mb_stepper *s, const struct mb_model *m, cons
 
 /* Where the time of the steps since set_clock went, in nanoseconds, when the stepper was given
  * a clock (core itself reads none). */
-enum mb_phase { MB_PHASE_EMBED, MB_PHASE_NORM, MB_PHASE_CODE, MB_PHASE_PRODUCT, MB_PHASE_ATTEND,
-                MB_PHASE_GATE, MB_PHASE_HEAD, MB_PHASES };
+enum mb_phase {
+    MB_PHASE_EMBED,
+    MB_PHASE_NORM,
+    MB_PHASE_CODE,
+    MB_PHASE_PRODUCT,
+    MB_PHASE_ATTEND,
+    MB_PHASE_GATE,
+    MB_PHASE_HEAD,
+    MB_PHASES
+};
 void mb_stepper_set_clock(struct mb_stepper *s, uint64_t (*now_ns)(void));
 void mb_stepper_times(const struct mb_stepper *s, uint64_t ret_ns[MB_PHASES]);
 const char *mb_phase_name(enum mb_phase p);

@@ -19,7 +19,7 @@
 #include "core/tensor/bool_matrix.h"
 
 #define MB_PLANES_MAX 8
-#define MB_KV_BLOCK 32 /* positions in a block of the KV cache, and in a block of attention */
+#define MB_KV_BLOCK   32 /* positions in a block of the KV cache, and in a block of attention */
 
 /* One token's input of a linear layer in coded form (DESIGN 2.2). Per column group g of the
  * layer's G, with L = 2^P - 1:

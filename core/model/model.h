@@ -31,7 +31,13 @@ struct mb_linear {
 
 /* The linear layers of a decoder block. Order is the order of computation. */
 enum mb_block_linear {
-    MB_ATTN_Q, MB_ATTN_K, MB_ATTN_V, MB_ATTN_O, MB_FFN_GATE, MB_FFN_UP, MB_FFN_DOWN,
+    MB_ATTN_Q,
+    MB_ATTN_K,
+    MB_ATTN_V,
+    MB_ATTN_O,
+    MB_FFN_GATE,
+    MB_FFN_UP,
+    MB_FFN_DOWN,
     MB_BLOCK_LINEARS
 };
 
@@ -50,9 +56,9 @@ struct mb_model {
     struct mb_linear embed; /* V x D */
     struct mb_linear head;  /* V x D; equals embed when tied */
     const uint16_t *head_input_scale; /* t of the head, or NULL */
-    const float *final_norm; /* [D] */
-    struct mb_block *blocks; /* [n_layers] */
-    uint64_t digest;         /* of everything that affects output; 0 for a float model */
+    const float *final_norm;          /* [D] */
+    struct mb_block *blocks;          /* [n_layers] */
+    uint64_t digest; /* of everything that affects output; 0 for a float model */
 
     /* Life. release frees whatever the views point into; owner is its argument. */
     atomic_uint n_refs;

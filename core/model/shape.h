@@ -10,18 +10,18 @@
 
 #include "proto/status.h"
 
-#define MB_LAYERS_MAX 1024
-#define MB_HEADS_MAX 1024
+#define MB_LAYERS_MAX     1024
+#define MB_HEADS_MAX      1024
 #define MB_HEAD_WIDTH_MAX 512
-#define MB_WIDTH_MAX (1u << 17)
-#define MB_VOCAB_MAX (1u << 20)
-#define MB_CONTEXT_MAX (1u << 20)
-#define MB_EOS_MAX 16
+#define MB_WIDTH_MAX      (1u << 17)
+#define MB_VOCAB_MAX      (1u << 20)
+#define MB_CONTEXT_MAX    (1u << 20)
+#define MB_EOS_MAX        16
 
 struct mb_shape {
     uint32_t n_layers;
-    uint32_t width;      /* D: the residual stream */
-    uint32_t n_heads;    /* H: query heads; a multiple of n_kv_heads */
+    uint32_t width;   /* D: the residual stream */
+    uint32_t n_heads; /* H: query heads; a multiple of n_kv_heads */
     uint32_t n_kv_heads;
     uint32_t head_width; /* d: even; H * d need not be D */
     uint32_t ffn_width;  /* F */
@@ -31,7 +31,7 @@ struct mb_shape {
                             j with i - window < j <= i */
     uint32_t n_planes;   /* P of coded activations: 1 or 4..8 */
     float norm_eps;
-    uint32_t tied_head;  /* 1: the head is the embedding */
+    uint32_t tied_head; /* 1: the head is the embedding */
 };
 
 /* Errors: MB_E_INVALID, naming the field and its range. */

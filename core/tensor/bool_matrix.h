@@ -27,15 +27,15 @@
 
 #include "proto/status.h"
 
-#define MB_TILE_ROWS 16
-#define MB_WORD_COLS 32
-#define MB_KERNELS_MAX 8
+#define MB_TILE_ROWS    16
+#define MB_WORD_COLS    32
+#define MB_KERNELS_MAX  8
 #define MB_COEF_SUM_MAX 127
 
 /* The integer T of one group is at most 127 * 255 * n in size and must fit an int32. */
 #define MB_GROUP_COLS_MAX 65536
-#define MB_ROWS_MAX (1u << 20)
-#define MB_COLS_MAX (1u << 18)
+#define MB_ROWS_MAX       (1u << 20)
+#define MB_COLS_MAX       (1u << 18)
 
 /* The sizes of a Boolean matrix; everything else follows from them. */
 struct mb_bool_shape {

@@ -56,7 +56,8 @@ enum mb_status mb_tokenizer_encode(const struct mb_tokenizer *t, const char *tex
  * away again). Without special tokens when skip_special. Bytes may be invalid UTF-8 if the ids
  * are. Ids outside the vocabulary give nothing. */
 enum mb_status mb_tokenizer_decode(const struct mb_tokenizer *t, const uint32_t *ids, size_t n,
-                                   bool skip_special, struct mb_bytes *ret, struct mb_error *err);
+                                   bool skip_special, struct mb_bytes *ret,
+                                   struct mb_error *err);
 
 /* Streaming decode: the pieces put together are the whole decode, except that invalid UTF-8 is
  * replaced by U+FFFD; no piece ends inside a character. A plain value that may be copied. */
@@ -64,7 +65,7 @@ struct mb_decoder {
     const struct mb_tokenizer *tokenizer;
     uint8_t held[8]; /* an unfinished character */
     uint8_t n_held;
-    bool started;    /* something was decoded: a leading space is now a space */
+    bool started; /* something was decoded: a leading space is now a space */
     bool skip_special;
 };
 
@@ -78,7 +79,8 @@ void mb_decoder_finish(struct mb_decoder *d, struct mb_bytes *ret);
 
 uint32_t mb_tokenizer_n_vocab(const struct mb_tokenizer *t); /* largest id + 1 */
 /* The token's own bytes after decoding, e.g. " the"; an unknown id has none. */
-const uint8_t *mb_tokenizer_token_bytes(const struct mb_tokenizer *t, uint32_t id, size_t *ret_n);
+const uint8_t *mb_tokenizer_token_bytes(const struct mb_tokenizer *t, uint32_t id,
+                                        size_t *ret_n);
 bool mb_tokenizer_is_special(const struct mb_tokenizer *t, uint32_t id);
 /* The id of a token by its text in the vocabulary ("</s>"), or false. */
 bool mb_tokenizer_find(const struct mb_tokenizer *t, const char *text, uint32_t *ret);

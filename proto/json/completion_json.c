@@ -557,10 +557,10 @@ static json_t *usage_json(const struct mb_usage *u)
 char *mb_completion_encode(const struct mb_completion_reply *r)
 {
     assert(!(r->usage_null && r->usage));
-    json_t *root = json_pack("{s:s,s:s,s:I,s:s,s:s,s:o}", "id", r->id, "object",
-                             "text_completion", "created", (json_int_t) r->created, "model",
-                             r->model, "system_fingerprint", r->fingerprint, "choices",
-                             choices_json(r));
+    json_t *root =
+        json_pack("{s:s,s:s,s:I,s:s,s:s,s:o}", "id", r->id, "object", "text_completion",
+                  "created", (json_int_t) r->created, "model", r->model, "system_fingerprint",
+                  r->fingerprint, "choices", choices_json(r));
     if (root && (r->usage || r->usage_null)) {
         json_t *usage = r->usage ? usage_json(r->usage) : json_null();
         if (json_object_set_new(root, "usage", usage) != 0) {

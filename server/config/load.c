@@ -228,7 +228,7 @@ static enum mb_status set_models(const struct mbd_row *row, json_t *v, const cha
     const char *name;
     json_t *file;
     forget_models(o);
-    json_object_foreach(v, name, file) {
+    json_object_foreach (v, name, file) {
         const char *path = json_string_value(file);
         if (!path || strchr(path, ',')) {
             return mb_fail(err, MB_E_INVALID, 0, "%s: '%s': must be the path of a file", what,
@@ -324,7 +324,7 @@ static enum mb_status apply_file(struct mbd_options *o, struct mb_error *err)
     }
     const char *key;
     json_t *v;
-    json_object_foreach(root, key, v) {
+    json_object_foreach (root, key, v) {
         char at[256];
         int line = line_of(text, key);
         if (line > 0) {
@@ -360,8 +360,8 @@ static enum mb_status agree(const struct mbd_options *o, struct mb_error *err)
                        "--body-memory: %llu is not allowed: it must be at least max-body, %llu",
                        (unsigned long long) o->body_memory, (unsigned long long) o->body_max);
     }
-    uint32_t arriving = o->header_timeout_ms > o->body_timeout_ms ? o->header_timeout_ms
-                                                                  : o->body_timeout_ms;
+    uint32_t arriving =
+        o->header_timeout_ms > o->body_timeout_ms ? o->header_timeout_ms : o->body_timeout_ms;
     if (o->idle_timeout_ms <= arriving) { /* silence would end what is to be told 408 */
         return mb_fail(err, MB_E_INVALID, 0,
                        "--idle-timeout: %g is not allowed: it must be above %s-timeout, %g",

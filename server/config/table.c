@@ -9,16 +9,17 @@
 #include <string.h>
 
 #define AT(member) offsetof(struct mbd_options, member)
-#define ANY .min = 0, .max = 0
+#define ANY        .min = 0, .max = 0
 
 enum { KIB = 1024, MIB = 1024 * 1024 };
 
 const struct mbd_row mbd_table[] = {
     { "model", MBD_KIND_MODELS, 0, ANY, .value = "", .metavar = "NAME=FILE",
       .group = "models and engine",
-      .help = "serve the checkpoint FILE under NAME; may be repeated. In the environment: with "
-              "commas between; in the file: an object. A new FILE takes the place of a served one by "
-              "rename; one that is written over or cut short in place ends the daemon" },
+      .help =
+          "serve the checkpoint FILE under NAME; may be repeated. In the environment: with "
+          "commas between; in the file: an object. A new FILE takes the place of a served one by "
+          "rename; one that is written over or cut short in place ends the daemon" },
     { "threads", MBD_KIND_U32, AT(threads), 0, 256, "0", .metavar = "N",
       .help = "threads that compute; 0: as many as this process may use" },
     { "pin", MBD_KIND_BOOL, AT(pin), ANY, .value = "true", .metavar = "BOOL",
@@ -52,10 +53,11 @@ const struct mbd_row mbd_table[] = {
     { "body-memory", MBD_KIND_BYTES, AT(body_memory), 1 * MIB, 0x1p40, "256M",
       .metavar = "BYTES", .help = "memory for all bodies at once; beyond it 503" },
     { "connections", MBD_KIND_U32, AT(connections), 1, 65536, "1024", .metavar = "N",
-      .help = "connections at once; more wait to be accepted. When less than an eighth is left, the "
-              "oldest that waits for a request is closed for each new one" },
-    { "per-ip-connections", MBD_KIND_U32, AT(per_ip_connections), 0, 65536, "0",
-      .metavar = "N", .help = "connections of one address; more are closed. 0: no such bound" },
+      .help =
+          "connections at once; more wait to be accepted. When less than an eighth is left, the "
+          "oldest that waits for a request is closed for each new one" },
+    { "per-ip-connections", MBD_KIND_U32, AT(per_ip_connections), 0, 65536, "0", .metavar = "N",
+      .help = "connections of one address; more are closed. 0: no such bound" },
     { "header-timeout", MBD_KIND_SECONDS, AT(header_timeout_ms), 0.05, 3600, "10",
       .metavar = "SECONDS", .help = "for a request's header to arrive whole; then 408" },
     { "body-timeout", MBD_KIND_SECONDS, AT(body_timeout_ms), 0.05, 3600, "60",

@@ -25,7 +25,7 @@ struct mbd_row {
     const char *name; /* as a flag: "max-sequences"; the key has '_' for '-' */
     enum mbd_kind kind;
     size_t offset;
-    double min, max; /* both allowed; in the unit that is written */
+    double min, max;   /* both allowed; in the unit that is written */
     const char *value; /* the default, as it would be written; "" for none */
     const char *choices[6];
     const char *metavar;

@@ -18,18 +18,18 @@ struct mbd_engine;
 struct mbd_metrics;
 
 struct mbd_engine_options {
-    uint32_t threads;              /* workers, the engine's own thread included */
+    uint32_t threads; /* workers, the engine's own thread included */
     bool pin;
     const struct mb_kernels *kernels; /* borrowed for life */
-    uint32_t sequences_max;        /* slots: sequences in a step */
-    uint32_t step_tokens_max;      /* token budget of a step: decoding first, then prompts */
-    uint64_t kv_bytes;             /* of the KV cache; 0: enough for sequences_max at context,
+    uint32_t sequences_max;           /* slots: sequences in a step */
+    uint32_t step_tokens_max;         /* token budget of a step: decoding first, then prompts */
+    uint64_t kv_bytes;           /* of the KV cache; 0: enough for sequences_max at context,
                                       within a quarter of the machine's (the cgroup's) memory */
-    uint32_t context_max;          /* positions of a sequence; 0: the model's */
-    uint32_t queue_requests_max;   /* waiting requests beyond which submit is refused */
-    uint64_t queue_tokens_max;     /* waiting prompt tokens beyond which submit is refused */
-    struct mbd_metrics *metrics;   /* borrowed; may be NULL in tests */
-    void (*wake)(void *arg);       /* called from the engine thread when any request has new
+    uint32_t context_max;        /* positions of a sequence; 0: the model's */
+    uint32_t queue_requests_max; /* waiting requests beyond which submit is refused */
+    uint64_t queue_tokens_max;   /* waiting prompt tokens beyond which submit is refused */
+    struct mbd_metrics *metrics; /* borrowed; may be NULL in tests */
+    void (*wake)(void *arg);     /* called from the engine thread when any request has new
                                       events; must be cheap (uv_async_send) */
     void *wake_arg;
 };

@@ -56,15 +56,18 @@ uint32_t mbd_engine_context(const struct mbd_engine_options *o, const struct mb_
     return o->context_max != 0 ? o->context_max : shape->context;
 }
 
-enum mb_status mbd_engine_blocks(const struct mbd_engine_options *o, const struct mb_shape *shape,
-                                 uint32_t *ret, struct mb_error *err)
+enum mb_status mbd_engine_blocks(const struct mbd_engine_options *o,
+                                 const struct mb_shape *shape, uint32_t *ret,
+                                 struct mb_error *err)
 {
     uint64_t block = mb_kv_block_bytes(shape, MB_KV_F16);
-    uint64_t wanted = (uint64_t) o->sequences_max * mb_kv_blocks_for(mbd_engine_context(o, shape));
+    uint64_t wanted =
+        (uint64_t) o->sequences_max * mb_kv_blocks_for(mbd_engine_context(o, shape));
     uint64_t bytes = o->kv_bytes != 0 ? o->kv_bytes : mbd_memory_limit() / 4;
     uint64_t n = bytes / block < wanted ? bytes / block : wanted;
     if (n == 0) {
-        return mb_fail(err, MB_E_INVALID, 0, "--kv-memory: %llu is below one block of %llu bytes",
+        return mb_fail(err, MB_E_INVALID, 0,
+                       "--kv-memory: %llu is below one block of %llu bytes",
                        (unsigned long long) bytes, (unsigned long long) block);
     }
     *ret = n < UINT32_MAX ? (uint32_t) n : UINT32_MAX;

@@ -19,7 +19,7 @@ struct mbd_mailbox {
     struct mbd_bell *bell;
     uint32_t requests_max;
     uint64_t tokens_max;
-    atomic_uint waiting;                /* submitted, and not yet in a slot */
+    atomic_uint waiting;                 /* submitted, and not yet in a slot */
     atomic_uint_fast64_t waiting_tokens; /* of their prompts */
     pthread_mutex_t lock;
     struct mbd_queue letters; /* under lock */

@@ -41,15 +41,17 @@ struct mbd_connection {
 struct mbd_listener {
     struct mbd_service *service;
     struct MHD_Daemon *daemon;
-    struct mbd_watch *watch;        /* of libmicrohttpd's epoll descriptor */
-    struct mbd_timer *timer;        /* when libmicrohttpd wants to run next */
-    struct mbd_timer *sweep;        /* of deadlines, while there are connections */
+    struct mbd_watch *watch; /* of libmicrohttpd's epoll descriptor */
+    struct mbd_timer *timer; /* when libmicrohttpd wants to run next */
+    struct mbd_timer *sweep; /* of deadlines, while there are connections */
     unsigned sweeps;
-    struct mbd_connection *connections, *oldest; /* in the order of their coming, newest first */
+    struct mbd_connection *connections,
+        *oldest; /* in the order of their coming, newest first */
     size_t n_connections, n_exchanges;
     uint64_t body_bytes; /* held by all bodies */
-    bool running; /* inside MHD_run */
-    bool resumed; /* since MHD_run began, a connection was, or the limit was left: run it again */
+    bool running;        /* inside MHD_run */
+    bool
+        resumed; /* since MHD_run began, a connection was, or the limit was left: run it again */
     uint16_t port;
 };
 

@@ -194,8 +194,9 @@ static struct mbd_connection *connection_new(struct mbd_listener *l, struct MHD_
     if (!c) {
         return NULL;
     }
-    *c = (struct mbd_connection) { .listener = l, .mhd = mhd, .fd = info->connect_fd,
-                                   .next = l->connections };
+    *c = (struct mbd_connection) {
+        .listener = l, .mhd = mhd, .fd = info->connect_fd, .next = l->connections
+    };
     int n = SEND_BUFFER_BYTES;
     (void) setsockopt(c->fd, SOL_SOCKET, SO_SNDBUF, &n, sizeof n); /* a wish */
     if (mbd_watch_new(l->service->loop, c->fd, on_hangup, c, &c->watch, &err) != MB_OK) {
@@ -293,8 +294,8 @@ static enum mb_status open_socket(const struct mbd_address *a, int *ret, uint16_
     if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes) < 0 ||
         bind(fd, &at.any, n) < 0 || listen(fd, BACKLOG) < 0 ||
         getsockname(fd, &at.any, &n) < 0) {
-        enum mb_status st = mb_fail(err, MB_E_IO, errno, "listen: %s port %u", a->host,
-                                    (unsigned) a->port);
+        enum mb_status st =
+            mb_fail(err, MB_E_IO, errno, "listen: %s port %u", a->host, (unsigned) a->port);
         if (fd >= 0) {
             (void) close(fd);
         }
@@ -311,18 +312,16 @@ static enum mb_status start_daemon(struct mbd_listener *l, int fd, struct mb_err
     const struct mbd_options *o = l->service->options;
     unsigned flags = MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG;
     l->daemon = MHD_start_daemon(
-        flags, 0, NULL, NULL, mbd_exchange_access, l,
-        MHD_OPTION_EXTERNAL_LOGGER, on_message, l, /* first, so that it hears of the others */
-        MHD_OPTION_LISTEN_SOCKET, fd,
-        MHD_OPTION_STRICT_FOR_CLIENT, 1,
-        MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1,
-        MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t) CONNECTION_BYTES,
-        MHD_OPTION_CONNECTION_LIMIT, o->connections,
+        flags, 0, NULL, NULL, mbd_exchange_access, l, MHD_OPTION_EXTERNAL_LOGGER, on_message,
+        l, /* first, so that it hears of the others */
+        MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_STRICT_FOR_CLIENT, 1,
+        MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
+        (size_t) CONNECTION_BYTES, MHD_OPTION_CONNECTION_LIMIT, o->connections,
         MHD_OPTION_PER_IP_CONNECTION_LIMIT, o->per_ip_connections,
         MHD_OPTION_CONNECTION_TIMEOUT, (o->idle_timeout_ms + 999) / 1000,
-        MHD_OPTION_NOTIFY_CONNECTION, on_connection, l,
-        MHD_OPTION_NOTIFY_COMPLETED, mbd_exchange_completed, l,
-        MHD_OPTION_URI_LOG_CALLBACK, on_first_line, l, MHD_OPTION_END);
+        MHD_OPTION_NOTIFY_CONNECTION, on_connection, l, MHD_OPTION_NOTIFY_COMPLETED,
+        mbd_exchange_completed, l, MHD_OPTION_URI_LOG_CALLBACK, on_first_line, l,
+        MHD_OPTION_END);
     if (!l->daemon) {
         return mb_fail(err, MB_E_IO, errno, "listen: libmicrohttpd did not start");
     }

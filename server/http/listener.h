@@ -17,7 +17,7 @@ enum mb_status mbd_listener_new(struct mbd_service *service, struct mbd_listener
 /* Ends every connection, whatever it was doing. NULL is allowed. */
 void mbd_listener_free(struct mbd_listener *l);
 
-uint16_t mbd_listener_port(const struct mbd_listener *l); /* the one that port 0 became */
+uint16_t mbd_listener_port(const struct mbd_listener *l);    /* the one that port 0 became */
 size_t mbd_listener_exchanges(const struct mbd_listener *l); /* requests that are whole, and
                                                                 being answered */
 

@@ -62,7 +62,7 @@ void mbd_wake_send(struct mbd_wake *w); /* from any thread; cheap */
 
 /* ---- work: on a thread beside the loop's, one at a time, in the order of starting -------- */
 struct mbd_work;
-typedef void mbd_work_fn(void *arg);            /* there */
+typedef void mbd_work_fn(void *arg);                /* there */
 typedef void mbd_work_done_fn(void *arg, bool ran); /* here; the work is gone then */
 enum mb_status mbd_work_start(struct mbd_loop *l, mbd_work_fn *fn, mbd_work_done_fn *done,
                               void *arg, struct mbd_work **ret, struct mb_error *err);

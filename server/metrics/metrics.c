@@ -40,7 +40,8 @@ static const struct {
     [MBD_REQUESTS_WAITING] = { { "mboold_requests_waiting", "Requests in the queue." }, 1 },
     [MBD_REQUESTS_RUNNING] = { { "mboold_requests_running", "Requests that hold a slot." }, 1 },
     [MBD_KV_USED_RATIO] = { { "mboold_kv_used_ratio",
-                              "Used share of the KV cache's blocks, 0 to 1." }, 1e-6 },
+                              "Used share of the KV cache's blocks, 0 to 1." },
+                            1e-6 },
 };
 
 #define BOUNDS_MAX 24
@@ -50,8 +51,9 @@ static const struct {
 #define BOUNDS_FIRST                                                                          \
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 2.5, \
         5, 7.5, 10, 20, 40, 80, 160, 640
-#define BOUNDS_BETWEEN 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, \
-                       0.3, 0.4, 0.5, 0.75, 1, 2.5, 5, 10, 20, 40, 80
+#define BOUNDS_BETWEEN                                                                     \
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, \
+        0.75, 1, 2.5, 5, 10, 20, 40, 80
 #define BOUNDS_REQUEST                                                                        \
     0.01, 0.05, 0.1, 0.3, 0.5, 0.8, 1, 1.5, 2, 2.5, 5, 10, 15, 20, 30, 40, 60, 120, 240, 480, \
         960, 1920
@@ -61,7 +63,7 @@ static const struct {
 #define BOUNDS_STEP                                                                           \
     0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, \
         5, 10
-#define BOUNDS_COUNT 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024
+#define BOUNDS_COUNT  1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024
 #define BOUNDS_TOKENS 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384
 
 static const struct {
@@ -70,27 +72,34 @@ static const struct {
     double bounds[BOUNDS_MAX]; /* ascending; 0 ends */
 } histograms[MBD_HISTOGRAMS] = {
     [MBD_TIME_TO_FIRST_TOKEN] = { { "mboold_time_to_first_token_seconds",
-                                    "From submission to the first token." }, 1e-9,
+                                    "From submission to the first token." },
+                                  1e-9,
                                   { BOUNDS_FIRST } },
     [MBD_TIME_BETWEEN_TOKENS] = { { "mboold_time_between_tokens_seconds",
-                                    "Between tokens of a sequence." }, 1e-9,
+                                    "Between tokens of a sequence." },
+                                  1e-9,
                                   { BOUNDS_BETWEEN } },
     [MBD_REQUEST_SECONDS] = { { "mboold_request_seconds",
-                                "From submission to the end of a request." }, 1e-9,
+                                "From submission to the end of a request." },
+                              1e-9,
                               { BOUNDS_REQUEST } },
-    [MBD_QUEUE_SECONDS] = { { "mboold_queue_seconds",
-                              "From submission to a slot." }, 1e-9, { BOUNDS_QUEUE } },
-    [MBD_STEP_SECONDS] = { { "mboold_step_seconds", "Length of a step." }, 1e-9,
+    [MBD_QUEUE_SECONDS] = { { "mboold_queue_seconds", "From submission to a slot." },
+                            1e-9,
+                            { BOUNDS_QUEUE } },
+    [MBD_STEP_SECONDS] = { { "mboold_step_seconds", "Length of a step." },
+                           1e-9,
                            { BOUNDS_STEP } },
-    [MBD_BATCH_SEQUENCES] = { { "mboold_batch_sequences", "Sequences in a step." }, 1,
+    [MBD_BATCH_SEQUENCES] = { { "mboold_batch_sequences", "Sequences in a step." },
+                              1,
                               { BOUNDS_COUNT } },
-    [MBD_BATCH_TOKENS] = { { "mboold_batch_tokens", "Tokens in a step." }, 1,
+    [MBD_BATCH_TOKENS] = { { "mboold_batch_tokens", "Tokens in a step." },
+                           1,
                            { BOUNDS_TOKENS } },
 };
 
 /* The statuses that this daemon answers with; anything else counts as the last. */
-static const int statuses[] = { 200, 400, 401, 403, 404, 405, 408, 413, 415, 429, 499, 500, 501,
-                                503, 0 };
+static const int statuses[] = { 200, 400, 401, 403, 404, 405, 408, 413,
+                                415, 429, 499, 500, 501, 503, 0 };
 enum { STATUSES = sizeof statuses / sizeof statuses[0] };
 
 struct histogram {

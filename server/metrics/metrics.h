@@ -19,7 +19,7 @@ enum mbd_counter {
     MBD_PROMPT_TOKENS,
     MBD_GENERATION_TOKENS,
     MBD_ENGINE_STEPS,
-    MBD_REQUESTS_STOP,      /* mboold_requests_total{outcome="stop"} ... */
+    MBD_REQUESTS_STOP, /* mboold_requests_total{outcome="stop"} ... */
     MBD_REQUESTS_LENGTH,
     MBD_REQUESTS_CANCELLED,
     MBD_REQUESTS_FAILED,

@@ -82,8 +82,8 @@ enum mb_status mbd_registry_add(struct mbd_registry *r, const struct mbd_model_o
     return MB_OK;
 }
 
-enum mb_status mbd_registry_check(const struct mbd_registry *r, const struct mbd_engine_options *o,
-                                  struct mb_error *err)
+enum mb_status mbd_registry_check(const struct mbd_registry *r,
+                                  const struct mbd_engine_options *o, struct mb_error *err)
 {
     for (size_t i = 0; i < r->n; i++) {
         const struct mbd_entry *e = &r->entries[i];

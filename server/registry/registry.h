@@ -35,8 +35,8 @@ enum mb_status mbd_registry_add(struct mbd_registry *r, const struct mbd_model_o
                                 struct mb_error *err);
 /* Could every model have an engine with these options? Errors: those of _start that the options
  * alone are the cause of, with the model's name before them. */
-enum mb_status mbd_registry_check(const struct mbd_registry *r, const struct mbd_engine_options *o,
-                                  struct mb_error *err);
+enum mb_status mbd_registry_check(const struct mbd_registry *r,
+                                  const struct mbd_engine_options *o, struct mb_error *err);
 /* An engine for every model, each with these options. Errors: those of mbd_engine_new, with the
  * model's name before them. */
 enum mb_status mbd_registry_start(struct mbd_registry *r, const struct mbd_engine_options *o,

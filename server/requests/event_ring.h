@@ -22,7 +22,7 @@
 
 struct mbd_event_ring {
     uint8_t *bytes;
-    size_t n_bytes; /* a power of two */
+    size_t n_bytes;                        /* a power of two */
     _Alignas(MB_ALIGN) atomic_size_t head; /* apart: each is written by another thread */
     _Alignas(MB_ALIGN) atomic_size_t tail;
 };

@@ -19,7 +19,7 @@ struct record {
     struct mb_logprob top[MB_COMPLETION_LOGPROBS_MAX];
 };
 
-#define RECORD_BYTES_MAX (sizeof(struct record) + MBD_EVENT_TEXT_MAX)
+#define RECORD_BYTES_MAX  (sizeof(struct record) + MBD_EVENT_TEXT_MAX)
 /* The final event: always left free by what comes before it. */
 #define LAST_RECORD_BYTES (MBD_RECORD_HEAD_BYTES + sizeof(struct record))
 
@@ -49,7 +49,7 @@ struct mbd_request {
 
     /* The control thread's. */
     struct mbd_bell *bell; /* NULL before submission */
-    uint8_t *reading; /* the event that next returned last */
+    uint8_t *reading;      /* the event that next returned last */
     uint8_t *ring_bytes;
 };
 

@@ -26,9 +26,9 @@
  * (MB_STOP_BYTES_MAX) and one token's bytes, each of which may become a U+FFFD: tokens of up to
  * MBD_TOKEN_BYTES_MAX bytes. Real vocabularies stay below 300. */
 #define MBD_EVENT_RING_BYTES (64u << 10) /* about a thousand tokens that nobody reads */
-#define MBD_EVENT_TEXT_MAX (4u << 10)
-#define MBD_TOKEN_BYTES_MAX ((MBD_EVENT_TEXT_MAX - MB_STOP_BYTES_MAX) / 3 - 8)
-#define MBD_REQUEST_BYTES (MBD_EVENT_RING_BYTES + (32u << 10))
+#define MBD_EVENT_TEXT_MAX   (4u << 10)
+#define MBD_TOKEN_BYTES_MAX  ((MBD_EVENT_TEXT_MAX - MB_STOP_BYTES_MAX) / 3 - 8)
+#define MBD_REQUEST_BYTES    (MBD_EVENT_RING_BYTES + (32u << 10))
 
 /* What the engine tells of a request. Text never ends inside a character, and never holds a
  * stop string or what might become one. A DECODE event is one token that was drawn: it tells the
@@ -37,8 +37,8 @@
  * token and no text. */
 struct mbd_event {
     enum mbd_request_state state;
-    enum mb_finish finish;        /* with DONE */
-    enum mb_status status;        /* with FAILED */
+    enum mb_finish finish; /* with DONE */
+    enum mb_status status; /* with FAILED */
     bool has_token;
     uint32_t token;
     float logprob;
@@ -75,7 +75,7 @@ enum mb_status mbd_request_new(const struct mb_tokenizer *tokenizer, const uint3
                                uint32_t n_prompt, const struct mbd_request_params *params,
                                struct mbd_request **ret, struct mb_error *err);
 struct mbd_request *mbd_request_ref(struct mbd_request *r); /* any thread */
-void mbd_request_unref(struct mbd_request *r); /* any thread; NULL is allowed */
+void mbd_request_unref(struct mbd_request *r);              /* any thread; NULL is allowed */
 
 /* The next event, or false when there is none yet. After an event with a final
  * state there are no more. */

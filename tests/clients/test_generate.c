@@ -118,8 +118,7 @@ START_TEST(json_tells_tokens_and_likelihoods)
     ck_assert_uint_eq(json_array_size(tokens), (size_t) n_tokens);
     ck_assert_uint_eq(json_array_size(logprobs), (size_t) n_tokens);
     size_t i;
-    json_array_foreach(logprobs, i, entry)
-    {
+    json_array_foreach (logprobs, i, entry) {
         json_t *top = json_object_get(entry, "top");
         ck_assert_uint_eq(json_array_size(top), 3);
         double best = json_real_value(json_object_get(json_array_get(top, 0), "logprob"));
@@ -236,8 +235,7 @@ START_TEST(bench_measures_everything)
     ck_assert_uint_eq(json_array_size(lists[1]), 5);
     for (int l = 0; l < 2; l++) {
         size_t i;
-        json_array_foreach(lists[l], i, entry)
-        {
+        json_array_foreach (lists[l], i, entry) {
             ck_assert_double_gt(json_real_value(json_object_get(entry, "tokens_per_s")), 1);
             ck_assert_double_gt(json_real_value(json_object_get(entry, "floor_tokens_per_s")),
                                 1);

@@ -51,7 +51,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *at, size_t n)
     }
     mb_completion_fini(&c);
     /* The same bytes as a model's text. */
-    struct mb_wire_token t = { .token = { (const char *) at, n, -1 }, .n_top = 1,
+    struct mb_wire_token t = { .token = { (const char *) at, n, -1 },
+                               .n_top = 1,
                                .top = { { (const char *) at, n, -1 } } };
     struct mb_completion_reply r = { .id = "i",
                                      .model = "m",

@@ -4,10 +4,12 @@
 
 #include "tests/core/checkpoint/tiny_checkpoint.h"
 
-#define SMALL(tied, window_) \
-    { .n_layers = 1, .width = 8, .n_heads = 2, .n_kv_heads = 1, .head_width = 4, \
-      .ffn_width = 33, .n_vocab = 20, .context = 16, .window = window_, .n_planes = 8, \
-      .norm_eps = 1e-5f, .tied_head = tied }
+#define SMALL(tied, window_)                                                             \
+    {                                                                                    \
+        .n_layers = 1, .width = 8, .n_heads = 2, .n_kv_heads = 1, .head_width = 4,       \
+        .ffn_width = 33, .n_vocab = 20, .context = 16, .window = window_, .n_planes = 8, \
+        .norm_eps = 1e-5f, .tied_head = tied                                             \
+    }
 
 static const struct {
     const char *name;

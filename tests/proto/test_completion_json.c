@@ -124,8 +124,7 @@ static const struct {
     { "{\"prompt\":\"x\",\"temperature\":NaN}", "", "not JSON" },
     { "{\"prompt\":\"x\",\"temperature\":Infinity}", "", "not JSON" },
     { "{\"prompt\":\"x\",\"temperature\":1e999}", "temperature", "out of range" },
-    { "{\"prompt\":\"x\",\"max_tokens\":99999999999999999999}", "max_tokens",
-      "out of range" },
+    { "{\"prompt\":\"x\",\"max_tokens\":99999999999999999999}", "max_tokens", "out of range" },
     { "[]", "", "must be a JSON object" },
     { "null", "", "not JSON" },
     { "{}", "prompt", "required" },
@@ -205,8 +204,8 @@ END_TEST
 /* A body that would cost much more than its size is refused before it is parsed. */
 START_TEST(bombs_are_refused)
 {
-    static const char *const pieces[] = { "[", "{\"a\":", "[],", "1,", "{},",
-                                         "{\"a\":1,\"b\":2}," };
+    static const char *const pieces[] = { "[",  "{\"a\":", "[],",
+                                          "1,", "{},",     "{\"a\":1,\"b\":2}," };
     for (size_t p = 0; p < sizeof pieces / sizeof pieces[0]; p++) {
         size_t n_piece = strlen(pieces[p]), n = 4u << 20;
         char *text = malloc(n);
@@ -253,12 +252,12 @@ static json_t *parse(char *text)
 
 static struct mb_completion_reply plain_reply(void)
 {
-    return (struct mb_completion_reply){ .id = "cmpl-1",
-                                         .model = "m",
-                                         .fingerprint = "mbool-0",
-                                         .created = 1700000000,
-                                         .text = "hi",
-                                         .n_text = 2 };
+    return (struct mb_completion_reply) { .id = "cmpl-1",
+                                          .model = "m",
+                                          .fingerprint = "mbool-0",
+                                          .created = 1700000000,
+                                          .text = "hi",
+                                          .n_text = 2 };
 }
 
 START_TEST(a_reply_has_openai_s_shape)
@@ -320,7 +319,7 @@ START_TEST(text_survives)
         { "a\xff", "a\xef\xbf\xbd" },
         { "\xc3", "\xef\xbf\xbd" },
         { "\xe2\x82", "\xef\xbf\xbd\xef\xbf\xbd" },
-        { "\xc0\xaf", "\xef\xbf\xbd\xef\xbf\xbd" },         /* overlong */
+        { "\xc0\xaf", "\xef\xbf\xbd\xef\xbf\xbd" },                 /* overlong */
         { "\xed\xa0\x80", "\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd" }, /* a surrogate */
         { "\xf5z", "\xef\xbf\xbdz" },
     };
@@ -346,9 +345,13 @@ END_TEST
 START_TEST(logprobs_have_the_old_shape)
 {
     struct mb_wire_token tokens[3] = {
-        { .token = { " a", 2, -0.12345679f }, .text_offset = 3, .n_top = 2,
+        { .token = { " a", 2, -0.12345679f },
+          .text_offset = 3,
+          .n_top = 2,
           .top = { { " a", 2, -0.12345679f }, { "\xe2\x82", 2, -INFINITY } } },
-        { .token = { "y", 1, -7 }, .text_offset = 5, .n_top = 2,
+        { .token = { "y", 1, -7 },
+          .text_offset = 5,
+          .n_top = 2,
           .top = { { "x", 1, -1 }, { "x", 1, -2 } } },
         { .token = { "", 0, NAN } },
     };

@@ -14,17 +14,17 @@ enum { CLIENTS = 1000, SLOTS_MAX = 16, BLOCK = 32, BLOCKS_MAX = 512, STEPS_MAX =
 enum { NOBODY = -1 };
 
 /* Checks run millions of times here, and Check's own note each success in a file. */
-#define must(condition) \
-    do { \
-        if (!(condition)) { \
+#define must(condition)                     \
+    do {                                    \
+        if (!(condition)) {                 \
             ck_abort_msg("%s", #condition); \
-        } \
+        }                                   \
     } while (0)
 
 enum { TO_COME, WAITING, RUNNING, ENDED };
 
 struct client {
-    uint64_t arrives, leaves;   /* on the clock; leaves is when the client cancels, or never */
+    uint64_t arrives, leaves;    /* on the clock; leaves is when the client cancels, or never */
     uint32_t n_prompt, n_tokens; /* tokens that it will make until its end of sequence */
     uint32_t max_tokens;
     uint32_t reads_every; /* ticks for an event */
@@ -298,7 +298,8 @@ static void check_plan(struct sim *s)
     for (uint32_t slot = 0; slot < s->n_slots; slot++) {
         skipped = skipped || (s->slots[slot].kind == MBD_PLAN_DECODE && given[slot] == 0);
         n_prompts_left += s->slots[slot].kind == MBD_PLAN_PROMPT
-                              ? s->slots[slot].prompt_left - given[slot] : 0;
+                              ? s->slots[slot].prompt_left - given[slot]
+                              : 0;
     }
     /* Who decodes waits for nothing but others who decode. */
     must(!skipped || (n_decoding == s->budget && n_tokens == s->budget));

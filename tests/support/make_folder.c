@@ -35,14 +35,15 @@ static void finish(FILE *f)
 static void write_config(const char *dir)
 {
     FILE *f = create(dir, "config.json");
-    fprintf(f,
-            "{\"architectures\": [\"LlamaForCausalLM\"], \"model_type\": \"llama\","
-            " \"hidden_act\": \"silu\", \"hidden_size\": %d, \"intermediate_size\": %d,"
-            " \"num_hidden_layers\": %d, \"num_attention_heads\": %d,"
-            " \"num_key_value_heads\": %d, \"head_dim\": %d, \"vocab_size\": %d,"
-            " \"max_position_embeddings\": 100, \"rms_norm_eps\": 1e-5, \"rope_theta\": 10000.0,"
-            " \"tie_word_embeddings\": false, \"bos_token_id\": 1, \"eos_token_id\": 2}\n",
-            WIDTH, FFN, LAYERS, HEADS, KV_HEADS, HEAD_WIDTH, N_VOCAB);
+    fprintf(
+        f,
+        "{\"architectures\": [\"LlamaForCausalLM\"], \"model_type\": \"llama\","
+        " \"hidden_act\": \"silu\", \"hidden_size\": %d, \"intermediate_size\": %d,"
+        " \"num_hidden_layers\": %d, \"num_attention_heads\": %d,"
+        " \"num_key_value_heads\": %d, \"head_dim\": %d, \"vocab_size\": %d,"
+        " \"max_position_embeddings\": 100, \"rms_norm_eps\": 1e-5, \"rope_theta\": 10000.0,"
+        " \"tie_word_embeddings\": false, \"bos_token_id\": 1, \"eos_token_id\": 2}\n",
+        WIDTH, FFN, LAYERS, HEADS, KV_HEADS, HEAD_WIDTH, N_VOCAB);
     finish(f);
 }
 
@@ -54,19 +55,22 @@ static void write_tokenizer(const char *dir)
     fprintf(f, "{\"version\": \"1.0\", \"added_tokens\": [");
     static const char *const special[] = { "<unk>", "<s>", "</s>" };
     for (int i = 0; i < 3; i++) {
-        fprintf(f, "%s{\"id\": %d, \"content\": \"%s\", \"special\": true, \"normalized\": false}",
+        fprintf(f,
+                "%s{\"id\": %d, \"content\": \"%s\", \"special\": true, \"normalized\": false}",
                 i ? ", " : "", i, special[i]);
     }
-    fprintf(f, "], \"normalizer\": {\"type\": \"Sequence\", \"normalizers\": ["
-               "{\"type\": \"Prepend\", \"prepend\": \"\u2581\"},"
-               "{\"type\": \"Replace\", \"pattern\": {\"String\": \" \"}, \"content\": \"\u2581\"}]},"
-               " \"pre_tokenizer\": null, \"post_processor\": null,"
-               " \"decoder\": {\"type\": \"Sequence\", \"decoders\": ["
-               "{\"type\": \"Replace\", \"pattern\": {\"String\": \"\u2581\"}, \"content\": \" \"},"
-               "{\"type\": \"ByteFallback\"}, {\"type\": \"Fuse\"},"
-               "{\"type\": \"Strip\", \"content\": \" \", \"start\": 1, \"stop\": 0}]},"
-               " \"model\": {\"type\": \"BPE\", \"unk_token\": \"<unk>\", \"fuse_unk\": true,"
-               " \"byte_fallback\": true, \"vocab\": {");
+    fprintf(
+        f,
+        "], \"normalizer\": {\"type\": \"Sequence\", \"normalizers\": ["
+        "{\"type\": \"Prepend\", \"prepend\": \"\u2581\"},"
+        "{\"type\": \"Replace\", \"pattern\": {\"String\": \" \"}, \"content\": \"\u2581\"}]},"
+        " \"pre_tokenizer\": null, \"post_processor\": null,"
+        " \"decoder\": {\"type\": \"Sequence\", \"decoders\": ["
+        "{\"type\": \"Replace\", \"pattern\": {\"String\": \"\u2581\"}, \"content\": \" \"},"
+        "{\"type\": \"ByteFallback\"}, {\"type\": \"Fuse\"},"
+        "{\"type\": \"Strip\", \"content\": \" \", \"start\": 1, \"stop\": 0}]},"
+        " \"model\": {\"type\": \"BPE\", \"unk_token\": \"<unk>\", \"fuse_unk\": true,"
+        " \"byte_fallback\": true, \"vocab\": {");
     int id = 0;
     for (; id < 3; id++) {
         fprintf(f, "\"%s\": %d, ", special[id], id);

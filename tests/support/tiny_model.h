@@ -11,7 +11,7 @@ struct tiny_spec {
     struct mb_shape shape;
     uint32_t n_kernels; /* of the blocks' layers: layer l of a block has 1 + (K - 1 + l) % K */
     uint32_t group;
-    bool half_embed;  /* embedding and head in float16, else Boolean with 4 kernels */
+    bool half_embed;   /* embedding and head in float16, else Boolean with 4 kernels */
     bool input_scales; /* a t for every input */
 };
 

@@ -13,7 +13,7 @@
 
 enum {
     AT_ONCE = 8,
-    WARM_UP = 200, /* allocators and caches have what they want by then */
+    WARM_UP = 200,        /* allocators and caches have what they want by then */
     GROWTH_KIB_MAX = 512, /* of heap noise; a leaked completion a request is far more */
 };
 

@@ -12,15 +12,15 @@
 #include "tests/check_main.h"
 #include "tests/wire/daemon.h"
 
-#define RUNNING "mboold_requests_running"
-#define WAITING "mboold_requests_waiting"
+#define RUNNING   "mboold_requests_running"
+#define WAITING   "mboold_requests_waiting"
 #define CANCELLED "mboold_requests_total{outcome=\"cancelled\"}"
-#define LENGTH "mboold_requests_total{outcome=\"length\"}"
+#define LENGTH    "mboold_requests_total{outcome=\"length\"}"
 
 /* Minutes of work for the tiny model. */
-#define LONG "\"max_tokens\":60000,\"ignore_eos\":true"
+#define LONG   "\"max_tokens\":60000,\"ignore_eos\":true"
 #define STREAM "{\"prompt\":\"x\",\"stream\":true," LONG "}"
-#define WHOLE "{\"prompt\":\"x\"," LONG "}"
+#define WHOLE  "{\"prompt\":\"x\"," LONG "}"
 
 enum { TIMEOUT_S = 300 }; /* of one test: check gives four seconds otherwise */
 
@@ -28,9 +28,12 @@ static struct wire_daemon d;
 
 static void start(void)
 {
-    static const char *const flags[] = { "--max-sequences=1",   "--queue-requests=2",
-                                         "--step-tokens=1",     "--kv-memory=64M",
-                                         "--drain-timeout=20",  "--ping-interval=0.2",
+    static const char *const flags[] = { "--max-sequences=1",
+                                         "--queue-requests=2",
+                                         "--step-tokens=1",
+                                         "--kv-memory=64M",
+                                         "--drain-timeout=20",
+                                         "--ping-interval=0.2",
                                          NULL };
     d = wire_start(flags);
 }
@@ -277,7 +280,7 @@ END_TEST
 START_TEST(a_slow_reader_holds_up_nobody)
 {
     struct wire_daemon two =
-        wire_start((const char *[]){ "--max-sequences=2", "--kv-memory=64M", NULL });
+        wire_start((const char *[]) { "--max-sequences=2", "--kv-memory=64M", NULL });
     int small = 4096, slow = wire_open(&two);
     (void) setsockopt(slow, SOL_SOCKET, SO_RCVBUF, &small, sizeof small);
     wire_post(slow, "/v1/completions",
@@ -315,8 +318,9 @@ END_TEST
 /* One that never reads is let go after the idle time. */
 START_TEST(a_reader_that_stopped_is_let_go)
 {
-    struct wire_daemon quick = wire_start((const char *[]) {
-        "--idle-timeout=1", "--header-timeout=0.5", "--body-timeout=0.5", "--kv-memory=64M", NULL });
+    struct wire_daemon quick =
+        wire_start((const char *[]) { "--idle-timeout=1", "--header-timeout=0.5",
+                                      "--body-timeout=0.5", "--kv-memory=64M", NULL });
     int small = 4096, slow = wire_open(&quick), idle = wire_open(&quick);
     (void) setsockopt(slow, SOL_SOCKET, SO_RCVBUF, &small, sizeof small);
     wire_post(slow, "/v1/completions", STREAM);

@@ -15,11 +15,11 @@ static struct wire_daemon d;
 
 static void setup(void)
 {
-    static const char *const flags[] = { "--max-sequences=4",    "--queue-requests=64",
-                                         "--step-tokens=32",     "--kv-memory=64M",
-                                         "--header-timeout=0.5", "--body-timeout=0.5",
-                                         "--max-body=64K",       "--body-memory=1M",
-                                         NULL };
+    static const char *const flags[] = {
+        "--max-sequences=4", "--queue-requests=64",  "--step-tokens=32",
+        "--kv-memory=64M",   "--header-timeout=0.5", "--body-timeout=0.5",
+        "--max-body=64K",    "--body-memory=1M",     NULL
+    };
     d = wire_start(flags);
 }
 
@@ -58,9 +58,9 @@ START_TEST(a_completion)
     json_t *choice = json_array_get(json_object_get(root, "choices"), 0);
     json_t *usage = json_object_get(root, "usage");
     ck_assert_int_eq(strncmp(json_string_value(json_object_get(root, "id")), "cmpl-", 5), 0);
-    ck_assert_int_eq(strncmp(json_string_value(json_object_get(root, "system_fingerprint")),
-                             "mbool-", 6),
-                     0);
+    ck_assert_int_eq(
+        strncmp(json_string_value(json_object_get(root, "system_fingerprint")), "mbool-", 6),
+        0);
     ck_assert_str_eq(json_string_value(json_object_get(root, "object")), "text_completion");
     ck_assert_str_eq(json_string_value(json_object_get(choice, "finish_reason")), "length");
     ck_assert_int_eq(json_integer_value(json_object_get(usage, "prompt_tokens")),
@@ -78,9 +78,9 @@ START_TEST(ids_are_text_and_defaults_are_kept)
     json_t *b = complete("{\"prompt\":[257,104,101,108,108,111],\"temperature\":0,"
                          "\"ignore_eos\":true}");
     ck_assert_str_eq(text_of(a), text_of(b));
-    ck_assert_int_eq(json_integer_value(json_object_get(json_object_get(a, "usage"),
-                                                        "completion_tokens")),
-                     16);
+    ck_assert_int_eq(
+        json_integer_value(json_object_get(json_object_get(a, "usage"), "completion_tokens")),
+        16);
     json_decref(a);
     json_decref(b);
 }
@@ -111,8 +111,9 @@ END_TEST
 /* It was computed, so it counts, though nobody sees it. */
 START_TEST(the_end_of_sequence_counts)
 {
-    json_t *root = complete("{\"prompt\":\"x\",\"seed\":1,\"max_tokens\":5000,\"temperature\":2,"
-                            "\"logprobs\":0}");
+    json_t *root =
+        complete("{\"prompt\":\"x\",\"seed\":1,\"max_tokens\":5000,\"temperature\":2,"
+                 "\"logprobs\":0}");
     const json_t *choice = json_array_get(json_object_get(root, "choices"), 0);
     const json_t *tokens = json_object_get(json_object_get(choice, "logprobs"), "tokens");
     const json_t *usage = json_object_get(root, "usage");
@@ -126,8 +127,9 @@ END_TEST
 START_TEST(no_tokens_may_be_asked_for)
 {
     for (int echo = 0; echo < 2; echo++) {
-        json_t *root = complete(echo ? "{\"prompt\":\"hello\",\"max_tokens\":0,\"echo\":true}"
-                                     : "{\"prompt\":\"hello\",\"max_tokens\":0,\"logprobs\":1}");
+        json_t *root =
+            complete(echo ? "{\"prompt\":\"hello\",\"max_tokens\":0,\"echo\":true}"
+                          : "{\"prompt\":\"hello\",\"max_tokens\":0,\"logprobs\":1}");
         const json_t *choice = json_array_get(json_object_get(root, "choices"), 0);
         const json_t *usage = json_object_get(root, "usage");
         ck_assert_str_eq(text_of(root), echo ? "hello" : "");
@@ -136,9 +138,10 @@ START_TEST(no_tokens_may_be_asked_for)
         ck_assert_int_gt(json_integer_value(json_object_get(usage, "prompt_tokens")), 4);
         json_decref(root);
     }
-    struct wire_reply r = wire_ask(&d, "/v1/completions",
-                                   "{\"prompt\":\"hello\",\"max_tokens\":0,\"echo\":true,"
-                                   "\"stream\":true,\"stream_options\":{\"include_usage\":true}}");
+    struct wire_reply r =
+        wire_ask(&d, "/v1/completions",
+                 "{\"prompt\":\"hello\",\"max_tokens\":0,\"echo\":true,"
+                 "\"stream\":true,\"stream_options\":{\"include_usage\":true}}");
     ck_assert_msg(r.whole && r.status == 200, "%s", r.head);
     ck_assert_ptr_nonnull(strstr(r.body, "\"text\":\"hello\""));
     ck_assert_ptr_nonnull(strstr(r.body, "\"finish_reason\":\"length\""));
@@ -153,8 +156,8 @@ START_TEST(no_tokens_may_be_asked_for)
         n += (size_t) sprintf(json + n, ",1");
     }
     (void) sprintf(json + n, "]}");
-    struct wire_daemon small = wire_start((const char *[]) { "--context=32768", "--kv-memory=64M",
-                                                             NULL });
+    struct wire_daemon small =
+        wire_start((const char *[]) { "--context=32768", "--kv-memory=64M", NULL });
     r = wire_ask(&small, "/v1/completions", json);
     ck_assert_int_eq(r.status, 400);
     ck_assert_ptr_nonnull(strstr(r.body, "the prompt has 33001 "));
@@ -200,8 +203,7 @@ START_TEST(logprobs_count_and_sum)
     for (size_t i = 0; i < 5; i++) {
         double x = json_real_value(json_array_get(json_object_get(lp, "token_logprobs"), i));
         const json_t *top = json_array_get(json_object_get(lp, "top_logprobs"), i);
-        const char *token =
-            json_string_value(json_array_get(json_object_get(lp, "tokens"), i));
+        const char *token = json_string_value(json_array_get(json_object_get(lp, "tokens"), i));
         ck_assert(x < 0 && x > -10);
         ck_assert_uint_eq(json_object_size(top), 2);
         /* Greedy draws the likeliest. */
@@ -399,9 +401,11 @@ START_TEST(paths_and_methods)
         { "POST /healthz HTTP/1.1\r\nHost: t\r\nContent-Length: 0\r\n\r\n", 405, "GET, HEAD" },
         { "GET /healthz HTTP/1.1\r\nHost: t\r\nContent-Length: 4\r\n\r\nbody", 413, NULL },
         { "POST /v1/completions HTTP/1.1\r\nHost: t\r\nContent-Type: text/plain\r\n"
-          "Content-Length: 14\r\n\r\n{\"prompt\":\"x\"}", 415, NULL },
+          "Content-Length: 14\r\n\r\n{\"prompt\":\"x\"}",
+          415, NULL },
         { "POST /v1/completions HTTP/1.1\r\nHost: t\r\nContent-Type: application/jsonx\r\n"
-          "Content-Length: 14\r\n\r\n{\"prompt\":\"x\"}", 415, NULL },
+          "Content-Length: 14\r\n\r\n{\"prompt\":\"x\"}",
+          415, NULL },
         { "POST /v1/completions HTTP/1.1\r\nHost: t\r\nContent-Length: 65537\r\n\r\n", 413,
           NULL },
         { "POST /v1/completions HTTP/1.1\r\nHost: t\r\nContent-Length: 0\r\n\r\n", 400, NULL },
@@ -435,8 +439,10 @@ START_TEST(a_body_with_two_ends_is_refused)
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         int fd = wire_open(&d);
-        wire_send(fd, "POST /v1/completions HTTP/1.1\r\nHost: t\r\n%s\r\n\r\n{}"
-                  "GET /healthz HTTP/1.1\r\nHost: t\r\n\r\n", cases[i].header);
+        wire_send(fd,
+                  "POST /v1/completions HTTP/1.1\r\nHost: t\r\n%s\r\n\r\n{}"
+                  "GET /healthz HTTP/1.1\r\nHost: t\r\n\r\n",
+                  cases[i].header);
         struct wire_reply r = wire_read(fd, false);
         ck_assert_msg(r.status == cases[i].status, "%s: %s", cases[i].header, r.head);
         ck_assert_ptr_nonnull(strstr(r.body, "\"error\""));
@@ -663,7 +669,10 @@ START_TEST(ids_are_ours_and_plain_ones_are_echoed)
         const char *sent;
         bool echoed;
     } cases[] = {
-        { "abc-1.2_3", true },   { "a b", false }, { "\xc3\xa9", false }, { "<x>", false },
+        { "abc-1.2_3", true },
+        { "a b", false },
+        { "\xc3\xa9", false },
+        { "<x>", false },
         { "0123456789012345678901234567890123456789012345678901234567890123456789", false },
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
@@ -736,7 +745,7 @@ START_TEST(the_command_line)
     ck_assert_str_eq(out, "mboold " MB_VERSION "\n");
     ck_assert_int_eq(wire_run((const char *[]) { "--help", NULL }, out, sizeof out), 0);
     ck_assert_ptr_nonnull(strstr(out, "--max-sequences N"));
-    ck_assert_int_eq(wire_run((const char *[]){ "--print-defaults", NULL }, out, sizeof out),
+    ck_assert_int_eq(wire_run((const char *[]) { "--print-defaults", NULL }, out, sizeof out),
                      0);
     ck_assert_ptr_nonnull(strstr(out, "\"max_sequences\": 16"));
     ck_assert_int_eq(wire_run((const char *[]) { NULL }, out, sizeof out), 2);
@@ -745,9 +754,9 @@ START_TEST(the_command_line)
 
     (void) snprintf(model, sizeof model, "--model=a=%s", wire_model_path());
     ck_assert_int_eq(
-        wire_run((const char *[]){ model, "--check-config", NULL }, out, sizeof out), 0);
+        wire_run((const char *[]) { model, "--check-config", NULL }, out, sizeof out), 0);
     ck_assert_int_eq(
-        wire_run((const char *[]){ "--model=a=/nonexistent", "--check-config", NULL }, out,
+        wire_run((const char *[]) { "--model=a=/nonexistent", "--check-config", NULL }, out,
                  sizeof out),
         1);
     ck_assert_ptr_nonnull(strstr(out, "mboold: model 'a' from '/nonexistent': "));
@@ -763,12 +772,13 @@ START_TEST(the_command_line)
     ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &few), 0);
     for (size_t i = 0; i < 2 * sizeof bad / sizeof bad[0]; i++) {
         const char *check = i % 2 ? "--check-config" : "--listen=127.0.0.1:0";
-        ck_assert_int_eq(wire_run((const char *[]) { model, bad[i / 2].flag, check, NULL }, out,
-                                  sizeof out),
-                         1);
+        ck_assert_int_eq(
+            wire_run((const char *[]) { model, bad[i / 2].flag, check, NULL }, out, sizeof out),
+            1);
         ck_assert_msg(strstr(out, bad[i / 2].says) != NULL, "%s", out);
     }
-    ck_assert_int_eq(wire_run((const char *[]) { "--model=a=/dev/null", NULL }, out, sizeof out), 1);
+    ck_assert_int_eq(
+        wire_run((const char *[]) { "--model=a=/dev/null", NULL }, out, sizeof out), 1);
     (void) snprintf(taken, sizeof taken, "--listen=127.0.0.1:%d", d.port);
     ck_assert_int_eq(wire_run((const char *[]) { model, taken, NULL }, out, sizeof out), 1);
     ck_assert_ptr_nonnull(strstr(out, "Address already in use"));

@@ -85,7 +85,8 @@ static bool take_ids(struct mbd_admission *a)
         }
     }
     /* The list changes hands. */
-    a->prompt = (struct mb_ids) { .at = a->asked.prompt_ids, .len = a->asked.n_prompt_ids,
+    a->prompt = (struct mb_ids) { .at = a->asked.prompt_ids,
+                                  .len = a->asked.n_prompt_ids,
                                   .cap = a->asked.n_prompt_ids };
     a->asked.prompt_ids = NULL;
     return true;
@@ -109,7 +110,8 @@ static bool take_prompt(struct mbd_admission *a)
             a->asked.max_tokens = room;
         }
     }
-    return (n <= a->model->context_max && a->asked.max_tokens <= room) || refuse_length(a, n, "");
+    return (n <= a->model->context_max && a->asked.max_tokens <= room) ||
+           refuse_length(a, n, "");
 }
 
 static bool make_request(struct mbd_admission *a, struct mbd_request **ret)

@@ -8,9 +8,9 @@
 #include "server/http/exchange.h"
 #include "server/http/routes/completions.h"
 
-#define MBD_ID_PREFIX "cmpl-"
+#define MBD_ID_PREFIX      "cmpl-"
 #define MBD_RETRY_DRAINING 5 /* seconds; by then a load balancer knows of another replica */
-#define MBD_RETRY_FULL 1 /* seconds; a slot is seldom held for less */
+#define MBD_RETRY_FULL     1 /* seconds; a slot is seldom held for less */
 
 /* One request that runs. It outlives its exchange when the client left: the engine still has to
  * say that it is over. */
@@ -18,7 +18,7 @@ struct mbd_completion {
     struct mbd_completions *owner;
     struct mbd_completion *next, *prev;
     struct mbd_exchange *exchange; /* NULL once it ended */
-    struct mbd_request *request; /* NULL when there is no token to make */
+    struct mbd_request *request;   /* NULL when there is no token to make */
     const struct mbd_entry *model;
 
     char id[32]; /* "cmpl-" and the exchange's */
@@ -41,7 +41,7 @@ struct mbd_completions {
     struct mbd_service *service;
     struct mbd_completion *first;
     size_t n;
-    struct mbd_timer *ping; /* while there are any */
+    struct mbd_timer *ping;              /* while there are any */
     struct mbd_admission *first_pending; /* whose prompts are being tokenized */
 };
 

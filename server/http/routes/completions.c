@@ -96,7 +96,8 @@ static struct mb_wire_logprob shown(const struct mbd_completion *c, uint32_t tok
 /* The token of an event as the wire shows it. Texts are the tokenizer's. */
 static struct mb_wire_token wire_token(struct mbd_completion *c, const struct mbd_event *e)
 {
-    struct mb_wire_token t = { .token = shown(c, e->token, e->logprob), .n_top = e->n_top,
+    struct mb_wire_token t = { .token = shown(c, e->token, e->logprob),
+                               .n_top = e->n_top,
                                .text_offset = c->offset };
     for (uint32_t i = 0; i < e->n_top; i++) {
         t.top[i] = shown(c, e->top[i].token, e->top[i].logprob);
@@ -216,8 +217,9 @@ static int end_whole(struct mbd_completion *c, const struct mbd_event *e)
 {
     if (e->state != MBD_REQUEST_DONE || c->text.failed) {
         struct mb_wire_error w = failure(c, e);
-        unsigned after = e->state == MBD_REQUEST_CANCELLED && !c->text.failed ? MBD_RETRY_DRAINING
-                                                                              : MBD_RETRY_FULL;
+        unsigned after = e->state == MBD_REQUEST_CANCELLED && !c->text.failed
+                             ? MBD_RETRY_DRAINING
+                             : MBD_RETRY_FULL;
         mbd_reply_error(c->exchange, &w, w.http == 503 ? after : 0);
         return w.http;
     }

@@ -7,7 +7,8 @@
 
 static struct mb_model_card card_of(const struct mbd_entry *e)
 {
-    return (struct mb_model_card) { .id = e->name, .created = e->created,
+    return (struct mb_model_card) { .id = e->name,
+                                    .created = e->created,
                                     .context_max = e->context_max,
                                     .fingerprint = e->fingerprint };
 }

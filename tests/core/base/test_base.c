@@ -35,7 +35,9 @@ static double half_value(uint16_t h)
 {
     int e = h >> 10 & 0x1f;
     double m = h & 0x3ff;
-    double x = e == 0 ? ldexp(m, -24) : e == 31 ? (m != 0 ? NAN : INFINITY) : ldexp(1024 + m, e - 25);
+    double x = e == 0    ? ldexp(m, -24)
+               : e == 31 ? (m != 0 ? NAN : INFINITY)
+                         : ldexp(1024 + m, e - 25);
     return h & 0x8000 ? -x : x;
 }
 

@@ -96,10 +96,10 @@ START_TEST(equals_are_served_in_order)
     struct mb_budget_item items[ITEMS];
     uint8_t got[ITEMS];
     for (size_t i = 0; i < ITEMS; i++) {
-        items[i] = (struct mb_budget_item){ { 8, 4, 2, 1 }, { 10, 20, 30, 40 } };
+        items[i] = (struct mb_budget_item) { { 8, 4, 2, 1 }, { 10, 20, 30, 40 } };
     }
     mb_budget_spend(items, ITEMS, 75, got);
-    ck_assert_mem_eq(got, ((uint8_t[]){ 2, 2, 1, 1, 1 }), ITEMS);
+    ck_assert_mem_eq(got, ((uint8_t[]) { 2, 2, 1, 1, 1 }), ITEMS);
 }
 END_TEST
 

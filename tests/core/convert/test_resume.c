@@ -51,7 +51,7 @@ static void setup(struct fixture *f)
     if (!path) {
         mb_skip("no real models");
     }
-    *f = (struct fixture){ .o = mb_convert_defaults() };
+    *f = (struct fixture) { .o = mb_convert_defaults() };
     (void) snprintf(f->dir, sizeof f->dir, "%s", path);
     *strrchr(f->dir, '/') = 0;
     mb_assert_ok(mb_file_map(mb_data_path("text/tinystories_train.txt"), &f->text, &err), &err);

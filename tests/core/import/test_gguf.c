@@ -236,7 +236,7 @@ static enum mb_status open_copy(const uint8_t *at, size_t n, struct mb_error *er
     uint8_t *copy = malloc(n ? n : 1);
     ck_assert_ptr_nonnull(copy);
     memcpy(copy, at, n);
-    *err = (struct mb_error){ 0 };
+    *err = (struct mb_error) { 0 };
     enum mb_status st = mb_gguf_model_of_memory(copy, n, &m, err);
     if (st == MB_OK) {
         mb_gguf_model_free(m);
@@ -342,7 +342,7 @@ static void add_factors(struct gguf_writer *w)
 static void add_overlap(struct gguf_writer *w)
 {
     gguf_tensor(w, "output.weight", GGUF_F32, 4, 32, "", 0);
-    mb_bytes_put(&w->data, (const uint8_t[512]){ 0 }, 512);
+    mb_bytes_put(&w->data, (const uint8_t[512]) { 0 }, 512);
     gguf_tensor(w, "z", GGUF_F32, 0, 1, "", 0);
     w->tensors.at[w->tensors.len - 8] = 64; /* its offset: in the embedding */
     memset(w->tensors.at + w->tensors.len - 7, 0, 7);

@@ -15,26 +15,56 @@ static const struct real {
     struct mb_shape want;
     double theta, factor;
 } reals[] = {
-    { "hf_configs/llama-2-7b-hf/config.json", NULL,
-      { 32, 4096, 32, 32, 128, 11008, 32000, 4096, 0, 8, 1e-5f, 0 }, 1e4, 0 },
-    { "hf_configs/llama-3.1-8b-instruct/config.json", NULL,
-      { 32, 4096, 32, 8, 128, 14336, 128256, 131072, 0, 8, 1e-5f, 0 }, 5e5, 0 },
-    { "hf_configs/aiconfigurator/meta-llama--Meta-Llama-3.1-8B_config.json", NULL,
-      { 32, 4096, 32, 8, 128, 14336, 128256, 131072, 0, 8, 1e-5f, 0 }, 5e5, 8 },
-    { "hf_configs/codellama-34b-instruct-hf/config.json", NULL,
-      { 48, 8192, 64, 8, 128, 22016, 32000, 16384, 0, 8, 1e-5f, 0 }, 1e6, 0 },
-    { "hf_configs/mistral-nemo-instruct-2407/config.json", NULL,
-      { 40, 5120, 32, 8, 128, 14336, 131072, 131072, 0, 8, 1e-5f, 0 }, 1e6, 0 },
-    { "hf_configs/yi-34b/config.json", NULL,
-      { 60, 7168, 56, 8, 128, 20480, 64000, 4096, 0, 8, 1e-5f, 0 }, 5e6, 0 },
-    { "hf_configs/transcribed/SmolLM2-135M/config.json", NULL,
-      { 30, 576, 9, 3, 64, 1536, 49152, 8192, 0, 8, 1e-5f, 1 }, 1e5, 0 },
-    { "models/stories3M/config.json", NULL,
-      { 6, 192, 6, 2, 32, 512, 4096, 512, 0, 8, 1e-5f, 1 }, 1e4, 0 },
-    { "models/tiny_llama3/config.json", NULL,
-      { 2, 64, 4, 2, 16, 128, 256, 512, 0, 8, 1e-6f, 0 }, 5e5, 8 },
-    { "models/tiny_mistral/config.json", NULL,
-      { 2, 64, 4, 2, 16, 128, 256, 512, 8, 8, 1e-6f, 0 }, 1e4, 0 },
+    { "hf_configs/llama-2-7b-hf/config.json",
+      NULL,
+      { 32, 4096, 32, 32, 128, 11008, 32000, 4096, 0, 8, 1e-5f, 0 },
+      1e4,
+      0 },
+    { "hf_configs/llama-3.1-8b-instruct/config.json",
+      NULL,
+      { 32, 4096, 32, 8, 128, 14336, 128256, 131072, 0, 8, 1e-5f, 0 },
+      5e5,
+      0 },
+    { "hf_configs/aiconfigurator/meta-llama--Meta-Llama-3.1-8B_config.json",
+      NULL,
+      { 32, 4096, 32, 8, 128, 14336, 128256, 131072, 0, 8, 1e-5f, 0 },
+      5e5,
+      8 },
+    { "hf_configs/codellama-34b-instruct-hf/config.json",
+      NULL,
+      { 48, 8192, 64, 8, 128, 22016, 32000, 16384, 0, 8, 1e-5f, 0 },
+      1e6,
+      0 },
+    { "hf_configs/mistral-nemo-instruct-2407/config.json",
+      NULL,
+      { 40, 5120, 32, 8, 128, 14336, 131072, 131072, 0, 8, 1e-5f, 0 },
+      1e6,
+      0 },
+    { "hf_configs/yi-34b/config.json",
+      NULL,
+      { 60, 7168, 56, 8, 128, 20480, 64000, 4096, 0, 8, 1e-5f, 0 },
+      5e6,
+      0 },
+    { "hf_configs/transcribed/SmolLM2-135M/config.json",
+      NULL,
+      { 30, 576, 9, 3, 64, 1536, 49152, 8192, 0, 8, 1e-5f, 1 },
+      1e5,
+      0 },
+    { "models/stories3M/config.json",
+      NULL,
+      { 6, 192, 6, 2, 32, 512, 4096, 512, 0, 8, 1e-5f, 1 },
+      1e4,
+      0 },
+    { "models/tiny_llama3/config.json",
+      NULL,
+      { 2, 64, 4, 2, 16, 128, 256, 512, 0, 8, 1e-6f, 0 },
+      5e5,
+      8 },
+    { "models/tiny_mistral/config.json",
+      NULL,
+      { 2, 64, 4, 2, 16, 128, 256, 512, 8, 8, 1e-6f, 0 },
+      1e4,
+      0 },
     { .path = "hf_configs/qwen2.5-7b-instruct/config.json", .refused = "Qwen2ForCausalLM" },
     { .path = "hf_configs/qwen3-14b/config.json", .refused = "Qwen3ForCausalLM" },
     { .path = "hf_configs/aiconfigurator/Qwen--Qwen3-0.6B_config.json",
@@ -86,8 +116,8 @@ START_TEST(real_models)
 END_TEST
 
 /* A plain model, with room for fields of a test. */
-#define PLAIN \
-    "\"architectures\": [\"LlamaForCausalLM\"], \"hidden_size\": 64, " \
+#define PLAIN                                                                     \
+    "\"architectures\": [\"LlamaForCausalLM\"], \"hidden_size\": 64, "            \
     "\"num_hidden_layers\": 2, \"intermediate_size\": 128, \"vocab_size\": 256, " \
     "\"max_position_embeddings\": 512, \"num_attention_heads\": 4"
 
@@ -223,9 +253,9 @@ START_TEST(a_mistral_without_the_field_has_its_window)
     static const struct {
         const char *more;
         uint32_t window;
-    } rows[] = {
-        { "", 4096 }, { ", \"sliding_window\": null", 0 }, { ", \"sliding_window\": 8", 8 }
-    };
+    } rows[] = { { "", 4096 },
+                 { ", \"sliding_window\": null", 0 },
+                 { ", \"sliding_window\": 8", 8 } };
     for (size_t i = 0; i < 3; i++) {
         char text[512];
         (void) snprintf(text, sizeof text,

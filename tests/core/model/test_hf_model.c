@@ -56,8 +56,7 @@ static void compare_top(const json_t *top, const float *logits)
 {
     const json_t *pair;
     size_t i;
-    json_array_foreach(top, i, pair)
-    {
+    json_array_foreach (top, i, pair) {
         double want = json_number_value(json_array_get(pair, 1));
         json_int_t id = json_integer_value(json_array_get(pair, 0));
         ck_assert_msg(fabs((double) logits[id] - want) <= 1e-3, "logit of %d: %f, not %f",
@@ -104,8 +103,7 @@ START_TEST(greedy_ids_and_logits_are_the_published_ones)
     const json_t *cases = json_object_get(json_object_get(root, trained[_i]), "cases"), *c;
     ck_assert_uint_gt(json_array_size(cases), 0);
     size_t i;
-    json_array_foreach(cases, i, c)
-    {
+    json_array_foreach (cases, i, c) {
         run_case(m, c);
     }
     mb_model_unref(m);

@@ -83,9 +83,10 @@ END_TEST
 
 START_TEST(later_sources_win)
 {
-    const char *path = write_file("{\"threads\": 1, \"max_sequences\": 2, \"queue_requests\": 3,\n"
-                                  " \"pin\": false, \"kv_memory\": \"2G\", \"idle_timeout\": 99.5,\n"
-                                  " \"log_format\": \"json\", \"max_body\": 4096}");
+    const char *path =
+        write_file("{\"threads\": 1, \"max_sequences\": 2, \"queue_requests\": 3,\n"
+                   " \"pin\": false, \"kv_memory\": \"2G\", \"idle_timeout\": 99.5,\n"
+                   " \"log_format\": \"json\", \"max_body\": 4096}");
     mb_assert_ok(load(LIST("--config", path, "--queue-requests=9"),
                       LIST("MBOOLD_MAX_SEQUENCES=7", "MBOOLD_QUEUE_REQUESTS=8", "OTHER=1",
                            "MBOOLD_PORT=tcp://10.0.0.1:80")),
@@ -199,10 +200,12 @@ static const struct {
     { "--model=x=", "NAME=FILE" },
     { "--model=a b=x", "NAME=FILE" },
     { "--model=m=x", "--model: the name 'm' is given twice" },
-    { "--idle-timeout=60", "--idle-timeout: 60 is not allowed: it must be above body-timeout, 60" },
+    { "--idle-timeout=60",
+      "--idle-timeout: 60 is not allowed: it must be above body-timeout, 60" },
     { "--header-timeout=80.5",
       "--idle-timeout: 75 is not allowed: it must be above header-timeout, 80.5" },
-    { "--step-tokens=8", "--step-tokens: 8 is not allowed: it must be at least max-sequences, 16" },
+    { "--step-tokens=8",
+      "--step-tokens: 8 is not allowed: it must be at least max-sequences, 16" },
     { "--body-memory=1M", "must be at least max-body" },
     { "--config=/nonexistent/x.json", "/nonexistent/x.json" },
     { "--help=1", "takes no value" },
@@ -266,8 +269,8 @@ END_TEST
 START_TEST(lines_are_those_of_the_key)
 {
     refused(LIST("--config", write_file("{\n\"model\": {\"threads\": \"threads\"},\n"
-                                                 "\"listen\": \"\\\"threads\\\": 1\",\n"
-                                                 "\"threads\": 999}")),
+                                        "\"listen\": \"\\\"threads\\\": 1\",\n"
+                                        "\"threads\": 999}")),
             no_env, ":3: listen: ");
     (void) unlink(file_path);
     refused(LIST("--config", write_file("{\n\"model\": {\"threads\": \"threads\"},\n"

@@ -154,8 +154,8 @@ START_TEST(a_stop_string_ends_the_text_before_it)
     rig_run(&rig, prompt, PROMPT, &p, &plain);
     for (size_t n_stop = 1; n_stop < 12; n_stop++) {
         /* Lengths beyond a token's, at places anywhere in one. */
-        size_t at = character_at(plain.text,
-                                 (n_stop * 13 + (size_t) _i * 7) % (plain.n_text - n_stop));
+        size_t at =
+            character_at(plain.text, (n_stop * 13 + (size_t) _i * 7) % (plain.n_text - n_stop));
         p.n_stops = 2;
         p.stop[0] = plain.text + at;
         p.n_stop_bytes[0] = n_stop;
@@ -215,7 +215,10 @@ START_TEST(what_can_never_run_is_refused)
     struct mbd_engine_stats s;
     mbd_engine_stats(rig.engine, &s);
     ck_assert(s.kv_blocks == 8 && s.kv_blocks_free == 8 && s.context_max == 512);
-    static const struct { uint32_t max_tokens, token; enum mb_status want; } cases[] = {
+    static const struct {
+        uint32_t max_tokens, token;
+        enum mb_status want;
+    } cases[] = {
         { 8 * MB_KV_BLOCK - PROMPT + 1, 5, MB_OK }, /* the last token needs no place */
         { 8 * MB_KV_BLOCK - PROMPT + 2, 5, MB_E_INVALID },
         { 512 - PROMPT + 1, 5, MB_E_INVALID },
@@ -253,7 +256,10 @@ END_TEST
 
 START_TEST(options_out_of_range_are_refused_by_name)
 {
-    static const struct { size_t offset; const char *name; } fields[] = {
+    static const struct {
+        size_t offset;
+        const char *name;
+    } fields[] = {
         { offsetof(struct mbd_engine_options, threads), "--threads" },
         { offsetof(struct mbd_engine_options, sequences_max), "--max-sequences" },
         { offsetof(struct mbd_engine_options, step_tokens_max), "--step-tokens" },

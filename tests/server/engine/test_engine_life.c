@@ -84,8 +84,13 @@ static enum mb_status cancel_in_batch(void *arg, const struct mb_batch *b)
 START_TEST(cancelling_gives_everything_back_within_one_step)
 {
     /* In the queue, in the first chunk of the prompt, in a later one, while decoding. */
-    static const struct { uint32_t slots, on_any, on_own; } cases[] = {
-        { 1, 30, 0 }, { 2, 0, 1 }, { 2, 0, 3 }, { 2, 0, 60 },
+    static const struct {
+        uint32_t slots, on_any, on_own;
+    } cases[] = {
+        { 1, 30, 0 },
+        { 2, 0, 1 },
+        { 2, 0, 3 },
+        { 2, 0, 60 },
     };
     struct mbd_request_params p = rig_params(2, 200);
     rig.options.step_tokens_max = 8;

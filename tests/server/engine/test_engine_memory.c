@@ -20,7 +20,7 @@ void *__wrap_realloc(void *p, size_t n);
 void *__wrap_aligned_alloc(size_t align, size_t n);
 
 static atomic_long countdown = -1; /* the allocation that is refused, or below zero */
-static atomic_bool counting;  /* of one thread */
+static atomic_bool counting;       /* of one thread */
 static pthread_t counted;
 static atomic_long n_counted;
 

@@ -41,8 +41,7 @@ static const struct {
 START_TEST(paths_find_routes)
 {
     const char *tail = NULL, *allow = NULL;
-    const struct mbd_route *r =
-        mbd_route_find(cases[_i].method, cases[_i].path, &tail, &allow);
+    const struct mbd_route *r = mbd_route_find(cases[_i].method, cases[_i].path, &tail, &allow);
     if (cases[_i].route) {
         ck_assert_ptr_nonnull(r);
         ck_assert_str_eq(r->name, cases[_i].route);

@@ -78,8 +78,8 @@ static void check_name(const struct walk *w)
         ck_assert_msg(islower((unsigned char) *c) || isdigit((unsigned char) *c) || *c == '_',
                       "%s has a '%c'", w->family, *c);
     }
-    static const char *const not_base[] = { "_ms", "milliseconds", "microseconds", "kilobytes",
-                                            "percent", "_count" };
+    static const char *const not_base[] = { "_ms",       "milliseconds", "microseconds",
+                                            "kilobytes", "percent",      "_count" };
     for (size_t i = 0; i < sizeof not_base / sizeof not_base[0]; i++) {
         ck_assert_msg(!strstr(w->family, not_base[i]), "%s has no base unit", w->family);
     }

@@ -117,8 +117,7 @@ START_TEST(a_writer_and_a_reader_never_meet)
             (void) sched_yield();
         }
         ck_assert_uint_eq(n, want.n);
-        ck_assert_msg(memcmp(got, want.at, n) == 0, "record %llu",
-                      (unsigned long long) i);
+        ck_assert_msg(memcmp(got, want.at, n) == 0, "record %llu", (unsigned long long) i);
     }
     pthread_join(writer, NULL);
 }

@@ -42,8 +42,14 @@ START_TEST(events_come_back_as_they_were_told)
 {
     struct mbd_request *r = new_request();
     struct mbd_event got, e = {
-        .state = MBD_REQUEST_DECODE, .has_token = true, .token = 7, .logprob = -0.5f,
-        .n_top = 2, .top = { { 7, -0.5f }, { 8, -1.5f } }, .text = "na\0me", .n_text = 5,
+        .state = MBD_REQUEST_DECODE,
+        .has_token = true,
+        .token = 7,
+        .logprob = -0.5f,
+        .n_top = 2,
+        .top = { { 7, -0.5f }, { 8, -1.5f } },
+        .text = "na\0me",
+        .n_text = 5,
     };
     ck_assert(!mbd_request_next(r, &got));
     mbd_request_schedule(r, 11);
@@ -72,8 +78,11 @@ static const struct mbd_event *largest(void)
 {
     static char text[MBD_EVENT_TEXT_MAX];
     static struct mbd_event e = {
-        .state = MBD_REQUEST_DECODE, .has_token = true, .n_top = MB_COMPLETION_LOGPROBS_MAX,
-        .text = text, .n_text = MBD_EVENT_TEXT_MAX,
+        .state = MBD_REQUEST_DECODE,
+        .has_token = true,
+        .n_top = MB_COMPLETION_LOGPROBS_MAX,
+        .text = text,
+        .n_text = MBD_EVENT_TEXT_MAX,
     };
     if (text[0] != 'x') {
         memset(text, 'x', sizeof text);
