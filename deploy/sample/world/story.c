@@ -11,8 +11,8 @@ struct exchange {
 };
 
 static const char *const requests[] = {
-    "[Tell|Please tell] me a story about {an_animal} named {name} who lives {place} and wants to "
-    "{wish}.",
+    ("[Tell|Please tell] me a story about {an_animal} named {name} who lives {place} and wants "
+     "to {wish}."),
     "[Tell|Please tell] me a story about {an_animal} who wants to {wish}.",
     "Can you tell me a story about {an_animal} named {name}?",
     "I would like a story about {name} the {animal}, who lives {place}.",
