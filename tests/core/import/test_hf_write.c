@@ -19,11 +19,30 @@ static const char *const special[] = { "<|begin|>", "<|end|>" };
 static const char text[] = "the cat and the dog and the \"bird\" \xc3\xa4";
 static const char chat_template[] = "{% for m in messages %}{{ m.content }}{% endfor %}";
 
-/* n floats that live as long as the test program. */
+/* What a model points into; release_model frees it. */
+static void *owned[64];
+static size_t n_owned;
+
+static void *own(size_t n, size_t size)
+{
+    ck_assert_uint_lt(n_owned, sizeof owned / sizeof *owned);
+    void *p = mb_alloc(n, size);
+    ck_assert_ptr_nonnull(p);
+    owned[n_owned++] = p;
+    return p;
+}
+
+static void release_model(struct mb_model *m)
+{
+    mb_model_unref(m);
+    while (n_owned > 0) {
+        mb_free(owned[--n_owned]);
+    }
+}
+
 static float *numbers(size_t n, uint64_t stream)
 {
-    float *x = mb_alloc(n, sizeof *x);
-    ck_assert_ptr_nonnull(x);
+    float *x = own(n, sizeof *x);
     for (size_t i = 0; i < n; i++) {
         x[i] = (float) (2 * mb_rng_unit(5, stream, i) - 1);
     }
@@ -55,7 +74,7 @@ static struct mb_model *model(bool tied, uint32_t n_vocab)
     struct mb_error err;
     mb_assert_ok(mb_model_new(&shape, &m, &err), &err);
     struct mb_rope_params rope = { .theta = 5000 };
-    double *inv_freq = mb_alloc(4, sizeof *inv_freq);
+    double *inv_freq = own(4, sizeof *inv_freq);
     mb_rope_frequencies(&rope, 8, inv_freq);
     m->inv_freq = inv_freq;
     m->embed = linear(n_vocab, 24, 1);
@@ -186,7 +205,7 @@ START_TEST(a_folder_written_is_the_model_read)
         expect_same(back, m);
         mb_model_unref(back);
         remove_folder(dir);
-        mb_model_unref(m);
+        release_model(m);
     }
     mb_bpe_spec_free(s);
 }
@@ -212,7 +231,7 @@ START_TEST(what_a_folder_can_not_hold_is_refused)
     ck_assert_int_eq(mb_hf_write(&w, "/proc/none/here", &err), MB_E_IO);
     mb_assert_ok(mb_hf_write(&w, dir, &err), &err);
     remove_folder(dir);
-    mb_model_unref(m);
+    release_model(m);
     mb_bpe_spec_free(s);
 }
 END_TEST
