@@ -61,8 +61,8 @@ static void add_linear(struct part *p, const struct mbc_machine *machine,
              by_bytes ? products : bits);
 }
 
-/* A part ends when both reading and computing have: the longer one is its floor, and the unit that
- * computes longest its name. */
+/* A part ends when both reading and computing have: the longer one is its floor, and the unit
+ * that computes longest its name. */
 static void close_part(struct mbc_floor *f, const struct part *p)
 {
     double computing = 0;

@@ -31,8 +31,8 @@ const char *mbc_unit_name(enum mbc_unit u);
 
 #define MBC_READ_BYTES ((size_t) 1 << 28) /* well beyond the caches */
 
-/* Measures all, by the loops of core/kernels/peak.h that cpu allows; the best of several turns, as
- * whatever disturbs only ever slows. Takes about a second. Errors: MB_E_NOMEM. */
+/* Measures all, by the loops of core/kernels/peak.h that cpu allows; the best of several turns,
+ * as whatever disturbs only ever slows. Takes about a second. Errors: MB_E_NOMEM. */
 enum mb_status mbc_machine_open(struct mbc_machine *m, struct mb_pool *pool, mb_cpu_flags cpu,
                                 struct mb_error *err);
 void mbc_machine_close(struct mbc_machine *m); /* a zeroed one is allowed */

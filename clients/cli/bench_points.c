@@ -23,7 +23,7 @@ const char *mbc_bench_phase_name(int p)
     return p < MB_PHASES ? mb_phase_name((enum mb_phase) p) : "sampling";
 }
 
-/* Times of a point's runs, of which the median counts: a disturbance of a few changes nothing. */
+/* Times of a point's runs, of which the median counts: disturbing a few changes nothing. */
 struct runs {
     double s[RUNS_MAX];
     size_t n;
@@ -69,7 +69,7 @@ static bool fits(const struct mbc_bench *b, uint32_t n, uint32_t positions, char
         return false;
     }
     if (bytes > b->o.kv_bytes) {
-        (void) snprintf(why, 128, "keys and values take %.1f GB, --kv-memory is %.1f",
+        (void) snprintf(why, 128, "keys and values take %.3g GB, --kv-memory is %.3g",
                         bytes * 1e-9, b->o.kv_bytes * 1e-9);
         return false;
     }
@@ -267,8 +267,8 @@ static enum mb_status run_decode(struct mbc_bench *b, uint32_t n, uint32_t conte
     return st;
 }
 
-/* One step to warm up; steps without a clock, whose median is the rate; then some with the clock,
- * which tell where the time goes. */
+/* One step to warm up; steps without a clock, whose median is the rate; then some with the
+ * clock, which tell where the time goes. */
 static enum mb_status measure_decode(struct mbc_bench *b, struct mbc_bench_point *p,
                                      struct mb_error *err)
 {

@@ -1,5 +1,5 @@
-/* The points that 'mbool bench' measures: prompts of a length, and decoding by so many sequences
- * after so many positions; each beside its floor and with where its time went.
+/* The points that 'mbool bench' measures: prompts of a length, and decoding by so many
+ * sequences after so many positions; each beside its floor and with where its time went.
  *
  * Life:    _open/_close. Threads: one caller. */
 #ifndef MBC_BENCH_POINTS_H
