@@ -1,5 +1,5 @@
-/* The floor of a step: the least time that this machine could take for it. Three parts of a step
- * have one; they follow one another, and each takes what its own limit takes:
+/* The floor of a step: the least time that this machine could take for it. Three parts of a
+ * step have one; they follow one another, and each takes what its own limit takes:
  *
  *     floor = sum over (products of the blocks, attention, head) of
  *             max(bytes / read,  u8s8 or popcount work / peak  +  fma work / peak)

@@ -1,5 +1,6 @@
 /* Goal:   mbool bench measures every point that it is asked for, on every instruction set, and
- *         says which it left out and why; mbool synth makes what it runs on, and says no clearly.
+ *         says which it left out and why; mbool synth makes what it runs on; both refuse
+ *         nonsense clearly.
  * Method: a model of one layer, made by mbool synth; reports are read back as JSON. Rates are
  *         not judged, but must be there, finite and positive, and their parts add up. */
 #include <jansson.h>

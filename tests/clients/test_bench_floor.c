@@ -25,7 +25,7 @@ static const struct mb_shape shape = {
 };
 
 static struct mb_block block;
-static struct mb_model model = { .shape = shape, .blocks = &block };
+static struct mb_model model = { .blocks = &block };
 
 enum { BLOCK_WEIGHTS = 2 * Q * D + 2 * C * D + 3 * F * D };
 /* Bits, then 2 bytes of scale and 2 of coefficients for 128 weights. */
@@ -34,6 +34,7 @@ enum { BLOCK_WEIGHTS = 2 * Q * D + 2 * C * D + 3 * F * D };
 
 static void setup(void)
 {
+    model.shape = shape;
     for (int l = 0; l < MB_BLOCK_LINEARS; l++) {
         struct mb_linear *w = &block.linear[l];
         w->kind = MB_LINEAR_BOOL;
