@@ -385,10 +385,6 @@ static void add_kv_heads(struct gguf_writer *w) /* in the place of the 2 that is
     }
     at[sizeof key - 1 + 4] = 3; /* after the key its type, and the number */
 }
-static void add_odd_width(struct gguf_writer *w)
-{
-    gguf_u32(w, "llama.attention.key_length", 7);
-}
 
 static const struct {
     void (*add)(struct gguf_writer *w);
@@ -418,7 +414,6 @@ static const struct {
     { add_odd_key, MB_E_FORMAT, "its name is not" },
     { add_odd_type, MB_E_FORMAT, "key 'x': not of a known type" },
     { add_kv_heads, MB_E_FORMAT, "key 'llama.attention.head_count_kv': 3 does not divide key" },
-    { add_odd_width, MB_E_FORMAT, "key 'llama.attention.key_length': 7 is odd" },
 };
 
 START_TEST(what_is_wrong_is_named)
