@@ -310,11 +310,13 @@ static enum mb_status open_socket(const struct mbd_address *a, int *ret, uint16_
 static enum mb_status start_daemon(struct mbd_listener *l, int fd, struct mb_error *err)
 {
     const struct mbd_options *o = l->service->options;
+    /* Not strict: what that adds is a page of HTML for a request without Host, which
+     * exchange.c refuses in its own words. */
     unsigned flags = MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG;
     l->daemon = MHD_start_daemon(
         flags, 0, NULL, NULL, mbd_exchange_access, l, MHD_OPTION_EXTERNAL_LOGGER, on_message,
         l, /* first, so that it hears of the others */
-        MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_STRICT_FOR_CLIENT, 1,
+        MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_STRICT_FOR_CLIENT, 0,
         MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
         (size_t) CONNECTION_BYTES, MHD_OPTION_CONNECTION_LIMIT, o->connections,
         MHD_OPTION_PER_IP_CONNECTION_LIMIT, o->per_ip_connections,
