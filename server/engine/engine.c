@@ -230,6 +230,7 @@ static void wake_control(struct mbd_engine *e)
 static void *engine_main(void *arg)
 {
     struct mbd_engine *e = arg;
+    mb_pool_pin_caller(e->runner.pool);
     while (!atomic_load(&e->stop)) {
         atomic_store_explicit(&e->heartbeat_ns, mbd_now_ns(), memory_order_relaxed);
         hear(e);
