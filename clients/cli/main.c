@@ -35,6 +35,7 @@ static int run(int argc, char **argv)
     }
     for (size_t i = 0; commands[i]; i++) {
         if (strcmp(commands[i]->name, name) == 0) {
+            mbc_end_on_interrupt(commands[i]);
             return commands[i]->run(argc - 1, argv + 1);
         }
     }

@@ -5,6 +5,18 @@
 
 #include "clients/cli/command.h"
 
+enum mb_status mbc_processor_open(const char *isa, size_t n_threads, struct mb_kernels *ret,
+                                  struct mb_pool **ret_pool, struct mb_error *err)
+{
+    mb_cpu_flags cpu = 0;
+    enum mb_status st = mb_cpu_narrow(isa, mb_cpu_detect(), &cpu, err);
+    if (st == MB_OK) {
+        mb_kernels_select(ret, cpu);
+        st = mb_pool_new(n_threads, 0, ret_pool, err);
+    }
+    return st;
+}
+
 enum mb_status mbc_runtime_open(struct mbc_runtime *r, const struct mb_model *m,
                                 const struct mbc_runtime_options *o, struct mb_error *err)
 {

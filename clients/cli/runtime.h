@@ -13,6 +13,11 @@ struct mbc_runtime {
     struct mb_stepper *stepper;
 };
 
+/* Kernels of the instruction set isa (as mb_cpu_narrow has it), and threads that are not
+ * pinned. Errors: MB_E_INVALID for an isa that there is not; the pool's. */
+enum mb_status mbc_processor_open(const char *isa, size_t n_threads, struct mb_kernels *ret,
+                                  struct mb_pool **ret_pool, struct mb_error *err);
+
 struct mbc_runtime_options {
     const char *isa; /* as mb_cpu_narrow has it */
     size_t n_threads;

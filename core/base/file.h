@@ -29,7 +29,9 @@ void mb_file_unmap(struct mb_file_map *m); /* leaves it empty; an empty one is a
  */
 struct mb_file_writer;
 
-/* What is at path now is a regular file, or nothing: a device is never replaced.
+/* What is at path now is a regular file, or nothing: a device is never replaced. Removes what
+ * writers of path left aside that were killed (one that lives holds a lock on its own). One
+ * writer of a path in a process at a time.
  * Errors: MB_E_INVALID, MB_E_IO, MB_E_NOMEM. */
 enum mb_status mb_file_writer_open(const char *path, struct mb_file_writer **ret,
                                    struct mb_error *err);
