@@ -23,6 +23,7 @@ mb_add_fn mb_add_c, mb_add_avx2, mb_add_avx512;
 mb_scale_f16_fn mb_scale_f16_c, mb_scale_f16_avx2, mb_scale_f16_avx512;
 mb_attend_fn mb_attend_f16_c, mb_attend_f16_avx2, mb_attend_f16_avx512;
 mb_attend_fn mb_attend_f32_c, mb_attend_f32_avx2, mb_attend_f32_avx512;
+mb_attend_merge_fn mb_attend_merge_c, mb_attend_merge_avx2, mb_attend_merge_avx512;
 mb_attend_finish_fn mb_attend_finish_c, mb_attend_finish_avx2, mb_attend_finish_avx512;
 mb_kv_store_fn mb_kv_store_f16_c, mb_kv_store_f16_avx2, mb_kv_store_f16_avx512;
 mb_kv_store_fn mb_kv_store_f32_c; /* moves, and nothing else: one is enough */
