@@ -85,6 +85,14 @@ typedef void mb_add_fn(float *y, const float *x, size_t n);
 /* x[i] = x[i] * float(t[i]), t float16. */
 typedef void mb_scale_f16_fn(float *y, const float *x, const uint16_t *t, size_t n);
 
+/* The largest of n; -inf when there is none. */
+typedef float mb_max_fn(const float *x, size_t n);
+
+/* Weights of a softmax, for z <= max and scale > 0:
+ *     w[i] = 1 where z[i] = max, else exp((z[i] - max) * scale), 0 where that is NaN
+ * Returns their sum by 16 partial sums, each by addition. */
+typedef float mb_weigh_fn(float *w, const float *z, size_t n, float max, float scale);
+
 #define MB_ATTEND_ROWS 8 /* of a tile: queries that read the same keys and values together */
 
 /* The state of streaming softmax for up to 8 queries, a row each: heads that share a key head,
@@ -149,6 +157,8 @@ struct mb_kernels {
     mb_silu_mul_fn *silu_mul;
     mb_add_fn *add;
     mb_scale_f16_fn *scale_f16;
+    mb_max_fn *max;
+    mb_weigh_fn *weigh;
     mb_attend_fn *attend_f16, *attend_f32;
     mb_attend_merge_fn *attend_merge;
     mb_attend_finish_fn *attend_finish;

@@ -61,10 +61,12 @@ static float logit(uint64_t i)
 
 static int bench(uint32_t n)
 {
+    struct mb_kernels kernels;
     struct mb_sampler *s = NULL;
     struct mb_error err;
+    mb_kernels_select(&kernels, mb_cpu_detect());
     float *logits = mb_alloc(n, sizeof *logits);
-    if (!logits || mb_sampler_new(n, &s, &err) != MB_OK) {
+    if (!logits || mb_sampler_new(&kernels, n, &s, &err) != MB_OK) {
         (void) fprintf(stderr, "no memory\n");
         return EXIT_FAILURE;
     }

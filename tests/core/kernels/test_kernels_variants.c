@@ -274,6 +274,17 @@ static void check_pointwise(enum floats kind, size_t n)
         assert_same_floats(y[1], y[0], ROOM, "%s pointwise %d: kind %d, n %zu", set_name, what,
                            kind, n);
     }
+    for (size_t scale = 0; scale < 3; scale++) {
+        float max[2], sum[2];
+        for (int i = 0; i < 2; i++) {
+            max[i] = k[i]->max(x, n);
+            memcpy(y[i], x, sizeof y[i]);
+            sum[i] = k[i]->weigh(y[i], x, n, max[i], (const float[]) { 1, 1e6f, 0.5f }[scale]);
+        }
+        assert_same_floats(&max[1], &max[0], 1, "%s max: kind %d, n %zu", set_name, kind, n);
+        assert_same_floats(&sum[1], &sum[0], 1, "%s weigh: kind %d, n %zu", set_name, kind, n);
+        assert_same_floats(y[1], y[0], ROOM, "%s weigh: kind %d, n %zu", set_name, kind, n);
+    }
     mb_free(x);
     mb_free(w);
 }
