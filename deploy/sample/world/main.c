@@ -13,13 +13,15 @@ static const char usage[] =
     "usage: storyworld make [options] > FILE.jsonl\n"
     "       storyworld check [options] [FILE.jsonl]\n"
     "\n"
-    "make writes conversations, a line each: {\"messages\": [{\"role\", \"content\"}, ...]}.\n"
+    "make writes conversations, a line each: {\"messages\": [{\"role\", \"content\"}, ...]};\n"
+    "or as one text, as the model of deploy/sample sees it, for pretraining.\n"
     "check reads such lines and judges every answer: whether it follows the grammar, makes sense\n"
     "and is about what was asked. Its exit status is 0 when enough are good.\n"
     "\n"
     "make:\n"
     "  --count N         conversations (default 1000)\n"
     "  --seed S          the same seed makes the same text (default 1)\n"
+    "  --text            as documents with special tokens, lines <|endoftext|> between them\n"
     "  --stories         every conversation begins with a story\n"
     "  --first-person    the hero tells the story\n"
     "  --rhyme           stories end with a rhyme\n"
@@ -36,7 +38,7 @@ struct arguments {
     struct talk_options talk;
     uint64_t count, seed;
     double at_least;
-    bool verbose, json;
+    bool verbose, json, text;
 };
 
 enum {
@@ -49,6 +51,7 @@ enum {
     HELD_OUT,
     AT_LEAST,
     VERBOSE,
+    TEXT,
     JSON,
     HELP
 };
@@ -64,6 +67,7 @@ static const struct option options[] = {
     { "at-least", required_argument, NULL, AT_LEAST },
     { "verbose", no_argument, NULL, VERBOSE },
     { "json", no_argument, NULL, JSON },
+    { "text", no_argument, NULL, TEXT },
     { "help", no_argument, NULL, HELP },
     { 0 },
 };
@@ -105,6 +109,9 @@ static bool set_option(struct arguments *a, int option, const char *value)
     case VERBOSE:
         a->verbose = true;
         return true;
+    case TEXT:
+        a->text = true;
+        return true;
     case JSON:
         a->json = true;
         return true;
@@ -119,20 +126,36 @@ static void add_message(json_t *messages, const char *role, struct mb_bytes *con
         messages, json_pack("{s:s, s:s}", "role", role, "content", mb_bytes_text(content)));
 }
 
+static bool print_json_line(struct talk *t)
+{
+    json_t *messages = json_array();
+    for (size_t turn = 0; turn < t->n_turns; turn++) {
+        add_message(messages, "user", &t->turns[turn].user);
+        add_message(messages, "assistant", &t->turns[turn].assistant);
+    }
+    json_t *line = json_pack("{s:o}", "messages", messages);
+    bool ok = line && json_dumpf(line, stdout, JSON_COMPACT) == 0 && putchar('\n') != EOF;
+    json_decref(line);
+    return ok;
+}
+
+/* What deploy/sample/chat_template.jinja makes of it, but for the token at the start. */
+static bool print_text(struct talk *t)
+{
+    for (size_t turn = 0; turn < t->n_turns; turn++) {
+        printf("<|user|>%s<|end|><|assistant|>%s<|end|>", mb_bytes_text(&t->turns[turn].user),
+               mb_bytes_text(&t->turns[turn].assistant));
+    }
+    return printf("\n<|endoftext|>\n") > 0;
+}
+
 static int make(const struct arguments *a)
 {
     struct talk t = { 0 };
     bool failed = false;
     for (uint64_t i = 0; i < a->count && !failed; i++) {
         talk_make(&a->talk, a->seed, i, &t);
-        json_t *messages = json_array();
-        for (size_t turn = 0; turn < t.n_turns; turn++) {
-            add_message(messages, "user", &t.turns[turn].user);
-            add_message(messages, "assistant", &t.turns[turn].assistant);
-        }
-        json_t *line = json_pack("{s:o}", "messages", messages);
-        failed = !line || json_dumpf(line, stdout, JSON_COMPACT) != 0 || putchar('\n') == EOF;
-        json_decref(line);
+        failed = !(a->text ? print_text(&t) : print_json_line(&t));
     }
     talk_fini(&t);
     if (failed || fflush(stdout) != 0) {
