@@ -48,13 +48,14 @@ struct mb_automaton {
     uint32_t n_pool, pool_max;
     struct mb_dfa_after {
         uint32_t below, top, state;
-    } *after;              /* [MB_DFA_AFTER] */
+    } * after;             /* [MB_DFA_AFTER] */
     uint32_t *state_stamp; /* [g->n_states] met in the round `stamp` */
     uint32_t *rule_stamp;  /* [g->n_rules] */
     uint32_t *found;       /* [g->n_states] the set in the making */
     uint32_t n_found, stamp;
     int64_t budget; /* states and edges that may still be looked at; set by the user */
-    bool full;      /* sticky until set false: something was answered DEAD for want of room or budget,
+    bool
+        full; /* sticky until set false: something was answered DEAD for want of room or budget,
                        and may be answered otherwise another time */
 };
 

@@ -177,9 +177,9 @@ static void unicode_escapes(struct path *p, uint32_t after)
     uint32_t d = state(p);
     hex(p, after, "dD", d);
     hex(p, d, "01234567", third);
-    uint32_t high = state(p), chain[7];
+    uint32_t high = state(p), chain[6];
     hex(p, d, "89abAB", high);
-    for (size_t i = 0; i < 7; i++) {
+    for (size_t i = 0; i < 6; i++) {
         chain[i] = state(p);
     }
     hex(p, high, any, chain[0]);
@@ -188,8 +188,7 @@ static void unicode_escapes(struct path *p, uint32_t after)
     mb_grammar_byte(p->g, chain[2], 'u', chain[3]);
     hex(p, chain[3], "dD", chain[4]);
     hex(p, chain[4], "cdefCDEF", chain[5]);
-    hex(p, chain[5], any, chain[6]);
-    hex(p, chain[6], any, last);
+    hex(p, chain[5], any, last);
 }
 
 static const struct {

@@ -30,7 +30,7 @@ bool mb_char_set_invert(struct mb_char_set *s);
 enum mb_char_escapes {
     MB_CHARS_RAW,     /* what needs an escape is left out */
     MB_CHARS_ESCAPED, /* what needs one has it: \" \\ \b \f \n \r \t */
-    MB_CHARS_ANY,     /* any character may have one: \/ and \u1234 and pairs of surrogates too */
+    MB_CHARS_ANY, /* any character may have one: \/ and \u1234 and pairs of surrogates too */
 };
 
 /* Paths that spell each character of s, one. Surrogates are left out, and so is what only

@@ -25,7 +25,7 @@ struct mb_parts {
     uint8_t n;
     uint8_t n_taken;
     const struct mb_value *taken[2 * MB_PARTS_MAX]; /* anyOf and oneOf that were chosen from */
-    bool never;                                 /* nothing is valid */
+    bool never;                                     /* nothing is valid */
 };
 
 enum mb_type {
@@ -54,7 +54,7 @@ struct mb_rule_memo {
     struct mb_memo_entry {
         struct mb_rule_key *key; /* owned */
         uint32_t rule;
-    } *at; /* [n] */
+    } * at; /* [n] */
     uint32_t n, n_written, cap;
     uint32_t *slots; /* [2 cap], cap a power of two: a hash table of 1 + index */
 };

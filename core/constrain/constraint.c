@@ -13,11 +13,11 @@
 #include "core/constrain/automaton.h"
 
 enum {
-    MASKS_MAX = 64,         /* kept; a power of two */
-    EXITS_MAX = 8192,       /* of a mask that is kept */
-    WORK_MAX = 4 << 20,     /* states and edges of the grammar looked at for a mask: some 20 ms */
+    MASKS_MAX = 64,     /* kept; a power of two */
+    EXITS_MAX = 8192,   /* of a mask that is kept */
+    WORK_MAX = 4 << 20, /* states and edges of the grammar looked at for a mask: some 20 ms */
     FRAMES_MAX = MB_GRAMMAR_DEPTH_MAX + MB_TRIE_DEPTH_MAX,
-    NO_FRAME = FRAMES_MAX,     /* below the root */
+    NO_FRAME = FRAMES_MAX,        /* below the root */
     UNKNOWN_FRAME = NO_FRAME + 1, /* below the frame that a kept mask is for */
 };
 
@@ -60,13 +60,13 @@ struct mb_constraint {
 
     struct frame frames[FRAMES_MAX]; /* the text's own first, then those of a walk */
     struct place at;
-    struct place *path;     /* [trie depth + 1] of a walk: where each byte led */
-    uint16_t *n_frames;     /* [trie depth + 1] frames in use there */
+    struct place *path; /* [trie depth + 1] of a walk: where each byte led */
+    uint16_t *n_frames; /* [trie depth + 1] frames in use there */
     struct kept kept[MASKS_MAX];
     uint32_t n_replaced;
-    struct exit *exits;     /* [MASKS_MAX][EXITS_MAX] */
-    uint64_t *masks;        /* [MASKS_MAX][n_words] */
-    uint64_t *mask;         /* [n_words] what is returned */
+    struct exit *exits; /* [MASKS_MAX][EXITS_MAX] */
+    uint64_t *masks;    /* [MASKS_MAX][n_words] */
+    uint64_t *mask;     /* [n_words] what is returned */
 };
 
 /* ---- life -------------------------------------------------------------------------------- */
@@ -90,7 +90,8 @@ static enum mb_status make(struct mb_constraint *c, const struct mb_grammar *g,
     enum mb_status st = mb_automaton_init(&c->automaton, g, err);
     if (st == MB_OK) {
         c->automaton.budget = WORK_MAX;
-        c->at = (struct place) { .state = mb_automaton_start(&c->automaton), .below = NO_FRAME };
+        c->at =
+            (struct place) { .state = mb_automaton_start(&c->automaton), .below = NO_FRAME };
         assert(c->at.state != MB_DFA_DEAD); /* a finished grammar has a text */
     }
     return st;

@@ -109,8 +109,7 @@ static struct schemas member_schemas(const struct mb_rule_key *key, const char *
     struct schemas s = { .n = 0 };
     for (uint32_t i = 0; i < key->n; i++) {
         const struct mb_value *properties = mb_value_get(key->at[i], "properties");
-        const struct mb_value *own =
-            name && properties ? mb_value_get(properties, name) : NULL;
+        const struct mb_value *own = name && properties ? mb_value_get(properties, name) : NULL;
         put(&s, own ? own : mb_value_get(key->at[i], "additionalProperties"));
     }
     return s;

@@ -31,7 +31,13 @@
 #define MB_GRAMMAR_EDGES_MAX  (4 * MB_GRAMMAR_STATES_MAX)
 #define MB_GRAMMAR_DEPTH_MAX  64 /* frames of a text: brackets and strings that are open */
 
-enum mb_rule_kind { MB_RULE_ROOT, MB_RULE_OBJECT, MB_RULE_ARRAY, MB_RULE_STRING, MB_RULE_KINDS };
+enum mb_rule_kind {
+    MB_RULE_ROOT,
+    MB_RULE_OBJECT,
+    MB_RULE_ARRAY,
+    MB_RULE_STRING,
+    MB_RULE_KINDS
+};
 
 enum mb_nfa_flags { MB_NFA_GAP = 1, MB_NFA_CLOSE = 2, MB_NFA_ACCEPT = 4 };
 

@@ -74,6 +74,28 @@ static bool digits_of(double x, unsigned *whole, unsigned *fraction)
     return true;
 }
 
+/* x as it is, or the nearest number of DIGITS digits that is not below it (up), or not above. */
+static double rounded(double x, bool up)
+{
+    unsigned whole = 1, fraction = 0;
+    if (digits_of(x, &whole, &fraction)) {
+        return x;
+    }
+    for (double limit = 10; fabs(x) >= limit && whole < DIGITS; limit *= 10) {
+        whole++;
+    }
+    char text[64];
+    int places = DIGITS - (int) whole;
+    (void) snprintf(text, sizeof text, "%.*f", places, x);
+    double y = strtod(text, NULL);
+    if (up ? y < x : y > x) {
+        double unit = pow(10, -places);
+        (void) snprintf(text, sizeof text, "%.*f", places, up ? y + unit : y - unit);
+        y = strtod(text, NULL);
+    }
+    return y;
+}
+
 static struct magnitude magnitude_of(const struct range *r, double x, bool open)
 {
     struct magnitude m = { .open = open };
@@ -122,8 +144,7 @@ static void digit_edges(struct range *r, uint32_t from, unsigned i, bool tight_l
 {
     unsigned lo = tight_lo ? r->lo.digit[i] : 0, hi = tight_hi ? r->hi.digit[i] : 9;
     for (unsigned d = lo > first ? lo : first; d <= hi; d++) {
-        uint32_t next =
-            before_digit(r, i + 1, tight_lo && d == lo, tight_hi && d == hi);
+        uint32_t next = before_digit(r, i + 1, tight_lo && d == lo, tight_hi && d == hi);
         mb_grammar_byte(r->g, from, (uint8_t) ('0' + d), next);
     }
 }
@@ -230,6 +251,8 @@ static enum mb_status bounded_path(struct mb_grammar *g, uint32_t from,
     unsigned whole = 1, fraction = 0;
     b.has_lo = b.has_lo && b.lo >= -NUMBER_MAX; /* else it excludes nothing that is spelled */
     b.has_hi = b.has_hi && b.hi <= NUMBER_MAX;
+    b.lo = b.has_lo ? rounded(b.lo, true) : 0;
+    b.hi = b.has_hi ? rounded(b.hi, false) : 0;
     if ((b.has_lo && !digits_of(b.lo, &whole, &fraction)) ||
         (b.has_hi && !digits_of(b.hi, &whole, &fraction)) || whole + fraction > DIGITS) {
         return mb_fail(err, MB_E_UNSUPPORTED, 0,

@@ -112,12 +112,9 @@ static unsigned type_of_name(struct mb_compiler *c, const struct mb_value *name)
         const char *name;
         unsigned types;
     } types[] = {
-        { "null", MB_TYPE_NULL },
-        { "boolean", MB_TYPE_BOOLEAN },
-        { "integer", MB_TYPE_INTEGER },
-        { "number", MB_TYPE_INTEGER | MB_TYPE_NUMBER },
-        { "string", MB_TYPE_STRING },
-        { "array", MB_TYPE_ARRAY },
+        { "null", MB_TYPE_NULL },       { "boolean", MB_TYPE_BOOLEAN },
+        { "integer", MB_TYPE_INTEGER }, { "number", MB_TYPE_INTEGER | MB_TYPE_NUMBER },
+        { "string", MB_TYPE_STRING },   { "array", MB_TYPE_ARRAY },
         { "object", MB_TYPE_OBJECT },
     };
     for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
@@ -242,7 +239,8 @@ static const struct mb_value *resolve(struct mb_compiler *c, const struct mb_val
         v = step_into(v, step);
     }
     if (!v) {
-        mb_compiler_fail(c, MB_E_INVALID, "'$ref' to '%.100s': there is no such place", ref->text);
+        mb_compiler_fail(c, MB_E_INVALID, "'$ref' to '%.100s': there is no such place",
+                         ref->text);
     }
     return v;
 }
@@ -288,7 +286,8 @@ void mb_parts_add(struct mb_compiler *c, struct mb_parts *p, const struct mb_val
         return;
     }
     if (p->n == MB_PARTS_MAX) {
-        mb_compiler_fail(c, MB_E_LIMIT, "more than %d schemas apply to one value", MB_PARTS_MAX);
+        mb_compiler_fail(c, MB_E_LIMIT, "more than %d schemas apply to one value",
+                         MB_PARTS_MAX);
         return;
     }
     unsigned self = p->n++;

@@ -29,10 +29,11 @@ struct mb_token_trie {
     uint32_t n_nodes;
     struct mb_trie_node *nodes; /* [n_nodes + 1], the last one for its token only */
     uint32_t n_tokens;
-    uint32_t *tokens; /* [n_tokens] */
+    uint32_t *tokens;  /* [n_tokens] */
     unsigned depth;    /* of the deepest node */
     unsigned brackets; /* the most of { [ and " that one token has */
-    bool spells_json; /* each byte of UTF-8 text is a token alone, but control characters: whatever a
+    bool
+        spells_json; /* each byte of UTF-8 text is a token alone, but control characters: whatever a
                          text may go on with, there is a token */
 };
 

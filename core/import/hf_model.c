@@ -1,12 +1,12 @@
 /* The float model over a Hugging Face folder: the yardstick of conversion, and what evaluation
  * and conversion run. Linear layers are views into the mapped files; norms, which may be of any
  * type and alignment, are converted to float32 once. */
-#include <stdio.h>
 #include <string.h>
 
 #include "core/base/half.h"
 #include "core/base/memory.h"
 #include "core/import/hf.h"
+#include "core/import/hf_names.h"
 
 /* What the model points into. */
 struct folder {
@@ -21,16 +21,6 @@ static void release_folder(void *owner)
     mb_free(f->norms);
     mb_free(f);
 }
-
-static const struct {
-    const char *name;
-    enum mb_block_linear linear;
-} linear_names[MB_BLOCK_LINEARS] = {
-    { "self_attn.q_proj", MB_ATTN_Q }, { "self_attn.k_proj", MB_ATTN_K },
-    { "self_attn.v_proj", MB_ATTN_V }, { "self_attn.o_proj", MB_ATTN_O },
-    { "mlp.gate_proj", MB_FFN_GATE },  { "mlp.up_proj", MB_FFN_UP },
-    { "mlp.down_proj", MB_FFN_DOWN },
-};
 
 static enum mb_status find(const struct mb_hf *h, const char *name,
                            const struct mb_hf_tensor **ret, struct mb_error *err)
@@ -92,21 +82,18 @@ static enum mb_status view_block(const struct mb_hf *h, struct mb_model *m, uint
 {
     struct mb_block *b = &m->blocks[layer];
     uint32_t width = m->shape.width;
-    char name[96];
-    (void) snprintf(name, sizeof name, "model.layers.%u.input_layernorm.weight",
-                    (unsigned) layer);
-    enum mb_status st = convert_norm(h, name, width, norms, err);
+    char name[MB_HF_NAME_MAX];
+    enum mb_status st =
+        convert_norm(h, mb_hf_block_name(name, layer, "input_layernorm"), width, norms, err);
     if (st == MB_OK) {
-        (void) snprintf(name, sizeof name, "model.layers.%u.post_attention_layernorm.weight",
-                        (unsigned) layer);
+        mb_hf_block_name(name, layer, "post_attention_layernorm");
         st = convert_norm(h, name, width, norms + width, err);
     }
     b->attn_norm = norms;
     b->ffn_norm = norms + width;
     for (int l = 0; st == MB_OK && l < MB_BLOCK_LINEARS; l++) {
-        (void) snprintf(name, sizeof name, "model.layers.%u.%s.weight", (unsigned) layer,
-                        linear_names[l].name);
-        st = view(h, name, &b->linear[linear_names[l].linear], err);
+        mb_hf_block_name(name, layer, mb_hf_linear_names[l]);
+        st = view(h, name, &b->linear[l], err);
     }
     return st;
 }

@@ -169,6 +169,8 @@ void mb_stepper_set_part_work(struct mb_stepper *s, size_t work)
 void mb_stepper_set_clock(struct mb_stepper *s, uint64_t (*now_ns)(void))
 {
     s->now_ns = now_ns;
+    s->waited_ns = 0;
+    mb_pool_set_clock(s->pool, now_ns);
     memset(s->spent_ns, 0, sizeof s->spent_ns);
 }
 
@@ -181,24 +183,30 @@ void mb_step_lap_start(struct mb_stepper *s)
 {
     if (s->now_ns) {
         s->mark_ns = s->now_ns();
+        s->waited_ns = mb_pool_waited_ns(s->pool);
     }
 }
 
 void mb_step_lap(struct mb_stepper *s, enum mb_phase p)
 {
     if (s->now_ns) {
-        uint64_t now = s->now_ns();
-        s->spent_ns[p] += now - s->mark_ns;
+        uint64_t now = s->now_ns(), waited = mb_pool_waited_ns(s->pool);
+        uint64_t all = now - s->mark_ns, idle = waited - s->waited_ns;
+        idle = idle < all ? idle : all;
+        s->spent_ns[p] += all - idle;
+        s->spent_ns[MB_PHASE_BARRIER] += idle;
         s->mark_ns = now;
+        s->waited_ns = waited;
     }
 }
 
 const char *mb_phase_name(enum mb_phase p)
 {
     static const char *const names[MB_PHASES] = {
-        [MB_PHASE_EMBED] = "embed",     [MB_PHASE_NORM] = "norm",     [MB_PHASE_CODE] = "code",
-        [MB_PHASE_PRODUCT] = "product", [MB_PHASE_ATTEND] = "attend", [MB_PHASE_GATE] = "gate",
-        [MB_PHASE_HEAD] = "head",
+        [MB_PHASE_EMBED] = "embedding",  [MB_PHASE_NORM] = "norms",
+        [MB_PHASE_CODE] = "coding",      [MB_PHASE_PRODUCT] = "products",
+        [MB_PHASE_ATTEND] = "attention", [MB_PHASE_GATE] = "gating",
+        [MB_PHASE_HEAD] = "head",        [MB_PHASE_BARRIER] = "barriers",
     };
     return names[p];
 }

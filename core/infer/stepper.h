@@ -38,7 +38,7 @@ struct mb_stepper {
     uint8_t *workers_memory;
 
     uint64_t (*now_ns)(void);
-    uint64_t mark_ns;
+    uint64_t mark_ns, waited_ns; /* of the clock and of the pool, at the last lap */
     uint64_t spent_ns[MB_PHASES];
 };
 
@@ -52,7 +52,8 @@ typedef void mb_token_fn(const void *args, size_t token);
 void mb_step_for_tokens(struct mb_stepper *s, size_t n, size_t width, mb_token_fn *fn,
                         const void *args);
 
-/* The time since the last lap (or start) goes to a phase. */
+/* The time since the last lap (or start) goes to a phase, and to MB_PHASE_BARRIER what of it the
+ * pool's threads waited for each other. */
 void mb_step_lap_start(struct mb_stepper *s);
 void mb_step_lap(struct mb_stepper *s, enum mb_phase p);
 

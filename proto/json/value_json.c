@@ -110,8 +110,8 @@ enum mb_status mb_value_parse(const char *text, size_t n, struct mb_value *ret,
                               struct mb_error *err)
 {
     json_error_t where;
-    json_t *root = json_loadb(
-        text, n, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL | JSON_DECODE_ANY, &where);
+    json_t *root =
+        json_loadb(text, n, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL | JSON_DECODE_ANY, &where);
     if (!root) {
         return mb_fail(err, MB_E_INVALID, 0, "not JSON: line %d, column %d: %s", where.line,
                        where.column, where.text);

@@ -74,7 +74,7 @@ isa_flags() {
 }
 
 alone=
-for header in $(find proto core server clients tests -name '*.h' | sort); do
+for header in $(find proto core server clients deploy tests -name '*.h' | sort); do
     read -r -a isa <<<"$(isa_flags "$header")"
     out=$("$cc" -std=c11 "${isa[@]}" -D_GNU_SOURCE -Wall -Wextra -pedantic -Werror -I. -fsyntax-only \
         -DMB_VERSION='""' -x c - 2>&1 <<<"#include \"$header\"

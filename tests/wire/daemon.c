@@ -239,7 +239,10 @@ static bool more(struct incoming *in)
         in->at = realloc(in->at, in->cap);
         ck_assert_ptr_nonnull(in->at);
     }
-    ssize_t k = recv(in->fd, in->at + in->n, 1, 0);
+    ssize_t k;
+    do { /* with a timeout set, a stop of the whole process interrupts even without a signal */
+        k = recv(in->fd, in->at + in->n, 1, 0);
+    } while (k < 0 && errno == EINTR);
     ck_assert_msg(k >= 0 || errno == ECONNRESET, "recv: %s", strerror(errno));
     in->ended = k <= 0;
     in->n += k > 0;

@@ -5,6 +5,7 @@
 #include <stdatomic.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "core/base/bytes.h"
@@ -172,6 +173,48 @@ START_TEST(a_pool_runs_every_part_once)
 }
 END_TEST
 
+static uint64_t clock_ns(void)
+{
+    struct timespec t;
+    (void) clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t) t.tv_sec * 1000000000u + (uint64_t) t.tv_nsec;
+}
+
+enum { LONG_MS = 40 };
+
+static void one_long_part(void *job, size_t part, size_t worker)
+{
+    if (part == 0) {
+        (void) usleep(LONG_MS * 1000);
+    }
+}
+
+/* One of two threads sleeps while the other has nothing to do: half of the time is lost. */
+START_TEST(a_pool_with_a_clock_knows_how_long_it_waited)
+{
+    struct mb_error err = { 0 };
+    struct mb_pool *p;
+    mb_assert_ok(mb_pool_new(2, 0, &p, &err), &err);
+    mb_pool_run(p, 2, one_long_part, NULL);
+    ck_assert_uint_eq(mb_pool_waited_ns(p), 0);
+
+    mb_pool_set_clock(p, clock_ns);
+    mb_pool_run(p, 1, one_long_part, NULL); /* the caller's own affair */
+    ck_assert_uint_eq(mb_pool_waited_ns(p), 0);
+    uint64_t begin = clock_ns();
+    mb_pool_run(p, 2, one_long_part, NULL);
+    uint64_t all = clock_ns() - begin, half = LONG_MS / 2 * UINT64_C(1000000);
+    ck_assert_uint_ge(mb_pool_waited_ns(p), half);
+    ck_assert_uint_le(mb_pool_waited_ns(p), all - half);
+
+    mb_pool_set_clock(p, NULL);
+    mb_pool_run(p, 2, one_long_part, NULL);
+    ck_assert_uint_eq(mb_pool_waited_ns(p), 0);
+    ck_assert_uint_eq(mb_pool_waited_ns(NULL), 0);
+    mb_pool_free(p);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("base");
@@ -183,6 +226,7 @@ int main(void)
     tcase_add_test(t, a_file_appears_whole_or_not_at_all);
     tcase_add_test(t, random_numbers_replay_and_differ);
     tcase_add_loop_test(t, a_pool_runs_every_part_once, 1, 6);
+    tcase_add_test(t, a_pool_with_a_clock_knows_how_long_it_waited);
     suite_add_tcase(s, t);
     return mb_run_suite(s);
 }
