@@ -50,6 +50,16 @@ void mb_automaton_fini(struct mb_automaton *a)
     *a = (struct mb_automaton) { 0 };
 }
 
+size_t mb_automaton_bytes(const struct mb_automaton *a)
+{
+    size_t state =
+        sizeof a->states[0] + a->g->n_classes * sizeof a->next[0] + 2 * sizeof a->slots[0];
+    return a->states_max * state + AFTER_MAX * sizeof a->after[0] +
+           2 * (size_t) a->pool_max * sizeof a->pool[0] +
+           a->g->n_states * (sizeof a->state_stamp[0] + sizeof a->found[0]) +
+           a->g->n_rules * sizeof a->rule_stamp[0];
+}
+
 /* ---- sets -------------------------------------------------------------------------------- */
 
 static void begin(struct mb_automaton *a)

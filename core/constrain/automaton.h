@@ -21,6 +21,7 @@
 #define MB_CORE_AUTOMATON_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "core/constrain/grammar.h"
@@ -63,6 +64,8 @@ struct mb_automaton {
 enum mb_status mb_automaton_init(struct mb_automaton *a, const struct mb_grammar *g,
                                  struct mb_error *err);
 void mb_automaton_fini(struct mb_automaton *a);
+
+size_t mb_automaton_bytes(const struct mb_automaton *a); /* that it may come to use */
 
 /* Each returns a state, or MB_DFA_DEAD. */
 uint32_t mb_automaton_start(struct mb_automaton *a);

@@ -14,7 +14,7 @@
 
 enum {
     MASKS_MAX = 64,     /* kept; a power of two */
-    EXITS_MAX = 8192,   /* of a mask that is kept */
+    EXITS_MAX = 4096,   /* of a mask that is kept */
     WORK_MAX = 4 << 20, /* states and edges of the grammar looked at for a mask: some 20 ms */
     FRAMES_MAX = MB_GRAMMAR_DEPTH_MAX + MB_TRIE_DEPTH_MAX,
     NO_FRAME = FRAMES_MAX,        /* below the root */
@@ -138,6 +138,15 @@ void mb_constraint_free(struct mb_constraint *c)
     free(c->masks);
     free(c->mask);
     free(c);
+}
+
+size_t mb_constraint_bytes(const struct mb_constraint *c)
+{
+    const struct mb_grammar *g = &c->grammar;
+    return sizeof *c + (size_t) MASKS_MAX * EXITS_MAX * sizeof c->exits[0] +
+           (MASKS_MAX + (size_t) 1) * c->n_words * sizeof c->mask[0] +
+           g->states_cap * sizeof g->states[0] + g->edges_cap * sizeof g->edges[0] +
+           g->rules_cap * sizeof g->rules[0] + mb_automaton_bytes(&c->automaton);
 }
 
 /* ---- a byte ------------------------------------------------------------------------------ */

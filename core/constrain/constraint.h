@@ -39,6 +39,9 @@ enum mb_status mb_constraint_new(struct mb_grammar *g, const struct mb_token_tri
                                  struct mb_error *err);
 void mb_constraint_free(struct mb_constraint *c); /* NULL is allowed */
 
+/* The most memory that c may come to use. */
+size_t mb_constraint_bytes(const struct mb_constraint *c);
+
 /* Bit i % 64 of word i / 64: token i may come next. The tokenizer's end of sequence may where the text
  * is valid as it is, unless without_eos. Never empty before the text is complete. Shapes:
  * [(n_vocab + 63) / 64], valid until the next call. */

@@ -28,7 +28,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *at, size_t n)
     }
     struct mb_bytes text = { 0 };
     if (random_text(c, trie->tokenizer, n, TOKENS_FREE, TOKENS_MAX, &text)) {
-        json_t *root = json_loadb((const char *) text.at, text.len, JSON_DECODE_ANY, NULL);
+        json_t *root = json_loadb((const char *) text.at, text.len,
+                                  JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL);
         if (!root) {
             abort();
         }
