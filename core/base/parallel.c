@@ -215,6 +215,13 @@ void mb_pool_free(struct mb_pool *p)
     mb_free(p);
 }
 
+void mb_pool_pin_caller(const struct mb_pool *p)
+{
+    if (p && p->pin) {
+        pin_to(0);
+    }
+}
+
 size_t mb_pool_threads(const struct mb_pool *p)
 {
     return p ? p->n_threads : 1;

@@ -23,6 +23,11 @@ enum mb_status mb_pool_new(size_t n_threads, int pin, struct mb_pool **ret,
                            struct mb_error *err);
 void mb_pool_free(struct mb_pool *p); /* NULL is allowed; waits for the workers to end */
 
+/* In a pool with pin: keeps the calling thread on the first of the processors that it is allowed,
+ * the one that no worker is on. For a thread that does little but call mb_pool_run: left to
+ * itself it may be put beside a worker, and each waits for the other's share of time. */
+void mb_pool_pin_caller(const struct mb_pool *p); /* NULL is allowed */
+
 size_t mb_pool_threads(const struct mb_pool *p); /* 1 for NULL */
 
 /* One part of a job. worker is in [0, mb_pool_threads) and names the scratch memory that the

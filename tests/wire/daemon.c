@@ -347,7 +347,10 @@ void wire_reply_free(struct wire_reply *r)
 char *wire_read_until(int fd, const char *want)
 {
     struct incoming in = { .fd = fd };
-    ck_assert_msg(until(&in, want), "'%s' did not come, but: %s", want, in.at);
+    bool came = until(&in, want);
+    size_t n = in.at ? strlen(in.at) : 0;
+    ck_assert_msg(came, "'%s' did not come, but %zu bytes that end in: %s", want, n,
+                  n > 500 ? in.at + n - 500 : n > 0 ? in.at : "");
     return in.at;
 }
 
