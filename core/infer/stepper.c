@@ -124,8 +124,9 @@ static bool get_tiles(struct mb_stepper *s)
     s->pieces = mb_alloc(s->tokens_max, sizeof *s->pieces);
     s->partials_done = mb_alloc(s->split_units_max, sizeof *s->partials_done);
     s->partials = mb_alloc(n * 2 * each + s->n_partials, sizeof *s->partials);
-    s->tiles_memory =
-        mb_alloc(n * 3 * each + s->n_partials, tile_floats(s) * sizeof *s->tiles_memory);
+    size_t block = 2 * MB_KV_BLOCK * (size_t) s->shape.head_width;
+    size_t floats = (n * 3 * each + s->n_partials) * tile_floats(s) + n * block;
+    s->tiles_memory = mb_alloc(floats, sizeof *s->tiles_memory);
     if (!s->pieces || !s->partials_done || !s->partials || !s->tiles_memory) {
         return false;
     }
@@ -136,6 +137,8 @@ static bool get_tiles(struct mb_stepper *s)
         s->workers[i].segment = tiles + each;
         at = lay_tiles(s, tiles, each, true, at);
         at = lay_tiles(s, tiles + each, each, false, at);
+        s->workers[i].widened = at;
+        at += block;
     }
     return true;
 }

@@ -13,6 +13,7 @@
 struct mb_step_worker {
     void *expand; /* of the widest linear, see mb_bool_expand_scratch */
     struct mb_attend_tile *tiles, *segment; /* [tiles of a unit] */
+    float *widened; /* [2][MB_KV_BLOCK][d]: a block of keys and values */
 };
 
 /* Neighbouring tokens of the batch that belong to one sequence. */
