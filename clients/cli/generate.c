@@ -241,7 +241,7 @@ static enum mb_status open_runtime(struct generation *g, struct mb_error *err)
     };
     enum mb_status st = mbc_runtime_open(&g->runtime, g->loaded.model, &o, err);
     if (st == MB_OK) {
-        st = mb_sampler_new(s->n_vocab, &g->sampler, err);
+        st = mb_sampler_new(&g->runtime.kernels, s->n_vocab, &g->sampler, err);
     }
     if (st == MB_OK) {
         st = mb_stops_new(r->stops, r->n_stops, &g->stops, err);

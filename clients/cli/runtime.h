@@ -6,6 +6,7 @@
 #include "core/kernels/kernels.h"
 
 struct mbc_runtime {
+    mb_cpu_flags cpu; /* what the kernels may use */
     struct mb_kernels kernels;
     struct mb_pool *pool;
     struct mb_kv_cache *kv;
@@ -21,7 +22,8 @@ struct mbc_runtime_options {
     const char *isa; /* as mb_cpu_narrow has it */
     size_t n_threads;
     enum mb_kv_type kv_type;
-    uint32_t n_seqs, positions_max;  /* every sequence can have them all */
+    uint32_t n_seqs, positions_max;  /* every sequence can have them all, unless */
+    uint32_t n_blocks;               /* so many blocks are for all together; 0: no such bound */
     uint32_t tokens_max, logits_max; /* of a step */
 };
 

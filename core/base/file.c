@@ -214,6 +214,11 @@ uint64_t mb_file_writer_offset(const struct mb_file_writer *w)
     return w->offset;
 }
 
+const char *mb_file_writer_aside(const struct mb_file_writer *w)
+{
+    return w->aside;
+}
+
 /* A rename is durable only once its folder is on disk. */
 static enum mb_status sync_folder(const char *path, struct mb_error *err)
 {

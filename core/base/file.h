@@ -43,6 +43,7 @@ enum mb_status mb_file_writer_pad(struct mb_file_writer *w, size_t unit, struct 
 enum mb_status mb_file_writer_patch(struct mb_file_writer *w, uint64_t offset, const void *at,
                                     size_t n, struct mb_error *err);
 uint64_t mb_file_writer_offset(const struct mb_file_writer *w);
+const char *mb_file_writer_aside(const struct mb_file_writer *w); /* where it is until then */
 /* Syncs the file, renames it, syncs the folder. Frees w, whatever the outcome. */
 enum mb_status mb_file_writer_commit(struct mb_file_writer *w, struct mb_error *err);
 void mb_file_writer_abort(struct mb_file_writer *w); /* NULL is allowed */

@@ -1,16 +1,17 @@
 /* The most that a thread of this processor can do of what limits the kernels, as loops of that
- * one operation: on registers alone, in as many independent chains as hide its latency. What a
- * kernel reaches is judged by these.
+ * one instruction: on registers alone, in as many independent chains as hide its latency. What
+ * a kernel reaches is judged by these.
  *
  *     popcount  counts the bits of a vector: VPOPCNTDQ; by AVX2, looks up half bytes
  *     u8s8      multiplies unsigned by signed bytes and adds neighbours: VNNI; by AVX2,
- *               vpmaddubsw, which saturates where a product that must be exact can not use it
+ *               vpmaddubsw, although it saturates and an exact product needs more than it
  *     fma       float32
  *     read      memory, in order
  *
- * The first three return how many operations they did, and know it from the operations
- * themselves: every bit counted is 1, every product 1 * 1. A test thus shows that no
- * compiler left any out. In portable C they are what its compiler makes of plain loops.
+ * The first three return how many operations they did, computed from what the operations left:
+ * sums of products 1 * 1, or counts that each turn must reproduce from those before. A test thus
+ * sees whether a compiler left any out. In portable C they are what its compiler makes of
+ * plain loops.
  *
  * Threads: pure. */
 #ifndef MB_CORE_PEAK_H
@@ -21,7 +22,7 @@
 
 #include "core/kernels/cpu.h"
 
-/* About ten microseconds, and no sum above overflows: a 16-bit one grows by 2 a turn. */
+/* About ten microseconds, and no sum overflows. */
 #define MB_PEAK_TURNS_MAX 4096
 
 /* turns <= MB_PEAK_TURNS_MAX. Returns bits counted, bytes multiplied and added, or fma done. */

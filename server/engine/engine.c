@@ -266,7 +266,7 @@ static enum mb_status make_slots(struct mbd_engine *e, struct mb_error *err)
     }
     enum mb_status st = MB_OK;
     for (uint32_t i = 0; i < n && st == MB_OK; i++) {
-        st = mbd_slot_init(&e->slots[i], e->runner.model->shape.n_vocab, err);
+        st = mbd_slot_init(&e->slots[i], e->o.kernels, e->runner.model->shape.n_vocab, err);
     }
     return st;
 }

@@ -47,6 +47,7 @@ foreign '(immintrin|x86intrin|emmintrin)\.h' 'core/kernels/x86/'
 foreign 'cpuid\.h' 'core/kernels/cpu\.c'
 foreign 'pcre2\.h' 'core/tokenizer/'
 foreign 'utf8proc\.h' 'core/tokenizer/'
+foreign 'zstd\.h' 'core/checkpoint/delta'
 foreign 'xxhash\.h' 'core/base/checksum\.c'
 foreign 'curl/curl\.h' 'clients/'
 

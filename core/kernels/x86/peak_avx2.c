@@ -3,57 +3,52 @@
 #include "core/kernels/peak.h"
 #include "core/kernels/x86/chains.h"
 
-/* Two look-ups of half bytes count the bits of 32 bytes; each is added up on its own. */
+/* The count of a half byte is looked up in the count before it: that of 1 is 1 again. */
 uint64_t mb_peak_popcount_avx2(size_t turns)
 {
-    enum { TURNS_OF_A_BYTE = 255 / 4 }; /* a half byte of ones adds 4 */
     const __m256i table = _mm256_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4, 0, 1,
                                            1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4);
-    __m256i v = _mm256_set1_epi8(0x0f), sum[MB_CHAINS], all = _mm256_setzero_si256();
-    for (size_t done = 0; done < turns; done += TURNS_OF_A_BYTE) {
-        size_t n = turns - done < TURNS_OF_A_BYTE ? turns - done : TURNS_OF_A_BYTE;
-        for (int i = 0; i < MB_CHAINS; i++) {
-            sum[i] = _mm256_setzero_si256();
-        }
-        for (size_t t = 0; t < n; t++) {
-#define CHAIN(i)  \
-    MB_OPAQUE(v); \
-    sum[i] = _mm256_add_epi8(sum[i], _mm256_shuffle_epi8(table, v));
-            MB_TWELVE(CHAIN)
-#undef CHAIN
-        }
-        for (int i = 0; i < MB_CHAINS; i++) {
-            all = _mm256_add_epi64(all, _mm256_sad_epu8(sum[i], _mm256_setzero_si256()));
-        }
-    }
-    uint64_t lanes[4];
-    _mm256_storeu_si256((__m256i *) lanes, all);
-    return lanes[0] + lanes[1] + lanes[2] + lanes[3];
-}
-
-uint64_t mb_peak_u8s8_avx2(size_t turns)
-{
-    __m256i ones = _mm256_set1_epi8(1), sum[MB_CHAINS], all = _mm256_setzero_si256();
+    __m256i count[MB_CHAINS], all = _mm256_setzero_si256();
     for (int i = 0; i < MB_CHAINS; i++) {
-        sum[i] = _mm256_setzero_si256();
+        count[i] = _mm256_set1_epi8(1);
+        MB_OPAQUE(count[i]);
     }
     for (size_t t = 0; t < turns; t++) {
-#define CHAIN(i)     \
-    MB_OPAQUE(ones); \
-    sum[i] = _mm256_add_epi16(sum[i], _mm256_maddubs_epi16(ones, ones));
+#define CHAIN(i) count[i] = _mm256_shuffle_epi8(table, count[i]);
         MB_TWELVE(CHAIN)
 #undef CHAIN
     }
     for (int i = 0; i < MB_CHAINS; i++) {
-        all = _mm256_add_epi32(all, _mm256_madd_epi16(sum[i], _mm256_set1_epi16(1)));
+        all = _mm256_add_epi64(all, _mm256_sad_epu8(count[i], _mm256_setzero_si256()));
     }
-    uint32_t lanes[8];
-    uint64_t n = 0;
+    uint64_t lanes[4];
     _mm256_storeu_si256((__m256i *) lanes, all);
-    for (int i = 0; i < 8; i++) {
-        n += lanes[i];
+    return 4 * turns * (lanes[0] + lanes[1] + lanes[2] + lanes[3]);
+}
+
+/* Pairs of bytes become a sum of 16 bits: of (2, 0) times (1, 1), it is the same pair again. */
+uint64_t mb_peak_u8s8_avx2(size_t turns)
+{
+    const __m256i ones = _mm256_set1_epi8(1);
+    __m256i sum[MB_CHAINS];
+    uint64_t n = 0;
+    for (int i = 0; i < MB_CHAINS; i++) {
+        sum[i] = _mm256_set1_epi16(2);
+        MB_OPAQUE(sum[i]);
     }
-    return n;
+    for (size_t t = 0; t < turns; t++) {
+#define CHAIN(i) sum[i] = _mm256_maddubs_epi16(sum[i], ones);
+        MB_TWELVE(CHAIN)
+#undef CHAIN
+    }
+    for (int i = 0; i < MB_CHAINS; i++) {
+        uint16_t lanes[16];
+        _mm256_storeu_si256((__m256i *) lanes, sum[i]);
+        for (int l = 0; l < 16; l++) {
+            n += lanes[l];
+        }
+    }
+    return turns * n;
 }
 
 uint64_t mb_peak_fma_avx2(size_t turns)

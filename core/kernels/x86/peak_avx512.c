@@ -43,5 +43,10 @@ uint64_t mb_peak_read_avx512(const uint64_t *at, size_t n)
     for (int i = 1; i < VECTORS; i++) {
         sum[0] = _mm512_add_epi64(sum[0], sum[i]);
     }
-    return (uint64_t) _mm512_reduce_add_epi64(sum[0]);
+    uint64_t lanes[8], all = 0; /* not reduced as a vector: its sums are signed, and may wrap */
+    _mm512_storeu_si512(lanes, sum[0]);
+    for (int l = 0; l < 8; l++) {
+        all += lanes[l];
+    }
+    return all;
 }

@@ -37,7 +37,7 @@ static void generate(const struct mbd_request_params *p, struct result *ret, dou
     static float logits[RIG_VOCAB];
     mb_assert_ok(mb_stepper_new(rig.model, &o, &stepper, &err), &err);
     mb_assert_ok(mb_kv_new(&rig.model->shape, MB_KV_F16, 64, 1, RIG_CONTEXT, &kv, &err), &err);
-    mb_assert_ok(mb_sampler_new(RIG_VOCAB, &sampler, &err), &err);
+    mb_assert_ok(mb_sampler_new(&rig.kernels, RIG_VOCAB, &sampler, &err), &err);
     mb_assert_ok(mb_kv_reserve(kv, 0, PROMPT + p->max_tokens, &err), &err);
     mb_sampler_start(sampler, &p->sampling, prompt, PROMPT);
     ret->n_tokens = 0;
