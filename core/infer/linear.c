@@ -7,7 +7,7 @@
 struct code_job {
     struct mb_stepper *s;
     size_t n_cols, group, n_planes;
-    bool planes;
+    bool tables;
 };
 
 static void code_token(const void *args, size_t t)
@@ -16,8 +16,8 @@ static void code_token(const void *args, size_t t)
     const struct mb_kernels *k = j->s->kernels;
     struct mb_codes *c = &j->s->codes[t];
     k->code(c, j->s->in + t * j->n_cols, j->n_cols, j->group, j->n_planes);
-    if (j->planes) {
-        k->code_planes(c, mb_div_up(j->n_cols, MB_WORD_COLS), j->n_planes);
+    if (j->tables) {
+        k->code_tables(c, j->n_cols, j->n_planes);
     }
 }
 
@@ -38,7 +38,7 @@ static void code_inputs(struct mb_stepper *s, size_t n, size_t n_cols,
             assert(mb_bool_groups(&w->boolean.shape) <= s->groups_max);
             assert(mb_bool_expand_scratch(&w->boolean.shape) <= s->expand_bytes);
             j.group = w->boolean.shape.group;
-            j.planes |= use_popcount(s, w, n);
+            j.tables |= use_popcount(s, w, n);
         }
     }
     if (j.group != 0) {

@@ -30,7 +30,7 @@ struct mb_stepper {
 
     struct mb_codes *codes; /* [T], the coded form of in */
     uint8_t *codes_u;       /* what codes points into */
-    uint32_t *codes_planes;
+    uint8_t *codes_tables;  /* of the first tokens: as many as bool_popcount is used for */
     float *codes_a;
     size_t groups_max, expand_bytes; /* what was sized, for asserting that a model fits */
 
