@@ -115,6 +115,7 @@ void mb_step_linears(struct mb_stepper *s, size_t n, size_t n_cols,
     code_inputs(s, n, n_cols, products, n_products);
     mb_step_lap(s, MB_PHASE_CODE);
 
+    enum { PASS_TILES = 4 }; /* that kernels take at a time: no part ends within a pass */
     struct product_job j = {
         .s = s,
         .products = products,
@@ -128,6 +129,7 @@ void mb_step_linears(struct mb_stepper *s, size_t n, size_t n_cols,
     }
     size_t work = j.n_tiles * MB_TILE_ROWS * n_cols * n;
     j.tiles_per_part = mb_div_up(j.n_tiles, mb_step_parts(s, work));
+    j.tiles_per_part = mb_div_up(j.tiles_per_part, PASS_TILES) * PASS_TILES;
     mb_pool_run(s->pool, mb_div_up(j.n_tiles, j.tiles_per_part), run_part, &j);
     mb_step_lap(s, phase);
 }
