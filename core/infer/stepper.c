@@ -59,25 +59,18 @@ static bool get_activations(struct mb_stepper *s, const struct extent *e)
 
 static bool get_codes(struct mb_stepper *s, const struct extent *e)
 {
-    size_t n = s->tokens_max, n_tables = 0;
-    for (size_t k = 0; k <= MB_KERNELS_MAX; k++) {
-        size_t most = s->kernels->popcount_tokens_max[k];
-        n_tables = most > n_tables ? most : n_tables;
-    }
-    n_tables = n_tables < n ? n_tables : n;
+    size_t n = s->tokens_max;
     size_t words = mb_div_up(e->width, MB_WORD_COLS);
     size_t stride = mb_div_up(words * MB_WORD_COLS, MB_ALIGN) * MB_ALIGN; /* bytes of u */
     s->codes = mb_alloc(n, sizeof *s->codes);
     s->codes_u = mb_alloc(n, stride);
-    s->codes_tables = mb_alloc(n_tables, words * MB_WORD_TABLE_BYTES);
     s->codes_a = mb_alloc(n, e->groups * sizeof *s->codes_a);
-    if (!s->codes || !s->codes_u || !s->codes_tables || !s->codes_a) {
+    if (!s->codes || !s->codes_u || !s->codes_a) {
         return false;
     }
     for (size_t t = 0; t < n; t++) {
         s->codes[t] = (struct mb_codes) {
             .u = s->codes_u + t * stride,
-            .tables = t < n_tables ? s->codes_tables + t * words * MB_WORD_TABLE_BYTES : NULL,
             .a = s->codes_a + t * e->groups,
         };
     }
@@ -86,21 +79,35 @@ static bool get_codes(struct mb_stepper *s, const struct extent *e)
     return true;
 }
 
+/* The tokens of a step that bool_popcount is used for, at most. */
+static size_t tables_max(const struct mb_stepper *s)
+{
+    size_t most = 0;
+    for (size_t k = 0; k <= MB_KERNELS_MAX; k++) {
+        size_t n = s->kernels->popcount_tokens_max[k];
+        most = n > most ? n : most;
+    }
+    return most < s->tokens_max ? most : s->tokens_max;
+}
+
 /* One block of memory for all workers; each begins on a cache line of its own. */
-static bool get_workers(struct mb_stepper *s)
+static bool get_workers(struct mb_stepper *s, const struct extent *e)
 {
     size_t n = mb_pool_threads(s->pool);
+    size_t n_tables = tables_max(s);
+    size_t table_bytes = mb_div_up(e->width, MB_WORD_COLS) * MB_WORD_TABLE_BYTES;
     size_t heads = s->shape.n_heads / s->shape.n_kv_heads;
     size_t sum_bytes = heads * 16 * sizeof(float);
     size_t max_bytes = mb_div_up(heads * sizeof(float), MB_ALIGN) * MB_ALIGN;
     size_t expand_bytes, bytes;
     if (!mb_checked_align(s->expand_bytes, MB_ALIGN, &expand_bytes) ||
-        !mb_checked_add(expand_bytes, sum_bytes + max_bytes, &bytes)) {
+        !mb_checked_add(expand_bytes, sum_bytes + max_bytes + n_tables * table_bytes, &bytes)) {
         return false;
     }
     s->workers = mb_alloc(n, sizeof *s->workers);
     s->workers_memory = mb_alloc(n, bytes);
-    if (!s->workers || !s->workers_memory) {
+    s->workers_codes = mb_alloc(n * n_tables, sizeof *s->workers_codes);
+    if (!s->workers || !s->workers_memory || !s->workers_codes) {
         return false;
     }
     for (size_t i = 0; i < n; i++) {
@@ -109,7 +116,13 @@ static bool get_workers(struct mb_stepper *s)
             .expand = at,
             .attn_sum = (float *) (at + expand_bytes),
             .attn_max = (float *) (at + expand_bytes + sum_bytes),
+            .codes = s->workers_codes + i * n_tables,
         };
+        uint8_t *tables = at + expand_bytes + sum_bytes + max_bytes;
+        for (size_t t = 0; t < n_tables; t++) {
+            s->workers[i].codes[t] = s->codes[t];
+            s->workers[i].codes[t].tables = tables + t * table_bytes;
+        }
     }
     return true;
 }
@@ -138,7 +151,7 @@ enum mb_status mb_stepper_new(const struct mb_model *m, const struct mb_stepper_
         .part_work = MB_STEP_PART_WORK,
     };
     struct extent e = extent_of(m);
-    if (!get_activations(s, &e) || !get_codes(s, &e) || !get_workers(s)) {
+    if (!get_activations(s, &e) || !get_codes(s, &e) || !get_workers(s, &e)) {
         mb_stepper_free(s);
         return mb_fail(err, MB_E_NOMEM, 0, "step: no memory for %u tokens of this model",
                        (unsigned) o->tokens_max);
@@ -158,10 +171,10 @@ void mb_stepper_free(struct mb_stepper *s)
     }
     mb_free(s->codes);
     mb_free(s->codes_u);
-    mb_free(s->codes_tables);
     mb_free(s->codes_a);
     mb_free(s->workers);
     mb_free(s->workers_memory);
+    mb_free(s->workers_codes);
     mb_free(s);
 }
 

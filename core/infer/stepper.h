@@ -12,6 +12,11 @@ struct mb_step_worker {
     void *expand;    /* of the widest linear, see mb_bool_expand_scratch */
     float *attn_sum; /* [H / KV heads][16] */
     float *attn_max; /* [H / KV heads] */
+
+    /* The stepper's codes with tables of its own, for as many tokens as bool_popcount is used
+     * for: building them again costs less than fetching what another core has just written. */
+    struct mb_codes *codes;
+    uint64_t tables_of; /* the job that they were built for */
 };
 
 struct mb_stepper {
@@ -30,12 +35,13 @@ struct mb_stepper {
 
     struct mb_codes *codes; /* [T], the coded form of in */
     uint8_t *codes_u;       /* what codes points into */
-    uint8_t *codes_tables;  /* of the first tokens: as many as bool_popcount is used for */
     float *codes_a;
+    uint64_t n_jobs;                 /* of products so far; names a job */
     size_t groups_max, expand_bytes; /* what was sized, for asserting that a model fits */
 
     struct mb_step_worker *workers; /* [threads of pool] */
     uint8_t *workers_memory;
+    struct mb_codes *workers_codes;
 
     uint64_t (*now_ns)(void);
     uint64_t mark_ns;
