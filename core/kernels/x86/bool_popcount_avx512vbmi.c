@@ -26,9 +26,9 @@ enum {
     PICK = 0xe2, /* of vpternlog: the second operand's bits choose the first or the third */
 };
 
-/* How far ahead weights are fetched, in bytes of bits: about 2 microseconds of one thread. Less
- * than 24 KiB and more than 64 KiB were slower from memory, see README.md. */
-enum { AHEAD = 48 << 10 };
+/* Weights are fetched so far ahead, in bytes of bits, or a little more: always whole passes, because
+ * what lies between is read in the order of passes. About a microsecond of one thread. */
+enum { AHEAD = 32 << 10 };
 
 static_assert(WORD_TABLES * VECTOR == MB_WORD_TABLE_BYTES, "what codes have room for");
 
@@ -110,13 +110,14 @@ struct sums {
 
 /* Adds c * T of n_words words of one kernel; c is each row's coefficient in all four bytes. */
 MB_INLINE struct sums look_up(struct sums sum, const uint32_t *bits, __m512i c,
-                              __m512i table[CHUNK][WORD_TABLES], const size_t n_words)
+                              __m512i table[CHUNK][WORD_TABLES], const size_t n_words,
+                              size_t ahead)
 {
     const __m512i nibble = _mm512_set1_epi8(15), quarter = _mm512_set1_epi32(0x30201000);
     __m512i low, high;
     for (size_t w = 0; w < n_words; w++) {
         __m512i x = _mm512_load_si512(bits + w * MB_TILE_ROWS);
-        fetch(bits + w * MB_TILE_ROWS, AHEAD);
+        fetch(bits + w * MB_TILE_ROWS, ahead);
         __m512i even = _mm512_ternarylogic_epi32(x, nibble, quarter, PICK);
         __m512i odd = _mm512_ternarylogic_epi32(_mm512_srli_epi32(x, 4), nibble, quarter, PICK);
         __m512i l = _mm512_add_epi8(_mm512_permutexvar_epi8(even, table[w][0]),
@@ -151,66 +152,89 @@ struct tiles {
     const uint16_t *scale;
     const uint8_t *coef;
     size_t bits_stride, scale_stride; /* from tile to tile */
-    size_t scale_ahead;               /* bytes of scale that go with AHEAD of bits */
+    size_t ahead, scale_ahead;        /* bytes of bits and of scale to fetch ahead */
     struct sums sum[TILES_MAX];
     __m512 y[TILES_MAX];
     size_t n_tiles, n_kernels, n_words;
     __m512 a; /* scale_all * a[g] */
 };
 
-/* Adds words [word, word + n_words) of the group; the last ones carry T over to y. */
-MB_INLINE void chunk(struct tiles *p, const uint8_t *tables, size_t word, const size_t n_words)
+/* Adds words [word, word + n_words) of the group; the first start T, the last carry it to y. */
+MB_INLINE void chunk(struct tiles *p, const uint8_t *tables, size_t word, const size_t n_words,
+                     const size_t n_kernels, const int is_first, const int is_last)
 {
-    const int is_last = word + n_words == p->n_words;
     __m512i table[CHUNK][WORD_TABLES];
     for (size_t i = 0; i < n_words; i++) {
         for (size_t v = 0; v < WORD_TABLES; v++) {
             table[i][v] = _mm512_load_si512(tables + (i * WORD_TABLES + v) * VECTOR);
         }
     }
+    const uint32_t *bits = p->bits + word * MB_TILE_ROWS;
+    const uint16_t *scale = p->scale;
+    const uint8_t *coef = p->coef;
     for (size_t i = 0; i < p->n_tiles; i++) {
-        const uint32_t *bits = p->bits + i * p->bits_stride + word * MB_TILE_ROWS;
-        const uint8_t *coef = p->coef + i * p->scale_stride * p->n_kernels;
         struct sums sum = { _mm512_setzero_si512(), _mm512_setzero_si512() };
-        if (word > 0) {
+        if (!is_first) {
             sum = p->sum[i];
         }
-        for (size_t k = 0; k < p->n_kernels; k++) {
-            sum = look_up(sum, bits, coefs(coef), table, n_words);
-            bits += p->n_words * MB_TILE_ROWS;
-            coef += MB_TILE_ROWS;
+        for (size_t k = 0; k < n_kernels; k++) {
+            sum = look_up(sum, bits + k * p->n_words * MB_TILE_ROWS,
+                          coefs(coef + k * MB_TILE_ROWS), table, n_words, p->ahead);
         }
         if (is_last) {
-            const void *scale = p->scale + i * p->scale_stride;
             fetch(scale, p->scale_ahead);
-            fetch(coef, p->scale_ahead / 2 * p->n_kernels);
+            fetch(coef, p->scale_ahead / 2 * n_kernels);
             __m512i t = _mm512_add_epi32(sum.low, _mm512_slli_epi32(sum.high, LOW_BITS));
-            __m512 sa = _mm512_mul_ps(_mm512_cvtph_ps(_mm256_loadu_si256(scale)), p->a);
-            p->y[i] = _mm512_fmadd_ps(sa, _mm512_cvtepi32_ps(t), p->y[i]);
+            __m512 s = _mm512_cvtph_ps(_mm256_loadu_si256((const void *) scale));
+            p->y[i] = _mm512_fmadd_ps(_mm512_mul_ps(s, p->a), _mm512_cvtepi32_ps(t), p->y[i]);
         } else {
             p->sum[i] = sum;
         }
+        bits += p->bits_stride;
+        scale += p->scale_stride;
+        coef += p->scale_stride * n_kernels;
+    }
+}
+
+/* A group of CHUNK words, the usual case. A function of its own, so that the tables stay in
+ * registers: inlined, gcc 12 keeps 12 of the 16 on the stack. */
+static __attribute__((noinline)) void group_whole(struct tiles *p, const uint8_t *tables)
+{
+    if (p->n_kernels == 1) {
+        chunk(p, tables, 0, CHUNK, 1, 1, 1);
+    } else {
+        chunk(p, tables, 0, CHUNK, p->n_kernels, 1, 1);
+    }
+}
+
+static __attribute__((noinline)) void group_in_chunks(struct tiles *p, const uint8_t *tables)
+{
+    for (size_t word = 0; word < p->n_words; word += CHUNK) {
+        const int is_first = word == 0, is_last = p->n_words - word <= CHUNK;
+        switch (p->n_words - word) {
+        case 1:
+            chunk(p, tables, word, 1, p->n_kernels, is_first, 1);
+            break;
+        case 2:
+            chunk(p, tables, word, 2, p->n_kernels, is_first, 1);
+            break;
+        case 3:
+            chunk(p, tables, word, 3, p->n_kernels, is_first, 1);
+            break;
+        default:
+            chunk(p, tables, word, CHUNK, p->n_kernels, is_first, is_last);
+            break;
+        }
+        tables += CHUNK * MB_WORD_TABLE_BYTES;
     }
 }
 
 static inline void group(struct tiles *p, const uint8_t *tables)
 {
-    for (size_t word = 0; word < p->n_words; word += CHUNK) {
-        const uint8_t *at = tables + word * WORD_TABLES * VECTOR;
-        switch (p->n_words - word) {
-        case 1:
-            chunk(p, at, word, 1);
-            break;
-        case 2:
-            chunk(p, at, word, 2);
-            break;
-        case 3:
-            chunk(p, at, word, 3);
-            break;
-        default:
-            chunk(p, at, word, CHUNK);
-            break;
-        }
+    if (p->n_words == CHUNK) {
+        group_whole(p, tables);
+    } else {
+        group_in_chunks(p, tables);
     }
     p->bits += p->n_words * p->n_kernels * MB_TILE_ROWS;
     p->scale += MB_TILE_ROWS;
@@ -230,7 +254,10 @@ static void tiles(float *y, const struct mb_bool_matrix *w, const struct mb_code
         .n_tiles = n_tiles,
         .n_kernels = s->n_kernels,
     };
-    p.scale_ahead = AHEAD / sizeof *p.bits * p.scale_stride / p.bits_stride * sizeof *p.scale;
+    size_t pass = n_tiles * p.bits_stride * sizeof *p.bits;
+    size_t n_passes = (AHEAD + pass - 1) / pass;
+    p.ahead = n_passes * pass;
+    p.scale_ahead = n_passes * n_tiles * p.scale_stride * sizeof *p.scale;
     for (size_t i = 0; i < n_tiles; i++) {
         p.y[i] = _mm512_setzero_ps();
     }
