@@ -84,11 +84,6 @@ static const struct crossing {
 #endif
 #ifdef MB_HAVE_AVX512VNNI
     { mb_bool_popcount_avx2, mb_bool_expand_avx512vnni, { 0, 0, 0, 0, 0, 0, 0, 0, 0 } },
-#ifdef MB_HAVE_AVX512VPOPCNTDQ
-    { mb_bool_popcount_avx512vpopcntdq,
-      mb_bool_expand_avx512vnni,
-      { 0, 6, 2, 1, 1, 1, 1, 1, 1 } },
-#endif
 #ifdef MB_HAVE_AVX512VBMI
     { mb_bool_popcount_avx512vbmi, mb_bool_expand_avx512vnni, { 0, 24, 3, 3, 2, 2, 2, 2, 2 } },
 #endif
@@ -127,11 +122,6 @@ void mb_kernels_select(struct mb_kernels *ret, mb_cpu_flags cpu)
 #ifdef MB_HAVE_AVX512
     if (has(cpu, MB_CPU_AVX512)) {
         select_avx512(ret);
-    }
-#endif
-#ifdef MB_HAVE_AVX512VPOPCNTDQ
-    if (has(cpu, MB_CPU_VPOPCNTDQ)) {
-        ret->bool_popcount = mb_bool_popcount_avx512vpopcntdq;
     }
 #endif
 #ifdef MB_HAVE_AVX512VBMI

@@ -26,10 +26,6 @@ enum {
     PICK = 0xe2, /* of vpternlog: the second operand's bits choose the first or the third */
 };
 
-/* Weights are fetched so far ahead, in bytes of bits, or a little more: always whole passes, because
- * what lies between is read in the order of passes. About a microsecond of one thread. */
-enum { AHEAD = 32 << 10 };
-
 static_assert(WORD_TABLES * VECTOR == MB_WORD_TABLE_BYTES, "what codes have room for");
 
 /* For each pair of codes v0, v1, in 16 bits: [v0 + v1, v1 - v0], and the same negated. */
@@ -97,12 +93,6 @@ void mb_code_tables_avx512vbmi(struct mb_codes *c, size_t n_cols, size_t n_plane
     }
 }
 
-/* Into the second-level cache; past the end of an array there is nothing to fault. */
-MB_INLINE void fetch(const void *at, size_t ahead)
-{
-    _mm_prefetch((const char *) ((uintptr_t) at + ahead), _MM_HINT_T1);
-}
-
 /* T so far, of 16 rows, as low + 64 * high. */
 struct sums {
     __m512i low, high;
@@ -117,7 +107,7 @@ MB_INLINE struct sums look_up(struct sums sum, const uint32_t *bits, __m512i c,
     __m512i low, high;
     for (size_t w = 0; w < n_words; w++) {
         __m512i x = _mm512_load_si512(bits + w * MB_TILE_ROWS);
-        fetch(bits + w * MB_TILE_ROWS, ahead);
+        mb_walk_fetch(bits + w * MB_TILE_ROWS, ahead);
         __m512i even = _mm512_ternarylogic_epi32(x, nibble, quarter, PICK);
         __m512i odd = _mm512_ternarylogic_epi32(_mm512_srli_epi32(x, 4), nibble, quarter, PICK);
         __m512i l = _mm512_add_epi8(_mm512_permutexvar_epi8(even, table[w][0]),
@@ -152,7 +142,7 @@ struct tiles {
     const uint16_t *scale;
     const uint8_t *coef;
     size_t bits_stride, scale_stride; /* from tile to tile */
-    size_t ahead, scale_ahead;        /* bytes of bits and of scale to fetch ahead */
+    struct mb_walk_ahead ahead;
     struct sums sum[TILES_MAX];
     __m512 y[TILES_MAX];
     size_t n_tiles, n_kernels, n_words;
@@ -179,11 +169,11 @@ MB_INLINE void chunk(struct tiles *p, const uint8_t *tables, size_t word, const 
         }
         for (size_t k = 0; k < n_kernels; k++) {
             sum = look_up(sum, bits + k * p->n_words * MB_TILE_ROWS,
-                          coefs(coef + k * MB_TILE_ROWS), table, n_words, p->ahead);
+                          coefs(coef + k * MB_TILE_ROWS), table, n_words, p->ahead.bits);
         }
         if (is_last) {
-            fetch(scale, p->scale_ahead);
-            fetch(coef, p->scale_ahead / 2 * n_kernels);
+            mb_walk_fetch(scale, p->ahead.scale);
+            mb_walk_fetch(coef, p->ahead.coef);
             __m512i t = _mm512_add_epi32(sum.low, _mm512_slli_epi32(sum.high, LOW_BITS));
             __m512 s = _mm512_cvtph_ps(_mm256_loadu_si256((const void *) scale));
             p->y[i] = _mm512_fmadd_ps(_mm512_mul_ps(s, p->a), _mm512_cvtepi32_ps(t), p->y[i]);
@@ -253,11 +243,8 @@ static void tiles(float *y, const struct mb_bool_matrix *w, const struct mb_code
         .scale_stride = mb_bool_scale_at(s, 1, 0),
         .n_tiles = n_tiles,
         .n_kernels = s->n_kernels,
+        .ahead = mb_walk_ahead(s, n_tiles),
     };
-    size_t pass = n_tiles * p.bits_stride * sizeof *p.bits;
-    size_t n_passes = (AHEAD + pass - 1) / pass;
-    p.ahead = n_passes * pass;
-    p.scale_ahead = n_passes * n_tiles * p.scale_stride * sizeof *p.scale;
     for (size_t i = 0; i < n_tiles; i++) {
         p.y[i] = _mm512_setzero_ps();
     }

@@ -17,9 +17,8 @@ static const struct {
     { "c", 0 },
     { "avx2", MB_CPU_AVX2 },
     { "avx512", AVX512 },
-    { "avx512vpopcntdq", AVX512 | MB_CPU_VPOPCNTDQ },
     { "avx512vnni", AVX512 | MB_CPU_VNNI },
-    { "avx512vbmi", AVX512 | MB_CPU_VBMI },
+    { "avx512vbmi", AVX512 | MB_CPU_VNNI | MB_CPU_VBMI },
     { "all", ~0u },
 };
 enum { N_SETS = sizeof sets / sizeof sets[0] };
