@@ -46,12 +46,15 @@ struct mb_pool {
     mb_part_fn *fn;
     void *job;
     size_t n_parts;
+    uint64_t (*now_ns)(void); /* or NULL: nothing is measured */
+    uint64_t waited_ns;       /* the caller's alone */
 
     _Alignas(MB_ALIGN) atomic_uint_fast64_t epoch; /* counts jobs */
     atomic_bool stop;
-    atomic_size_t n_asleep;                  /* workers; changed under the lock */
-    _Alignas(MB_ALIGN) atomic_size_t n_done; /* parts */
-    atomic_bool caller_asleep;               /* changed under the lock */
+    atomic_size_t n_asleep;                          /* workers; changed under the lock */
+    _Alignas(MB_ALIGN) atomic_size_t n_done;         /* parts */
+    atomic_bool caller_asleep;                       /* changed under the lock */
+    _Alignas(MB_ALIGN) atomic_uint_fast64_t busy_ns; /* of all threads, in this job */
 
     pthread_mutex_t lock; /* only for sleeping */
     pthread_cond_t wake;  /* the epoch rose */
@@ -106,8 +109,12 @@ static void report(struct mb_pool *p, size_t n)
 static void take_parts(struct mb_pool *p, size_t worker)
 {
     size_t i = worker, tried = 0, n = 0, part;
+    uint64_t begin = 0;
     while (tried < p->n_threads) {
         if (take(&p->shares[i], i == worker, &part)) {
+            if (n == 0 && p->now_ns) {
+                begin = p->now_ns();
+            }
             p->fn(p->job, part, worker);
             n++;
             tried = 0;
@@ -117,6 +124,9 @@ static void take_parts(struct mb_pool *p, size_t worker)
         }
     }
     if (n > 0) {
+        if (p->now_ns) { /* before the report, so that the caller sees the sum of all */
+            atomic_fetch_add_explicit(&p->busy_ns, p->now_ns() - begin, memory_order_relaxed);
+        }
         report(p, n);
     }
 }
@@ -262,14 +272,14 @@ void mb_pool_free(struct mb_pool *p)
     mb_free(p);
 }
 
-void mb_pool_pin_caller(struct mb_pool *p)
+void mb_pool_pin_caller(const struct mb_pool *p)
 {
     if (p && p->pin) {
         pin_to(p, 0);
     }
 }
 
-void mb_pool_unpin_caller(struct mb_pool *p)
+void mb_pool_unpin_caller(const struct mb_pool *p)
 {
     if (p && p->pin && p->has_allowed) {
         (void) sched_setaffinity(0, sizeof p->allowed, &p->allowed);
@@ -294,6 +304,8 @@ void mb_pool_run(struct mb_pool *p, size_t n_parts, mb_part_fn *fn, void *job)
     p->job = job;
     p->n_parts = n_parts;
     atomic_store_explicit(&p->n_done, 0, memory_order_relaxed);
+    uint64_t begin = p->now_ns ? p->now_ns() : 0;
+    atomic_store_explicit(&p->busy_ns, 0, memory_order_relaxed);
     for (size_t i = 0; i < p->n_threads; i++) {
         uint64_t s = share_of(n_parts * i / p->n_threads, n_parts * (i + 1) / p->n_threads);
         atomic_store_explicit(&p->shares[i].left, s, memory_order_release);
@@ -301,4 +313,22 @@ void mb_pool_run(struct mb_pool *p, size_t n_parts, mb_part_fn *fn, void *job)
     raise_epoch(p);
     take_parts(p, 0);
     wait_for_parts(p);
+    if (p->now_ns) {
+        uint64_t all = (p->now_ns() - begin) * p->n_threads;
+        uint64_t busy = atomic_load_explicit(&p->busy_ns, memory_order_relaxed);
+        p->waited_ns += busy < all ? (all - busy) / p->n_threads : 0;
+    }
+}
+
+void mb_pool_set_clock(struct mb_pool *p, uint64_t (*now_ns)(void))
+{
+    if (p) {
+        p->now_ns = now_ns;
+        p->waited_ns = 0;
+    }
+}
+
+uint64_t mb_pool_waited_ns(const struct mb_pool *p)
+{
+    return p ? p->waited_ns : 0;
 }
