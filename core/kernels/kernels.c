@@ -89,12 +89,12 @@ static const struct crossing {
 } crossings[] = {
     { mb_bool_popcount_c, mb_bool_expand_c, { 0, 14, 4, 2, 1, 1, 1, 1, 1 } },
 #ifdef MB_HAVE_AVX2
-    { mb_bool_popcount_avx2, mb_bool_expand_avx2, { 0, 5, 2, 1, 1, 1, 1, 1, 1 } },
+    { mb_bool_popcount_avx2, mb_bool_expand_avx2, { 0, 32, 32, 24, 12, 4, 4, 4, 4 } },
 #endif
 #ifdef MB_HAVE_AVX512VNNI
-    { mb_bool_popcount_avx2, mb_bool_expand_avx512vnni, { 0, 0, 0, 0, 0, 0, 0, 0, 0 } },
+    { mb_bool_popcount_avx2, mb_bool_expand_avx512vnni, { 0, 10, 2, 1, 1, 1, 1, 1, 1 } },
 #ifdef MB_HAVE_AVX512VBMI
-    { mb_bool_popcount_avx512vbmi, mb_bool_expand_avx512vnni, { 0, 24, 3, 3, 2, 2, 2, 2, 2 } },
+    { mb_bool_popcount_avx512vbmi, mb_bool_expand_avx512vnni, { 0, 24, 6, 4, 3, 2, 2, 2, 2 } },
 #endif
 #endif
 };
