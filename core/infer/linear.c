@@ -7,18 +7,13 @@
 struct code_job {
     struct mb_stepper *s;
     size_t n_cols, group, n_planes;
-    bool planes;
 };
 
 static void code_token(const void *args, size_t t)
 {
     const struct code_job *j = args;
-    const struct mb_kernels *k = j->s->kernels;
-    struct mb_codes *c = &j->s->codes[t];
-    k->code(c, j->s->in + t * j->n_cols, j->n_cols, j->group, j->n_planes);
-    if (j->planes) {
-        k->code_planes(c, mb_div_up(j->n_cols, MB_WORD_COLS), j->n_planes);
-    }
+    j->s->kernels->code(&j->s->codes[t], j->s->in + t * j->n_cols, j->n_cols, j->group,
+                        j->n_planes);
 }
 
 /* Popcounts read K bits a weight; expanding costs the same for any K, once for all tokens. */
@@ -38,7 +33,6 @@ static void code_inputs(struct mb_stepper *s, size_t n, size_t n_cols,
             assert(mb_bool_groups(&w->boolean.shape) <= s->groups_max);
             assert(mb_bool_expand_scratch(&w->boolean.shape) <= s->expand_bytes);
             j.group = w->boolean.shape.group;
-            j.planes |= use_popcount(s, w, n);
         }
     }
     if (j.group != 0) {
@@ -53,6 +47,7 @@ struct product_job {
     size_t n_tokens, n_cols;
     size_t n_tiles; /* of all products together */
     size_t tiles_per_part;
+    uint64_t id;
 };
 
 static size_t tiles_of(const struct mb_linear *w)
@@ -70,6 +65,31 @@ static void run_dense(const struct product_job *j, const struct mb_product *p, s
     dense(p->y, p->w->n_rows, p->w->dense, j->s->in, j->n_cols, j->n_tokens, row, row_end);
 }
 
+/* The worker's codes with the tables of this job, built at its first part that needs them. */
+static const struct mb_codes *codes_with_tables(const struct product_job *j, size_t worker)
+{
+    struct mb_step_worker *w = &j->s->workers[worker];
+    if (w->tables_of != j->id) {
+        for (size_t t = 0; t < j->n_tokens; t++) {
+            j->s->kernels->code_tables(&w->codes[t], j->n_cols, j->s->shape.n_planes);
+        }
+        w->tables_of = j->id;
+    }
+    return w->codes;
+}
+
+static void run_boolean(const struct product_job *j, const struct mb_product *p, size_t tile,
+                        size_t tile_end, size_t worker)
+{
+    const struct mb_stepper *s = j->s;
+    bool popcount = use_popcount(s, p->w, j->n_tokens);
+    mb_bool_product_fn *product =
+        popcount ? s->kernels->bool_popcount : s->kernels->bool_expand;
+    const struct mb_codes *codes = popcount ? codes_with_tables(j, worker) : s->codes;
+    product(p->y, p->w->n_rows, &p->w->boolean, codes, j->n_tokens, s->shape.n_planes, tile,
+            tile_end, s->workers[worker].expand);
+}
+
 static void run_tiles(const struct product_job *j, const struct mb_product *p, size_t tile,
                       size_t tile_end, size_t worker)
 {
@@ -78,11 +98,7 @@ static void run_tiles(const struct product_job *j, const struct mb_product *p, s
     size_t row = tile * MB_TILE_ROWS, row_end = tile_end * MB_TILE_ROWS;
     row_end = row_end < n_rows ? row_end : n_rows;
     if (p->w->kind == MB_LINEAR_BOOL) {
-        mb_bool_product_fn *product = use_popcount(s, p->w, j->n_tokens)
-                                          ? s->kernels->bool_popcount
-                                          : s->kernels->bool_expand;
-        product(p->y, n_rows, &p->w->boolean, s->codes, j->n_tokens, s->shape.n_planes, tile,
-                tile_end, s->workers[worker].expand);
+        run_boolean(j, p, tile, tile_end, worker);
     } else {
         run_dense(j, p, row, row_end);
     }
@@ -115,12 +131,14 @@ void mb_step_linears(struct mb_stepper *s, size_t n, size_t n_cols,
     code_inputs(s, n, n_cols, products, n_products);
     mb_step_lap(s, MB_PHASE_CODE);
 
+    enum { PASS_TILES = 4 }; /* that kernels take at a time: no part ends within a pass */
     struct product_job j = {
         .s = s,
         .products = products,
         .n_products = n_products,
         .n_tokens = n,
         .n_cols = n_cols,
+        .id = ++s->n_jobs,
     };
     for (size_t i = 0; i < n_products; i++) {
         assert(products[i].w->n_cols == n_cols);
@@ -128,6 +146,7 @@ void mb_step_linears(struct mb_stepper *s, size_t n, size_t n_cols,
     }
     size_t work = j.n_tiles * MB_TILE_ROWS * n_cols * n;
     j.tiles_per_part = mb_div_up(j.n_tiles, mb_step_parts(s, work));
+    j.tiles_per_part = mb_div_up(j.tiles_per_part, PASS_TILES) * PASS_TILES;
     mb_pool_run(s->pool, mb_div_up(j.n_tiles, j.tiles_per_part), run_part, &j);
     mb_step_lap(s, phase);
 }
