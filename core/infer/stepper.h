@@ -32,7 +32,9 @@ struct mb_stepper {
     uint8_t *codes_u;       /* what codes points into */
     uint32_t *codes_planes;
     float *codes_a;
-    size_t groups_max, expand_bytes; /* what was sized, for asserting that a model fits */
+    uint8_t *codes_panels;
+    size_t groups_max, panel_bytes,
+        expand_bytes; /* sized so; for asserting that a model fits */
 
     struct mb_step_worker *workers; /* [threads of pool] */
     uint8_t *workers_memory;

@@ -68,3 +68,29 @@ void mb_code_planes_c(struct mb_codes *c, size_t n_words, size_t n_planes)
         }
     }
 }
+
+static void panel(uint8_t *to, const struct mb_codes *x, size_t n_tokens, size_t n,
+                  size_t group)
+{
+    enum { QUAD = 4 };
+    size_t n_cols = mb_div_up(n, MB_WORD_COLS) * MB_WORD_COLS;
+    for (size_t g = 0; g * group < n; g++) {
+        for (size_t t = 0; t < n_tokens; t++, to += sizeof(float)) {
+            memcpy(to, &x[t].a[g], sizeof(float));
+        }
+        size_t end = (g + 1) * group < n_cols ? (g + 1) * group : n_cols;
+        for (size_t j = g * group; j < end; j += QUAD) {
+            for (size_t t = 0; t < n_tokens; t++, to += QUAD) {
+                memcpy(to, x[t].u + j, QUAD);
+            }
+        }
+    }
+}
+
+void mb_code_panels(const struct mb_codes *x, size_t n_tokens, size_t n, size_t group)
+{
+    for (size_t t = 0; t < n_tokens; t += MB_PANEL_TOKENS) {
+        size_t left = n_tokens - t;
+        panel(x[t].panel, x + t, left < MB_PANEL_TOKENS ? left : MB_PANEL_TOKENS, n, group);
+    }
+}

@@ -139,10 +139,11 @@ static inline struct mb_codes *codes_new(const struct mb_bool_shape *s, size_t n
 {
     size_t words = mb_bool_words(s), groups = mb_bool_groups(s);
     size_t groups_room = (groups + 15) / 16 * 16;
+    size_t panel_bytes = mb_code_panel_bytes(s->n_cols, s->group);
     size_t bytes = words * 32 + words * MB_PLANES_MAX * 4 + groups_room * 4;
     bytes = (bytes + 63) / 64 * 64;
     struct mb_codes *c = mb_alloc(n_tokens, sizeof *c);
-    char *memory = mb_alloc(n_tokens, bytes);
+    char *memory = mb_alloc(n_tokens, bytes + panel_bytes);
     ck_assert(c && memory);
     struct mb_kernels plain;
     mb_kernels_select(&plain, 0);
@@ -150,6 +151,7 @@ static inline struct mb_codes *codes_new(const struct mb_bool_shape *s, size_t n
         c[t].u = (uint8_t *) memory + t * bytes;
         c[t].planes = (uint32_t *) (c[t].u + words * 32);
         c[t].a = (float *) (c[t].planes + words * MB_PLANES_MAX);
+        c[t].panel = (uint8_t *) memory + n_tokens * bytes + t * panel_bytes;
         float *x = floats_new(FLOATS_USUAL, seed + t, s->n_cols);
         plain.code(&c[t], x, s->n_cols, s->group, n_planes);
         if (kind != INPUTS_USUAL) {
@@ -158,6 +160,7 @@ static inline struct mb_codes *codes_new(const struct mb_bool_shape *s, size_t n
         plain.code_planes(&c[t], words, n_planes);
         mb_free(x);
     }
+    mb_code_panels(c, n_tokens, s->n_cols, s->group);
     return c;
 }
 

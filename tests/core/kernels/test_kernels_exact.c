@@ -51,6 +51,7 @@ START_TEST(products_are_the_naive_integer)
         for (size_t t = 0; t < tokens; t++) {
             x[t].a[0] = 1;
         }
+        mb_code_panels(x, tokens, s.n_cols, s.group);
         best.bool_popcount(y[0], 35, &w, x, tokens, n_planes, 0, tiles, scratch);
         best.bool_expand(y[1], 35, &w, x, tokens, n_planes, 0, tiles, scratch);
         for (size_t t = 0; t < tokens; t++) {
@@ -106,7 +107,7 @@ START_TEST(codes_are_the_nearest_levels)
     static uint8_t u[1024];
     static uint32_t words[32 * MB_PLANES_MAX];
     float a[11];
-    struct mb_codes c = { u, words, a };
+    struct mb_codes c = { .u = u, .planes = words, .a = a };
     select_best();
     for (size_t n_planes = 4; n_planes <= 8; n_planes++) {
         float *x = floats_new(FLOATS_USUAL, n_planes, N);
@@ -134,7 +135,7 @@ START_TEST(one_plane_is_sign_and_mean)
     const float x[5] = { 1, -2, 0, NAN, 5 };
     uint8_t u[32];
     float a[1];
-    struct mb_codes c = { u, NULL, a };
+    struct mb_codes c = { .u = u, .a = a };
     select_best();
     best.code(&c, x, 5, 32, 1);
     ck_assert(a[0] == 8.0f / 5);
