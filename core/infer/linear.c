@@ -7,7 +7,7 @@
 struct code_job {
     struct mb_stepper *s;
     size_t n_tokens, n_cols, group, n_planes;
-    bool planes, panels; /* what the products will read */
+    bool tables, panels; /* what the products will read */
 };
 
 /* The tokens of one panel: what is coded is laid side by side while it is near. */
@@ -20,8 +20,8 @@ static void code_panel(const void *args, size_t panel)
     struct mb_codes *c = j->s->codes;
     for (size_t t = first; t < end; t++) {
         k->code(&c[t], j->s->in + t * j->n_cols, j->n_cols, j->group, j->n_planes);
-        if (j->planes) {
-            k->code_planes(&c[t], mb_div_up(j->n_cols, MB_WORD_COLS), j->n_planes);
+        if (j->tables) {
+            k->code_tables(&c[t], j->n_cols, j->n_planes);
         }
     }
     if (j->panels) {
@@ -49,7 +49,7 @@ static void code_inputs(struct mb_stepper *s, size_t n, size_t n_cols,
             assert(mb_code_panel_bytes(n_cols, w->boolean.shape.group) <= s->panel_bytes);
             assert(mb_bool_expand_scratch(&w->boolean.shape) <= s->expand_bytes);
             j.group = w->boolean.shape.group;
-            j.planes |= use_popcount(s, w, n);
+            j.tables |= use_popcount(s, w, n);
             j.panels |= !use_popcount(s, w, n);
         }
     }

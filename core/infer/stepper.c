@@ -62,21 +62,26 @@ static bool get_activations(struct mb_stepper *s, const struct extent *e)
 
 static bool get_codes(struct mb_stepper *s, const struct extent *e)
 {
-    size_t n = s->tokens_max;
+    size_t n = s->tokens_max, n_tables = 0;
+    for (size_t k = 0; k <= MB_KERNELS_MAX; k++) {
+        size_t most = s->kernels->popcount_tokens_max[k];
+        n_tables = most > n_tables ? most : n_tables;
+    }
+    n_tables = n_tables < n ? n_tables : n;
     size_t words = mb_div_up(e->width, MB_WORD_COLS);
     size_t stride = mb_div_up(words * MB_WORD_COLS, MB_ALIGN) * MB_ALIGN; /* bytes of u */
     s->codes = mb_alloc(n, sizeof *s->codes);
     s->codes_u = mb_alloc(n, stride);
-    s->codes_planes = mb_alloc(n, stride); /* 8 planes of one bit: as many bytes as u */
+    s->codes_tables = mb_alloc(n_tables, words * MB_WORD_TABLE_BYTES);
     s->codes_a = mb_alloc(n, e->groups * sizeof *s->codes_a);
     s->codes_panels = mb_alloc(n, e->panel_bytes);
-    if (!s->codes || !s->codes_u || !s->codes_planes || !s->codes_a || !s->codes_panels) {
+    if (!s->codes || !s->codes_u || !s->codes_tables || !s->codes_a || !s->codes_panels) {
         return false;
     }
     for (size_t t = 0; t < n; t++) {
         s->codes[t] = (struct mb_codes) {
             .u = s->codes_u + t * stride,
-            .planes = s->codes_planes + t * (stride / sizeof *s->codes_planes),
+            .tables = t < n_tables ? s->codes_tables + t * words * MB_WORD_TABLE_BYTES : NULL,
             .a = s->codes_a + t * e->groups,
             .panel = s->codes_panels + t * e->panel_bytes,
         };
@@ -159,7 +164,7 @@ void mb_stepper_free(struct mb_stepper *s)
     }
     mb_free(s->codes);
     mb_free(s->codes_u);
-    mb_free(s->codes_planes);
+    mb_free(s->codes_tables);
     mb_free(s->codes_a);
     mb_free(s->codes_panels);
     mb_free(s->workers);

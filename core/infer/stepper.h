@@ -30,7 +30,7 @@ struct mb_stepper {
 
     struct mb_codes *codes; /* [T], the coded form of in */
     uint8_t *codes_u;       /* what codes points into */
-    uint32_t *codes_planes;
+    uint8_t *codes_tables;  /* of the first tokens: as many as bool_popcount is used for */
     float *codes_a;
     uint8_t *codes_panels;
     size_t groups_max, panel_bytes,

@@ -4,17 +4,14 @@
 #include "core/kernels/strip.h"
 #include "core/kernels/variants.h"
 
-/* What the hungriest variant keeps: four tiles of one group as bytes and the sums of so many
- * rows for a strip of tokens, or 8 bytes of table for each column of a row. The variants share
- * the size, not the layout. */
+/* What the hungriest variant keeps: four tiles of one group as bytes, and the sums of so many rows
+ * for a strip of tokens. The variants share the size, not the layout. */
 size_t mb_bool_expand_scratch(const struct mb_bool_shape *s)
 {
     size_t cols = mb_bool_words(s) * MB_WORD_COLS;
     size_t rows = MB_EXPAND_TILES * MB_TILE_ROWS;
     size_t expanded = rows * (cols < s->group ? cols : s->group);
-    size_t strip = rows * MB_STRIP_PANELS * MB_PANEL_TOKENS * sizeof(float);
-    size_t tables = 8 * cols;
-    return expanded + strip > tables ? expanded + strip : tables;
+    return expanded + rows * MB_STRIP_PANELS * MB_PANEL_TOKENS * sizeof(float);
 }
 
 /* w8 = sum_k c_k B_k, in [-127, 127], as [column][16 rows]; 0 past n_cols. */

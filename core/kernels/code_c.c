@@ -56,15 +56,16 @@ void mb_code_c(struct mb_codes *ret, const float *x, size_t n, size_t group, siz
     memset(ret->u + n, 0, mb_div_up(n, MB_WORD_COLS) * MB_WORD_COLS - n);
 }
 
-void mb_code_planes_c(struct mb_codes *c, size_t n_words, size_t n_planes)
+void mb_code_tables_c(struct mb_codes *c, size_t n_cols, size_t n_planes)
 {
-    for (size_t w = 0; w < n_words; w++) {
+    uint32_t *planes = c->tables;
+    for (size_t w = 0; w < mb_div_up(n_cols, MB_WORD_COLS); w++) {
         for (size_t p = 0; p < n_planes; p++) {
             uint32_t plane = 0;
             for (size_t b = 0; b < MB_WORD_COLS; b++) {
                 plane |= (uint32_t) (c->u[w * MB_WORD_COLS + b] >> p & 1) << b;
             }
-            c->planes[w * MB_PLANES_MAX + p] = plane;
+            planes[w * MB_PLANES_MAX + p] = plane;
         }
     }
 }

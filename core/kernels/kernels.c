@@ -10,7 +10,7 @@ static void select_c(struct mb_kernels *k)
     *k = (struct mb_kernels) {
         .name = "c",
         .code = mb_code_c,
-        .code_planes = mb_code_planes_c,
+        .code_tables = mb_code_tables_c,
         .bool_popcount = mb_bool_popcount_c,
         .bool_expand = mb_bool_expand_c,
         .dense_f32 = mb_dense_f32_c,
@@ -34,7 +34,7 @@ static void select_avx2(struct mb_kernels *k)
 {
     k->name = "avx2";
     k->code = mb_code_avx2;
-    k->code_planes = mb_code_planes_avx2;
+    k->code_tables = mb_code_tables_avx2;
     k->bool_popcount = mb_bool_popcount_avx2;
     k->bool_expand = mb_bool_expand_avx2;
     k->dense_f32 = mb_dense_f32_avx2;
@@ -58,7 +58,6 @@ static void select_avx512(struct mb_kernels *k)
 {
     k->name = "avx512";
     k->code = mb_code_avx512;
-    k->code_planes = mb_code_planes_avx512;
     k->dense_f32 = mb_dense_f32_avx512;
     k->dense_f16 = mb_dense_f16_avx512;
     k->dense_bf16 = mb_dense_bf16_avx512;
@@ -136,7 +135,8 @@ void mb_kernels_select(struct mb_kernels *ret, mb_cpu_flags cpu)
     }
 #endif
 #ifdef MB_HAVE_AVX512VBMI
-    if (has(cpu, MB_CPU_VBMI)) {
+    if (has(cpu, MB_CPU_VBMI | MB_CPU_VNNI)) {
+        ret->code_tables = mb_code_tables_avx512vbmi;
         ret->bool_popcount = mb_bool_popcount_avx512vbmi;
     }
 #endif
@@ -147,7 +147,7 @@ void mb_kernels_select(struct mb_kernels *ret, mb_cpu_flags cpu)
 #endif
     set_tokens_max(ret);
 
-    assert(ret->code && ret->code_planes && ret->bool_popcount && ret->bool_expand);
+    assert(ret->code && ret->code_tables && ret->bool_popcount && ret->bool_expand);
     assert(ret->dense_f32 && ret->dense_f16 && ret->dense_bf16);
     assert(ret->rmsnorm && ret->rope && ret->silu_mul && ret->add && ret->scale_f16);
     assert(ret->attend_f16 && ret->attend_f32 && ret->attend_finish);

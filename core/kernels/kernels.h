@@ -29,14 +29,15 @@
  *
  *     x[j] ~ a[g] * (2 u[j] - L),    u[j] = sum_p 2^p * bit p, 0 <= u[j] <= L
  *
- * Shapes: n columns, W = ceil(n / 32) words, ceil(n / G) groups. Padding of u and planes is
- * zero. planes has a stride of MB_PLANES_MAX words, of which the first P are used. */
+ * Shapes: n columns, W = ceil(n / 32) words, ceil(n / G) groups. Padding of u is zero. */
 struct mb_codes {
-    uint8_t *u;       /* [W * 32], 64-byte aligned */
-    uint32_t *planes; /* [W][MB_PLANES_MAX]: bit b of planes[w][p] is bit p of u[32*w + b] */
-    float *a;         /* [groups] */
-    uint8_t *panel;   /* of the panel that the token is in, see mb_code_panels */
+    uint8_t *u; /* [W * 32], 64-byte aligned */
+    void
+        *tables; /* [W][MB_WORD_TABLE_BYTES], 64-byte aligned; NULL if no popcount reads them */
+    float *a;    /* [groups] */
+    uint8_t *panel; /* of the panel that the token is in, see mb_code_panels */
 };
+#define MB_WORD_TABLE_BYTES 256
 
 /* Codes x into u and a:
  *     m = max |x[j]| over the group (NaN counts as nothing)
@@ -47,8 +48,10 @@ struct mb_codes {
 typedef void mb_code_fn(struct mb_codes *ret, const float *x, size_t n, size_t group,
                         size_t n_planes);
 
-/* planes from u; n_words words. */
-typedef void mb_code_planes_fn(struct mb_codes *c, size_t n_words, size_t n_planes);
+/* tables from u, in the form that bool_popcount of the same set reads; what the form is, these
+ * two agree on. Portable C: tables is uint32 [W][MB_PLANES_MAX], bit b of tables[w][p] is bit p
+ * of u[32*w + b], for p < P. */
+typedef void mb_code_tables_fn(struct mb_codes *c, size_t n_cols, size_t n_planes);
 
 /* Lays u and a of tokens [0, n_tokens) side by side, as bool_expand reads them: front to back,
  * and four neighbouring columns of a panel's N tokens at a time. Tokens are in panels of
@@ -74,14 +77,13 @@ static inline size_t mb_code_panel_bytes(size_t n, size_t group)
  *            = sum_j (sum_k c_k B_k[i,j]) * (2 u[j] - L)                        the same integer
  *
  * with G_g the columns that the group really has. Writes rows below n_rows only.
- * bool_popcount reads u, a and planes, bool_expand u, a and panels; both take scratch of
- * mb_bool_expand_scratch(shape) bytes, 64-byte aligned, and return the same bits. A variant of bool_popcount may write 8 n bytes of
- * scratch per call and token before it starts, so give it many tiles at once (16 or more). */
+ * bool_popcount reads tables and a; bool_expand reads u, a and panels, and takes scratch of
+ * mb_bool_expand_scratch(shape) bytes, 64-byte aligned. They return the same bits. */
 typedef void mb_bool_product_fn(float *y, size_t ldy, const struct mb_bool_matrix *w,
                                 const struct mb_codes *x, size_t n_tokens, size_t n_planes,
                                 size_t tile, size_t tile_end, void *scratch);
 
-/* Enough for either product of any variant. */
+/* Enough for bool_expand of any variant. */
 size_t mb_bool_expand_scratch(const struct mb_bool_shape *s);
 
 /* Dense rows: y[t*ldy + i] = dot(w_i, x_t) with 16 partial sums, for rows [row, row_end).
@@ -132,7 +134,7 @@ typedef void mb_kv_store_fn(void *k_block, void *v_block, const float *k, const 
 struct mb_kernels {
     const char *name; /* "avx512", "avx2", "c": which set was selected, for people */
     mb_code_fn *code;
-    mb_code_planes_fn *code_planes;
+    mb_code_tables_fn *code_tables;
     mb_bool_product_fn *bool_popcount;
     mb_bool_product_fn *bool_expand;
     mb_dense_fn *dense_f32, *dense_f16, *dense_bf16;

@@ -9,7 +9,7 @@
 #include "core/kernels/kernels.h"
 
 mb_code_fn mb_code_c, mb_code_avx2, mb_code_avx512;
-mb_code_planes_fn mb_code_planes_c, mb_code_planes_avx2, mb_code_planes_avx512;
+mb_code_tables_fn mb_code_tables_c, mb_code_tables_avx2, mb_code_tables_avx512vbmi;
 mb_bool_product_fn mb_bool_popcount_c, mb_bool_popcount_avx2, mb_bool_popcount_avx512vpopcntdq;
 mb_bool_product_fn mb_bool_popcount_avx512vbmi;
 mb_bool_product_fn mb_bool_expand_c, mb_bool_expand_avx2, mb_bool_expand_avx512vnni;

@@ -152,10 +152,10 @@ static struct mb_codes *codes(const struct mb_kernels *k)
     }
     for (size_t t = 0; t < TOKENS_MAX; t++) {
         c[t].u = mb_alloc(COLS, 1);
-        c[t].planes = mb_alloc(COLS / MB_WORD_COLS * MB_PLANES_MAX, sizeof *c[t].planes);
+        c[t].tables = mb_alloc(COLS / MB_WORD_COLS, MB_WORD_TABLE_BYTES);
         c[t].a = mb_alloc(COLS / GROUP, sizeof *c[t].a);
         k->code(&c[t], x, COLS, GROUP, PLANES);
-        k->code_planes(&c[t], COLS / MB_WORD_COLS, PLANES);
+        k->code_tables(&c[t], COLS, PLANES);
     }
     uint8_t *panels = mb_alloc(TOKENS_MAX, mb_code_panel_bytes(COLS, GROUP));
     for (size_t t = 0; t < TOKENS_MAX; t++) {

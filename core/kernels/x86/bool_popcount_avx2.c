@@ -63,7 +63,7 @@ static void group_rows(__m256 *y, const struct mb_bool_matrix *w, const struct m
     const uint8_t *coef = w->coef + mb_bool_coef_at(s, tile, g) + half * HALF;
     const uint16_t *scale = w->scale + mb_bool_scale_at(s, tile, g) + half * HALF;
     for (size_t t = 0; t < n_tokens; t++) {
-        const uint32_t *planes = x[t].planes + first_word * MB_PLANES_MAX;
+        const uint32_t *planes = (const uint32_t *) x[t].tables + first_word * MB_PLANES_MAX;
         __m256i sum = _mm256_setzero_si256();
         for (size_t k = 0; k < s->n_kernels; k++) {
             __m256i d = differ(bits + k * n_words * MB_TILE_ROWS, planes, n_words, n_planes);

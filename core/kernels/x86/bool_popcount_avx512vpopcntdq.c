@@ -47,7 +47,7 @@ MB_INLINE void tile_rows(__m512 *y, const struct mb_bool_matrix *w, const struct
         int size = levels * (int) n_cols;
         __m512 scale = _mm512_cvtph_ps(_mm256_loadu_si256((const void *) at.scale));
         for (size_t t = 0; t < n_tokens; t++) {
-            const uint32_t *planes = x[t].planes + col / MB_WORD_COLS * MB_PLANES_MAX;
+            const uint32_t *planes = (const uint32_t *) x[t].tables + col / MB_WORD_COLS * MB_PLANES_MAX;
             __m512i sum = _mm512_setzero_si512();
             for (size_t k = 0; k < s->n_kernels; k++) {
                 const uint32_t *bits = at.bits + k * n_words * MB_TILE_ROWS;
