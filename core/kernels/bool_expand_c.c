@@ -11,7 +11,7 @@ size_t mb_bool_expand_scratch(const struct mb_bool_shape *s)
     size_t cols = mb_bool_words(s) * MB_WORD_COLS;
     size_t rows = MB_EXPAND_TILES * MB_TILE_ROWS;
     size_t expanded = rows * (cols < s->group ? cols : s->group);
-    return expanded + rows * MB_STRIP_PANELS * MB_PANEL_TOKENS * sizeof(float);
+    return expanded + mb_strip_floats(MB_EXPAND_TILES) * sizeof(float);
 }
 
 /* w8 = sum_k c_k B_k, in [-127, 127], as [column][16 rows]; 0 past n_cols. */

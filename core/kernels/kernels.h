@@ -58,15 +58,17 @@ typedef void mb_code_tables_fn(struct mb_codes *c, size_t n_cols, size_t n_plane
  * MB_PANEL_TOKENS from token 0 on, the last may have fewer; x[t].panel of a panel's first token
  * is where it lies. The others' is not read.
  *
- * Shapes: a panel is, per group: a [N] float32, then u [quads][N][4], quads of 4 columns up to
- *         the end of the group's last word. So mb_code_panel_bytes(n, group) per token.
- * It moves bytes, and nothing else: portable C is enough. */
+ * Shapes: a panel is, per group: a [N] float32; the sum of u over the group's columns [N] int32;
+ *         u [quads][N][4], quads of 4 columns up to the end of the group's last word. So
+ *         mb_code_panel_bytes(n, group) per token.
+ * It takes a thousandth of the time of a product of a few hundred rows: portable C is enough. */
+#define MB_PANEL_HEAD_BYTES (sizeof(float) + sizeof(int32_t))
 void mb_code_panels(const struct mb_codes *x, size_t n_tokens, size_t n, size_t group);
 
 static inline size_t mb_code_panel_bytes(size_t n, size_t group)
 {
     size_t words = (n + MB_WORD_COLS - 1) / MB_WORD_COLS, groups = (n + group - 1) / group;
-    return words * MB_WORD_COLS + groups * sizeof(float);
+    return words * MB_WORD_COLS + groups * MB_PANEL_HEAD_BYTES;
 }
 
 /* The Boolean product for tokens t in [0, n_tokens) and row tiles [tile, tile_end):

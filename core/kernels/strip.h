@@ -10,6 +10,12 @@
  * second-level cache, and so many that what expanding costs is lost among them. */
 #define MB_STRIP_PANELS 43
 
+/* Floats that wait for n_tiles tiles. */
+static inline size_t mb_strip_floats(size_t n_tiles)
+{
+    return n_tiles * MB_TILE_ROWS * MB_STRIP_PANELS * MB_PANEL_TOKENS;
+}
+
 /* n_tokens in strips of equal length, but for the last: whole panels, at most MB_STRIP_PANELS. */
 static inline size_t mb_strip_tokens(size_t n_tokens)
 {

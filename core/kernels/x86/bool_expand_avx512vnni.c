@@ -196,7 +196,7 @@ MB_INLINE void panel(const struct rows *r, const struct expanded *e, const uint8
     sums dot[MB_PANEL_TOKENS][TILES];
     float a[MB_PANEL_TOKENS];
     memcpy(a, codes, n_tokens * sizeof *a);
-    codes += n_tokens * sizeof *a;
+    codes += n_tokens * MB_PANEL_HEAD_BYTES;
     MB_UNROLL
     for (size_t t = 0; t < n_tokens; t++) {
         MB_UNROLL
@@ -260,9 +260,8 @@ MB_INLINE void strip(float *y, size_t ldy, const struct mb_bool_matrix *w,
 {
     const struct mb_bool_shape *s = &w->shape;
     size_t n_groups = mb_bool_groups(s), at = 0; /* floats, then codes, of a token so far */
-    size_t strip_bytes = MB_STRIP_PANELS * MB_PANEL_TOKENS * n_tiles * VECTOR;
     float *waiting = scratch;
-    struct expanded e = { .w8 = (int8_t *) scratch + strip_bytes };
+    struct expanded e = { .w8 = (int8_t *) (waiting + mb_strip_floats(n_tiles)) };
     __mmask16 real[TILES], all[TILES];
     for (size_t i = 0; i < n_tiles; i++) {
         real[i] = mb_lanes_first(s->n_rows - (tile + i) * MB_TILE_ROWS);
@@ -283,7 +282,7 @@ MB_INLINE void strip(float *y, size_t ldy, const struct mb_bool_matrix *w,
             };
             panel_of(&r, &e, x[t].panel + at * n, w->scale_all, n, n_tiles);
         }
-        at += sizeof(float) + e.n_words * MB_WORD_COLS;
+        at += MB_PANEL_HEAD_BYTES + e.n_words * MB_WORD_COLS;
     }
 }
 
