@@ -35,10 +35,13 @@ struct mb_pool {
     void *job;
     size_t n_parts;
     bool stop;
+    uint64_t (*now_ns)(void); /* or NULL: nothing is measured */
+    uint64_t waited_ns;       /* the caller's alone */
 
-    _Alignas(MB_ALIGN) atomic_size_t next;         /* the first part that nobody claimed */
-    _Alignas(MB_ALIGN) atomic_uint_fast64_t epoch; /* counts jobs */
-    _Alignas(MB_ALIGN) atomic_size_t reported;     /* workers that are done with this epoch */
+    _Alignas(MB_ALIGN) atomic_size_t next;           /* the first part that nobody claimed */
+    _Alignas(MB_ALIGN) atomic_uint_fast64_t epoch;   /* counts jobs */
+    _Alignas(MB_ALIGN) atomic_size_t reported;       /* workers that are done with this epoch */
+    _Alignas(MB_ALIGN) atomic_uint_fast64_t busy_ns; /* of all threads, in this epoch */
 
     pthread_mutex_t lock; /* only for sleeping */
     pthread_cond_t wake;  /* the epoch rose */
@@ -55,7 +58,7 @@ static inline void relax(void)
 #endif
 }
 
-static void take_parts(struct mb_pool *p, size_t worker)
+static void take_all(struct mb_pool *p, size_t worker)
 {
     for (;;) {
         size_t part = atomic_fetch_add_explicit(&p->next, 1, memory_order_relaxed);
@@ -63,6 +66,17 @@ static void take_parts(struct mb_pool *p, size_t worker)
             return;
         }
         p->fn(p->job, part, worker);
+    }
+}
+
+/* With a clock, the time goes to busy_ns: before the thread reports, so that the caller sees the
+ * sum of all. */
+static void take_parts(struct mb_pool *p, size_t worker)
+{
+    uint64_t begin = p->now_ns ? p->now_ns() : 0;
+    take_all(p, worker);
+    if (p->now_ns) {
+        atomic_fetch_add_explicit(&p->busy_ns, p->now_ns() - begin, memory_order_relaxed);
     }
 }
 
@@ -201,6 +215,13 @@ void mb_pool_free(struct mb_pool *p)
     mb_free(p);
 }
 
+void mb_pool_pin_caller(const struct mb_pool *p)
+{
+    if (p && p->pin) {
+        pin_to(0);
+    }
+}
+
 size_t mb_pool_threads(const struct mb_pool *p)
 {
     return p ? p->n_threads : 1;
@@ -217,7 +238,27 @@ void mb_pool_run(struct mb_pool *p, size_t n_parts, mb_part_fn *fn, void *job)
     p->fn = fn;
     p->job = job;
     p->n_parts = n_parts;
+    uint64_t begin = p->now_ns ? p->now_ns() : 0;
+    atomic_store_explicit(&p->busy_ns, 0, memory_order_relaxed);
     raise_epoch(p);
     take_parts(p, 0);
     wait_for_reports(p);
+    if (p->now_ns) {
+        uint64_t all = (p->now_ns() - begin) * p->n_threads;
+        uint64_t busy = atomic_load_explicit(&p->busy_ns, memory_order_relaxed);
+        p->waited_ns += busy < all ? (all - busy) / p->n_threads : 0;
+    }
+}
+
+void mb_pool_set_clock(struct mb_pool *p, uint64_t (*now_ns)(void))
+{
+    if (p) {
+        p->now_ns = now_ns;
+        p->waited_ns = 0;
+    }
+}
+
+uint64_t mb_pool_waited_ns(const struct mb_pool *p)
+{
+    return p ? p->waited_ns : 0;
 }

@@ -8,6 +8,7 @@
 #define MB_CORE_PARALLEL_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 #include "proto/status.h"
 
@@ -22,6 +23,11 @@ enum mb_status mb_pool_new(size_t n_threads, int pin, struct mb_pool **ret,
                            struct mb_error *err);
 void mb_pool_free(struct mb_pool *p); /* NULL is allowed; waits for the workers to end */
 
+/* In a pool with pin: keeps the calling thread on the first of the processors that it is allowed,
+ * the one that no worker is on. For a thread that does little but call mb_pool_run: left to
+ * itself it may be put beside a worker, and each waits for the other's share of time. */
+void mb_pool_pin_caller(const struct mb_pool *p); /* NULL is allowed */
+
 size_t mb_pool_threads(const struct mb_pool *p); /* 1 for NULL */
 
 /* One part of a job. worker is in [0, mb_pool_threads) and names the scratch memory that the
@@ -31,5 +37,13 @@ typedef void mb_part_fn(void *job, size_t part, size_t worker);
 /* Runs fn for every part in [0, n_parts), each exactly once, in any order. A NULL pool runs
  * them in order on the caller. */
 void mb_pool_run(struct mb_pool *p, size_t n_parts, mb_part_fn *fn, void *job);
+
+/* What threads lose by waiting for each other, when the pool was given a clock (NULL takes it
+ * away; core itself reads none): over the jobs that were shared out, the time from the call to
+ * the return in which a thread runs no part, on average over the threads. Waking up, waiting
+ * for the slowest, and coming late are in it; what the caller does between jobs is not.
+ * Returns the sum since the clock was set; 0 for a NULL pool. Between jobs only. */
+void mb_pool_set_clock(struct mb_pool *p, uint64_t (*now_ns)(void));
+uint64_t mb_pool_waited_ns(const struct mb_pool *p);
 
 #endif

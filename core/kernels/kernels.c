@@ -21,8 +21,11 @@ static void select_c(struct mb_kernels *k)
         .silu_mul = mb_silu_mul_c,
         .add = mb_add_c,
         .scale_f16 = mb_scale_f16_c,
+        .max = mb_max_c,
+        .weigh = mb_weigh_c,
         .attend_f16 = mb_attend_f16_c,
         .attend_f32 = mb_attend_f32_c,
+        .attend_merge = mb_attend_merge_c,
         .attend_finish = mb_attend_finish_c,
         .kv_store_f16 = mb_kv_store_f16_c,
         .kv_store_f32 = mb_kv_store_f32_c,
@@ -45,8 +48,11 @@ static void select_avx2(struct mb_kernels *k)
     k->silu_mul = mb_silu_mul_avx2;
     k->add = mb_add_avx2;
     k->scale_f16 = mb_scale_f16_avx2;
+    k->max = mb_max_avx2;
+    k->weigh = mb_weigh_avx2;
     k->attend_f16 = mb_attend_f16_avx2;
     k->attend_f32 = mb_attend_f32_avx2;
+    k->attend_merge = mb_attend_merge_avx2;
     k->attend_finish = mb_attend_finish_avx2;
     k->kv_store_f16 = mb_kv_store_f16_avx2;
 }
@@ -66,8 +72,11 @@ static void select_avx512(struct mb_kernels *k)
     k->silu_mul = mb_silu_mul_avx512;
     k->add = mb_add_avx512;
     k->scale_f16 = mb_scale_f16_avx512;
+    k->max = mb_max_avx512;
+    k->weigh = mb_weigh_avx512;
     k->attend_f16 = mb_attend_f16_avx512;
     k->attend_f32 = mb_attend_f32_avx512;
+    k->attend_merge = mb_attend_merge_avx512;
     k->attend_finish = mb_attend_finish_avx512;
     k->kv_store_f16 = mb_kv_store_f16_avx512;
 }
@@ -158,6 +167,7 @@ void mb_kernels_select(struct mb_kernels *ret, mb_cpu_flags cpu)
     assert(ret->code && ret->code_tables && ret->bool_popcount && ret->bool_expand);
     assert(ret->dense_f32 && ret->dense_f16 && ret->dense_bf16);
     assert(ret->rmsnorm && ret->rope && ret->silu_mul && ret->add && ret->scale_f16);
-    assert(ret->attend_f16 && ret->attend_f32 && ret->attend_finish);
+    assert(ret->max && ret->weigh);
+    assert(ret->attend_f16 && ret->attend_f32 && ret->attend_merge && ret->attend_finish);
     assert(ret->kv_store_f16 && ret->kv_store_f32);
 }

@@ -109,8 +109,31 @@ typedef void mb_add_fn(float *y, const float *x, size_t n);
 /* x[i] = x[i] * float(t[i]), t float16. */
 typedef void mb_scale_f16_fn(float *y, const float *x, const uint16_t *t, size_t n);
 
-/* One absolute block of KV positions for the n_q query heads that share a key head: streaming
- * softmax with a fixed order. Visible positions are [first, n) of the block, not empty.
+/* The largest of n; -inf when there is none. */
+typedef float mb_max_fn(const float *x, size_t n);
+
+/* Weights of a softmax, for z <= max and scale > 0:
+ *     w[i] = 1 where z[i] = max, else exp((z[i] - max) * scale), 0 where that is NaN
+ * Returns their sum by 16 partial sums, each by addition. */
+typedef float mb_weigh_fn(float *w, const float *z, size_t n, float max, float scale);
+
+#define MB_ATTEND_ROWS 8 /* of a tile: queries that read the same keys and values together */
+
+/* The state of streaming softmax for up to 8 queries, a row each: heads that share a key head,
+ * of one token or of several tokens of a sequence. Row r sees positions [begin[r], end[r]),
+ * which is not empty. A fresh row has max -inf and sum and out 0. */
+struct mb_attend_tile {
+    /* Partial sums of the weights: position j is in lane j mod 16. A line of memory each. */
+    _Alignas(64) float sum[MB_ATTEND_ROWS][16];
+    float max[MB_ATTEND_ROWS];
+    uint32_t begin[MB_ATTEND_ROWS], end[MB_ATTEND_ROWS];
+    size_t n_rows; /* 1..MB_ATTEND_ROWS */
+    float *q;      /* [d][MB_ATTEND_ROWS]: element i of row r is q[i * MB_ATTEND_ROWS + r] */
+    float *out;    /* [MB_ATTEND_ROWS][d] */
+};
+
+/* The absolute block of positions [base, base + MB_KV_BLOCK), base a multiple of it, for every
+ * row of the tile that sees any of it; the others, and rows beyond n_rows, stay as they are:
  *
  *     z_j   = (sum over i < d ascending, fma from 0, of q[i] * K[i][j]) * qk_scale
  *     m'    = max(m, max_j z_j);  f = exp(m - m')       (f is not applied when m is -inf)
@@ -118,15 +141,28 @@ typedef void mb_scale_f16_fn(float *y, const float *x, const uint16_t *t, size_t
  *     p_j   = exp(z_j - m');      sum_{j mod 16} += p_j, ascending j
  *     out[i] = fma(p_j, V[j][i], out[i]), ascending j
  *
- * State, per query head: max starts at -inf, sum (16 lanes) and out (d, stride d) at 0.
- * Shapes: q, out [n_q][d]; sum [n_q][16]; max [n_q];
- *         K [2][d][16]: position 16*h + l of the block is K[h][.][l];  V [MB_KV_BLOCK][d]. */
-typedef void mb_attend_fn(float *out, float *sum, float *max, const float *q, size_t n_q,
-                          size_t d, const void *k, const void *v, size_t first, size_t n,
-                          float qk_scale);
+ * Shapes: kv is K [2][d][16], where position 16*h + l of the block is K[h][.][l], and at once V
+ *         [MB_KV_BLOCK][d]. next is a block that will be read soon, or kv: a hint, never
+ *         an address that is not there. */
+typedef void mb_attend_fn(struct mb_attend_tile *t, size_t d, const void *kv, size_t base,
+                          float qk_scale, const void *next);
 
-/* out[i] = out[i] / (the fixed tree over the 16 lanes of sum), per query head. */
-typedef void mb_attend_finish_fn(float *out, const float *sum, size_t n_q, size_t d);
+#define MB_ATTEND_SEGMENT 256 /* positions that one pass of streaming softmax covers */
+
+/* Longer pasts are attended in absolute segments of MB_ATTEND_SEGMENT positions, each from a fresh
+ * tile, which are merged in ascending order; so segments may be computed in any order, by any
+ * thread. Merges the segment from position base on into t, whose rows, ranges and d are the
+ * same; a row that sees nothing of the segment stays as it is; one for which it is the first
+ * (begin >= base) is copied; else
+ *
+ *     m' = max(m, m_s);  f = exp(m - m') if m < m', else 1;  g = exp(m_s - m') if m_s < m', else 1
+ *     sum_l = fma(sum_s_l, g, sum_l * f);                    out[i] = fma(out_s[i], g, out[i] * f) */
+typedef void mb_attend_merge_fn(struct mb_attend_tile *t, const struct mb_attend_tile *segment,
+                                size_t d, size_t base);
+
+/* y[i] = out[i] / (the fixed tree over the 16 lanes of sum) of one row. */
+typedef void mb_attend_finish_fn(float *y, const struct mb_attend_tile *t, size_t row,
+                                 size_t d);
 
 /* Stores one position: k and v are d floats; j is its place in the block. Float16 rounds to
  * nearest even and saturates to +-65504. */
@@ -145,7 +181,10 @@ struct mb_kernels {
     mb_silu_mul_fn *silu_mul;
     mb_add_fn *add;
     mb_scale_f16_fn *scale_f16;
+    mb_max_fn *max;
+    mb_weigh_fn *weigh;
     mb_attend_fn *attend_f16, *attend_f32;
+    mb_attend_merge_fn *attend_merge;
     mb_attend_finish_fn *attend_finish;
     mb_kv_store_fn *kv_store_f16, *kv_store_f32;
     /* Up to this many tokens bool_popcount is the faster one, for K = index. Measured, see

@@ -22,8 +22,11 @@ mb_rope_fn mb_rope_c, mb_rope_avx2, mb_rope_avx512;
 mb_silu_mul_fn mb_silu_mul_c, mb_silu_mul_avx2, mb_silu_mul_avx512;
 mb_add_fn mb_add_c, mb_add_avx2, mb_add_avx512;
 mb_scale_f16_fn mb_scale_f16_c, mb_scale_f16_avx2, mb_scale_f16_avx512;
+mb_max_fn mb_max_c, mb_max_avx2, mb_max_avx512;
+mb_weigh_fn mb_weigh_c, mb_weigh_avx2, mb_weigh_avx512;
 mb_attend_fn mb_attend_f16_c, mb_attend_f16_avx2, mb_attend_f16_avx512;
 mb_attend_fn mb_attend_f32_c, mb_attend_f32_avx2, mb_attend_f32_avx512;
+mb_attend_merge_fn mb_attend_merge_c, mb_attend_merge_avx2, mb_attend_merge_avx512;
 mb_attend_finish_fn mb_attend_finish_c, mb_attend_finish_avx2, mb_attend_finish_avx512;
 mb_kv_store_fn mb_kv_store_f16_c, mb_kv_store_f16_avx2, mb_kv_store_f16_avx512;
 mb_kv_store_fn mb_kv_store_f32_c; /* moves, and nothing else: one is enough */

@@ -361,26 +361,29 @@ static void put_option(struct mb_bytes *text, const char *name, uint32_t v, cons
 }
 
 /* Tokenizer, and how the file was made. */
-static enum mb_status add_texts(struct synth *s, struct mb_error *err)
+static enum mb_status add_tokenizer(struct synth *s, struct mb_error *err)
 {
-    const struct mb_synth_options *o = s->o;
     struct mb_bytes text = { 0 };
-    enum mb_status st = mb_synth_vocabulary(o->shape.n_vocab, &text, err);
+    enum mb_status st = mb_synth_vocabulary(s->o->shape.n_vocab, &text, err);
     if (st == MB_OK) {
         st = mb_checkpoint_add_bytes(s->writer, "tokenizer", text.at, text.len, err);
     }
-    mb_bytes_clear(&text);
+    mb_bytes_fini(&text);
+    return st;
+}
+
+static enum mb_status add_provenance(struct synth *s, struct mb_error *err)
+{
+    const struct mb_synth_options *o = s->o;
+    struct mb_bytes text = { 0 };
     mb_bytes_put_text(&text, "source: random\n");
     mb_bytes_printf(&text, "synth.kernels: %u\n", (unsigned) o->n_kernels);
     put_option(&text, "group", o->group, "row");
     put_option(&text, "head_kernels", o->head_kernels, "float16");
     mb_bytes_printf(&text, "synth.seed: %llu\n", (unsigned long long) o->seed);
-    if (st == MB_OK && text.failed) {
-        st = mb_fail(err, MB_E_NOMEM, 0, "no memory for the provenance");
-    }
-    if (st == MB_OK) {
-        st = mb_checkpoint_add_bytes(s->writer, "provenance", text.at, text.len, err);
-    }
+    enum mb_status st =
+        text.failed ? mb_fail(err, MB_E_NOMEM, 0, "no memory for the provenance")
+                    : mb_checkpoint_add_bytes(s->writer, "provenance", text.at, text.len, err);
     mb_bytes_fini(&text);
     return st;
 }
@@ -434,7 +437,7 @@ enum mb_status mb_synth(const char *path, const struct mb_synth_options *o,
     if (st != MB_OK) {
         return st;
     }
-    st = add_texts(&s, err);
+    st = add_tokenizer(&s, err);
     if (st == MB_OK) {
         st = add_frequencies(&s, err);
     }
@@ -449,6 +452,9 @@ enum mb_status mb_synth(const char *path, const struct mb_synth_options *o,
     }
     if (st == MB_OK && !o->shape.tied_head) {
         st = add_tokens(&s, "head", err);
+    }
+    if (st == MB_OK) {
+        st = add_provenance(&s, err);
     }
     if (st != MB_OK) {
         mb_checkpoint_writer_abort(s.writer);

@@ -4,22 +4,47 @@
 #include <cblas.h>
 #include <limits.h>
 #include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/kernels/cpu.h"
 
 /* LAPACK's Cholesky factor, which libopenblas carries; its C header is not installed with it.
  * Column-major: the upper triangle there is the lower one here. */
 extern void dpotrf_(const char *uplo, const int *n, double *a, const int *lda, int *info);
 
+/* What OpenBLAS, where it was built for many processors, does as it is loaded; absent where it was
+ * built for one. */
+extern void gotoblas_dynamic_init(void) __attribute__((weak));
+extern void gotoblas_dynamic_quit(void) __attribute__((weak));
+
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
-static void use_one_thread(void)
+/* OpenBLAS 0.3.21 takes a processor that it has not heard of for a Haswell, at half the speed of one
+ * with AVX-512. It can be told only by a variable of the environment, which it reads as it chooses;
+ * so the choice is made once more. A user's own value is left to stand. */
+static void choose_processor(void)
 {
+    bool is_guess = strcmp(openblas_get_corename(), "Haswell") == 0 ||
+                    strcmp(openblas_get_corename(), "Zen") == 0;
+    if (!gotoblas_dynamic_init || !gotoblas_dynamic_quit || !is_guess ||
+        !(mb_cpu_detect() & MB_CPU_AVX512) || setenv("OPENBLAS_CORETYPE", "SkylakeX", 0) != 0) {
+        return;
+    }
+    gotoblas_dynamic_quit();
+    gotoblas_dynamic_init();
+}
+
+static void choose(void)
+{
+    choose_processor();
     openblas_set_num_threads(1);
 }
 
 /* Before each call: whichever thread comes first sets it, and the others wait for that. */
 static void prepare(void)
 {
-    int failed = pthread_once(&once, use_one_thread);
+    int failed = pthread_once(&once, choose);
     assert(failed == 0);
     (void) failed;
 }

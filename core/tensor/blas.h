@@ -1,6 +1,7 @@
 /* Dense float products and factors, by OpenBLAS.
  *
- * OpenBLAS is told to use one thread, once, before its first call here: parallelism is ours.
+ * OpenBLAS is told to use one thread, once, before its first call here: parallelism is ours. So it is
+ * which processor it is on, where it would take an AVX-512 one for a Haswell.
  * Work is cut into parts that do not depend on the number of threads, each part is one
  * single-threaded call, and so results do not depend on the number of threads either.
  *

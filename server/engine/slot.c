@@ -16,10 +16,11 @@ static bool make_room(struct mb_bytes *b)
     return ok;
 }
 
-enum mb_status mbd_slot_init(struct mbd_slot *s, uint32_t n_vocab, struct mb_error *err)
+enum mb_status mbd_slot_init(struct mbd_slot *s, const struct mb_kernels *kernels,
+                             uint32_t n_vocab, struct mb_error *err)
 {
     *s = (struct mbd_slot) { 0 };
-    enum mb_status st = mb_sampler_new(n_vocab, &s->sampler, err);
+    enum mb_status st = mb_sampler_new(kernels, n_vocab, &s->sampler, err);
     if (st != MB_OK) {
         return st;
     }

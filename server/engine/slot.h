@@ -30,7 +30,8 @@ struct mbd_slot {
     struct mb_bytes decoded, shown; /* of one token; cleared for each */
 };
 
-enum mb_status mbd_slot_init(struct mbd_slot *s, uint32_t n_vocab, struct mb_error *err);
+enum mb_status mbd_slot_init(struct mbd_slot *s, const struct mb_kernels *kernels,
+                             uint32_t n_vocab, struct mb_error *err);
 void mbd_slot_fini(struct mbd_slot *s);
 
 /* Takes over the caller's reference on r, which becomes PREFILL. */

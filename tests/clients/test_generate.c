@@ -134,8 +134,20 @@ static const struct {
     const char *line, *says;
     int status;
 } refusals[] = {
-    { "generate", "names one MODEL", 2 },
-    { "generate a b", "names one MODEL", 2 },
+    { "generate", "wants one argument, a model; got 0", 2 },
+    { "generate a b", "wants one argument, a model; got 2", 2 },
+    { "generate x --seed ' -5'", "mbool generate: --seed: ' -5' is not an integer", 2 },
+    { "generate x --seed +5", "'+5' is not an integer", 2 },
+    { "generate x --seed ''", "'' is not an integer", 2 },
+    { "generate x --seed 18446744073709551616", "is not an integer in 0..18446744073709551615",
+      2 },
+    { "convert x --nonsense", "mbool convert: there is no option '--nonsense'", 2 },
+    { "convert x --calibrat=y", "mbool convert: option '--calibrat=y' could be any of 2", 2 },
+    { "convert x --no-resume=1", "mbool convert: option '--no-resume' takes no value", 2 },
+    { "convert x -o", "mbool convert: option '-o' wants a value", 2 },
+    { "eval x --text", "mbool eval: option '--text' wants a value", 2 },
+    { "eval x -xy", "mbool eval: there is no option '-x'", 2 },
+    { "eval x", "--text is wanted", 2 },
     { "generate /nowhere/at/all", "/nowhere/at/all", 1 },
     { "generate x --temperature 2.5", "0..2", 2 },
     { "generate x --top-p nan", "--top-p", 2 },

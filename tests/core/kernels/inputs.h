@@ -82,6 +82,32 @@ static inline int same_float(float a, float b)
         }                                                                                \
     } while (0)
 
+/* A fresh tile of n_rows queries of d elements (q is [n_rows][d]) that all see [begin, end); one
+ * allocation each holds q and out, rows beyond n_rows included. */
+static inline struct mb_attend_tile tile_new(const float *q, size_t n_rows, size_t d,
+                                             uint32_t begin, uint32_t end)
+{
+    struct mb_attend_tile t = { .n_rows = n_rows };
+    t.q = mb_alloc(d * MB_ATTEND_ROWS, sizeof *t.q);
+    t.out = mb_alloc(d * MB_ATTEND_ROWS, sizeof *t.out);
+    ck_assert(t.q && t.out);
+    for (size_t r = 0; r < MB_ATTEND_ROWS; r++) {
+        t.max[r] = -INFINITY;
+        t.begin[r] = begin;
+        t.end[r] = end;
+    }
+    for (size_t i = 0; i < n_rows * d; i++) {
+        t.q[i % d * MB_ATTEND_ROWS + i / d] = q[i];
+    }
+    return t;
+}
+
+static inline void tile_free(struct mb_attend_tile *t)
+{
+    mb_free(t->q);
+    mb_free(t->out);
+}
+
 enum weights {
     WEIGHTS_USUAL,
     WEIGHTS_LIMIT, /* coefficients add up to 127, all signs equal within a row */
