@@ -371,7 +371,7 @@ static enum mb_status get_memory(struct mbc_bench *b, struct mb_error *err)
     for (size_t i = 0; i < n_tokens; i++) {
         b->tokens[i] = (uint32_t) (mb_rng_u64(1, 0, i) % s->n_vocab);
     }
-    enum mb_status st = mb_sampler_new(s->n_vocab, &b->sampler, err);
+    enum mb_status st = mb_sampler_new(&b->runtime.kernels, s->n_vocab, &b->sampler, err);
     if (st == MB_OK) {
         struct mb_sampling greedy = { .top_p = 1, .repetition_penalty = 1 };
         mb_sampler_start(b->sampler, &greedy, NULL, 0);
