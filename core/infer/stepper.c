@@ -9,8 +9,9 @@
 
 /* What the linear layers of a model ask of the scratch. */
 struct extent {
-    size_t width;  /* of the widest input */
-    size_t groups; /* of the Boolean layer with most of them */
+    size_t width;       /* of the widest input */
+    size_t groups;      /* of the Boolean layer with most of them */
+    size_t panel_bytes; /* of a token */
     size_t expand_bytes;
 };
 
@@ -21,8 +22,10 @@ static void extend(struct extent *e, const struct mb_linear *l)
         return;
     }
     size_t groups = mb_bool_groups(&l->boolean.shape);
+    size_t panel_bytes = mb_code_panel_bytes(l->n_cols, l->boolean.shape.group);
     size_t bytes = mb_bool_expand_scratch(&l->boolean.shape);
     e->groups = groups > e->groups ? groups : e->groups;
+    e->panel_bytes = panel_bytes > e->panel_bytes ? panel_bytes : e->panel_bytes;
     e->expand_bytes = bytes > e->expand_bytes ? bytes : e->expand_bytes;
 }
 
@@ -66,16 +69,19 @@ static bool get_codes(struct mb_stepper *s, const struct extent *e)
     s->codes = mb_alloc(n, sizeof *s->codes);
     s->codes_u = mb_alloc(n, stride);
     s->codes_a = mb_alloc(n, e->groups * sizeof *s->codes_a);
-    if (!s->codes || !s->codes_u || !s->codes_a) {
+    s->codes_panels = mb_alloc(n, e->panel_bytes);
+    if (!s->codes || !s->codes_u || !s->codes_a || !s->codes_panels) {
         return false;
     }
     for (size_t t = 0; t < n; t++) {
         s->codes[t] = (struct mb_codes) {
             .u = s->codes_u + t * stride,
             .a = s->codes_a + t * e->groups,
+            .panel = s->codes_panels + t * e->panel_bytes,
         };
     }
     s->groups_max = e->groups;
+    s->panel_bytes = e->panel_bytes;
     s->expand_bytes = e->expand_bytes;
     return true;
 }
@@ -228,6 +234,7 @@ void mb_stepper_free(struct mb_stepper *s)
     mb_free(s->codes);
     mb_free(s->codes_u);
     mb_free(s->codes_a);
+    mb_free(s->codes_panels);
     mb_free(s->workers);
     mb_free(s->workers_memory);
     mb_free(s->workers_codes);

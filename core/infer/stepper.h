@@ -47,8 +47,10 @@ struct mb_stepper {
     struct mb_codes *codes; /* [T], the coded form of in */
     uint8_t *codes_u;       /* what codes points into */
     float *codes_a;
-    uint64_t n_jobs;                 /* of products so far; names a job */
-    size_t groups_max, expand_bytes; /* what was sized, for asserting that a model fits */
+    uint8_t *codes_panels;
+    uint64_t n_jobs; /* of products so far; names a job */
+    /* What was sized, for asserting that a model fits. */
+    size_t groups_max, panel_bytes, expand_bytes;
 
     struct mb_step_worker *workers; /* [threads of pool] */
     uint8_t *workers_memory;

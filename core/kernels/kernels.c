@@ -92,12 +92,15 @@ static const struct crossing {
 } crossings[] = {
     { mb_bool_popcount_c, mb_bool_expand_c, { 0, 14, 4, 2, 1, 1, 1, 1, 1 } },
 #ifdef MB_HAVE_AVX2
-    { mb_bool_popcount_avx2, mb_bool_expand_avx2, { 0, 32, 32, 24, 12, 4, 4, 4, 4 } },
+    { mb_bool_popcount_avx2, mb_bool_expand_avx2, { 0, 24, 8, 3, 2, 2, 2, 2, 2 } },
 #endif
 #ifdef MB_HAVE_AVX512VNNI
-    { mb_bool_popcount_avx2, mb_bool_expand_avx512vnni, { 0, 10, 2, 1, 1, 1, 1, 1, 1 } },
+    { mb_bool_popcount_avx2, mb_bool_expand_avx512vnni, { 0, 4, 1, 1, 1, 1, 1, 1, 1 } },
 #ifdef MB_HAVE_AVX512VBMI
-    { mb_bool_popcount_avx512vbmi, mb_bool_expand_avx512vnni, { 0, 24, 6, 4, 3, 2, 2, 2, 2 } },
+    { mb_bool_popcount_avx512vbmi, mb_bool_expand_avx512vnni, { 0, 14, 5, 3, 3, 2, 2, 2, 2 } },
+#ifdef MB_HAVE_AVX512GFNI
+    { mb_bool_popcount_avx512vbmi, mb_bool_expand_avx512gfni, { 0, 14, 4, 3, 2, 2, 2, 2, 2 } },
+#endif
 #endif
 #endif
 };
@@ -145,6 +148,11 @@ void mb_kernels_select(struct mb_kernels *ret, mb_cpu_flags cpu)
 #ifdef MB_HAVE_AVX512VNNI
     if (has(cpu, MB_CPU_VNNI)) {
         ret->bool_expand = mb_bool_expand_avx512vnni;
+    }
+#endif
+#ifdef MB_HAVE_AVX512GFNI
+    if (has(cpu, MB_CPU_GFNI | MB_CPU_VBMI | MB_CPU_VNNI | MB_CPU_VPOPCNTDQ)) {
+        ret->bool_expand = mb_bool_expand_avx512gfni;
     }
 #endif
     set_tokens_max(ret);

@@ -20,6 +20,9 @@
 
 #define MB_PLANES_MAX 8
 #define MB_KV_BLOCK   32 /* positions in a block of the KV cache, and in a block of attention */
+#define MB_PANEL_TOKENS \
+    6 /* tokens whose codes lie side by side; so many by so many tiles are */
+#define MB_EXPAND_TILES 4 /* what bool_expand keeps in registers */
 
 /* One token's input of a linear layer in coded form (DESIGN 2.2). Per column group g of the
  * layer's G, with L = 2^P - 1:
@@ -32,6 +35,7 @@ struct mb_codes {
     void
         *tables; /* [W][MB_WORD_TABLE_BYTES], 64-byte aligned; NULL if no popcount reads them */
     float *a;    /* [groups] */
+    uint8_t *panel; /* of the panel that the token is in, see mb_code_panels */
 };
 #define MB_WORD_TABLE_BYTES 256
 
@@ -49,6 +53,24 @@ typedef void mb_code_fn(struct mb_codes *ret, const float *x, size_t n, size_t g
  * of u[32*w + b], for p < P. */
 typedef void mb_code_tables_fn(struct mb_codes *c, size_t n_cols, size_t n_planes);
 
+/* Lays u and a of tokens [0, n_tokens) side by side, as bool_expand reads them: front to back,
+ * and four neighbouring columns of a panel's N tokens at a time. Tokens are in panels of
+ * MB_PANEL_TOKENS from token 0 on, the last may have fewer; x[t].panel of a panel's first token
+ * is where it lies. The others' is not read.
+ *
+ * Shapes: a panel is, per group: a [N] float32; the sum of u over the group's columns [N] int32;
+ *         u [quads][N][4], quads of 4 columns up to the end of the group's last word. So
+ *         mb_code_panel_bytes(n, group) per token.
+ * It takes a thousandth of the time of a product of a few hundred rows: portable C is enough. */
+#define MB_PANEL_HEAD_BYTES (sizeof(float) + sizeof(int32_t))
+void mb_code_panels(const struct mb_codes *x, size_t n_tokens, size_t n, size_t group);
+
+static inline size_t mb_code_panel_bytes(size_t n, size_t group)
+{
+    size_t words = (n + MB_WORD_COLS - 1) / MB_WORD_COLS, groups = (n + group - 1) / group;
+    return words * MB_WORD_COLS + groups * MB_PANEL_HEAD_BYTES;
+}
+
 /* The Boolean product for tokens t in [0, n_tokens) and row tiles [tile, tile_end):
  *
  *     y[t*ldy + i] = sum_g  s[i,g] * (scale_all * a_t[g]) * float(T[i,g])
@@ -57,7 +79,7 @@ typedef void mb_code_tables_fn(struct mb_codes *c, size_t n_cols, size_t n_plane
  *            = sum_j (sum_k c_k B_k[i,j]) * (2 u[j] - L)                        the same integer
  *
  * with G_g the columns that the group really has. Writes rows below n_rows only.
- * bool_popcount reads tables and a, bool_expand u and a, and takes scratch of
+ * bool_popcount reads tables and a; bool_expand reads u, a and panels, and takes scratch of
  * mb_bool_expand_scratch(shape) bytes, 64-byte aligned. They return the same bits. */
 typedef void mb_bool_product_fn(float *y, size_t ldy, const struct mb_bool_matrix *w,
                                 const struct mb_codes *x, size_t n_tokens, size_t n_planes,

@@ -13,6 +13,7 @@ mb_code_tables_fn mb_code_tables_c, mb_code_tables_avx2, mb_code_tables_avx512vb
 mb_bool_product_fn mb_bool_popcount_c, mb_bool_popcount_avx2;
 mb_bool_product_fn mb_bool_popcount_avx512vbmi;
 mb_bool_product_fn mb_bool_expand_c, mb_bool_expand_avx2, mb_bool_expand_avx512vnni;
+mb_bool_product_fn mb_bool_expand_avx512gfni;
 mb_dense_fn mb_dense_f32_c, mb_dense_f32_avx2, mb_dense_f32_avx512;
 mb_dense_fn mb_dense_f16_c, mb_dense_f16_avx2, mb_dense_f16_avx512;
 mb_dense_fn mb_dense_bf16_c, mb_dense_bf16_avx2, mb_dense_bf16_avx512;

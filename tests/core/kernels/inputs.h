@@ -167,8 +167,9 @@ static inline struct mb_codes *codes_new(const struct mb_bool_shape *s, size_t n
     size_t groups_room = (groups + 15) / 16 * 16; /* keeps the next token aligned */
     size_t u_bytes = (words * 32 + 63) / 64 * 64;
     size_t bytes = u_bytes + words * MB_WORD_TABLE_BYTES + groups_room * 4;
+    size_t panel_bytes = mb_code_panel_bytes(s->n_cols, s->group);
     struct mb_codes *c = mb_alloc(n_tokens, sizeof *c);
-    char *memory = mb_alloc(n_tokens, bytes);
+    char *memory = mb_alloc(n_tokens, bytes + panel_bytes);
     ck_assert(c && memory);
     struct mb_kernels plain;
     mb_kernels_select(&plain, 0);
@@ -176,6 +177,7 @@ static inline struct mb_codes *codes_new(const struct mb_bool_shape *s, size_t n
         c[t].u = (uint8_t *) memory + t * bytes;
         c[t].tables = c[t].u + u_bytes;
         c[t].a = (float *) (c[t].u + u_bytes + words * MB_WORD_TABLE_BYTES);
+        c[t].panel = (uint8_t *) memory + n_tokens * bytes + t * panel_bytes;
         float *x = floats_new(FLOATS_USUAL, seed + t, s->n_cols);
         plain.code(&c[t], x, s->n_cols, s->group, n_planes);
         if (kind != INPUTS_USUAL) {
@@ -183,6 +185,7 @@ static inline struct mb_codes *codes_new(const struct mb_bool_shape *s, size_t n
         }
         mb_free(x);
     }
+    mb_code_panels(c, n_tokens, s->n_cols, s->group);
     return c;
 }
 

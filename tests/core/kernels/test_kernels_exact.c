@@ -52,6 +52,7 @@ START_TEST(products_are_the_naive_integer)
             x[t].a[0] = 1;
         }
         codes_tables(&best, x, tokens, s.n_cols, n_planes);
+        mb_code_panels(x, tokens, s.n_cols, s.group);
         best.bool_popcount(y[0], 35, &w, x, tokens, n_planes, 0, tiles, scratch);
         best.bool_expand(y[1], 35, &w, x, tokens, n_planes, 0, tiles, scratch);
         for (size_t t = 0; t < tokens; t++) {
@@ -109,7 +110,7 @@ START_TEST(codes_are_the_nearest_levels)
     const uint32_t *planes = words[0];
     struct mb_kernels plain;
     float a[11];
-    struct mb_codes c = { u, words, a };
+    struct mb_codes c = { .u = u, .tables = words, .a = a };
     mb_kernels_select(&plain, 0);
     select_best();
     for (size_t n_planes = 4; n_planes <= 8; n_planes++) {
@@ -138,7 +139,7 @@ START_TEST(one_plane_is_sign_and_mean)
     const float x[5] = { 1, -2, 0, NAN, 5 };
     uint8_t u[32];
     float a[1];
-    struct mb_codes c = { u, NULL, a };
+    struct mb_codes c = { .u = u, .a = a };
     select_best();
     best.code(&c, x, 5, 32, 1);
     ck_assert(a[0] == 8.0f / 5);

@@ -19,6 +19,7 @@ static const struct {
     { "avx512", AVX512 },
     { "avx512vnni", AVX512 | MB_CPU_VNNI },
     { "avx512vbmi", AVX512 | MB_CPU_VNNI | MB_CPU_VBMI },
+    { "avx512gfni", AVX512 | MB_CPU_VNNI | MB_CPU_VBMI | MB_CPU_GFNI },
     { "all", ~0u },
 };
 enum { N_SETS = sizeof sets / sizeof sets[0] };
@@ -143,6 +144,32 @@ START_TEST(bool_products_agree)
 }
 END_TEST
 
+/* bool_expand takes MB_EXPAND_TILES tiles by MB_PANEL_TOKENS tokens at a time, and strips of
+ * hundreds of tokens: all ends of all of them. */
+START_TEST(bool_products_agree_in_blocks)
+{
+    select_or_skip(_i);
+    static const uint32_t rows[] = { 63, 64, 65, 80, 127, 128, 150 };
+    for (size_t i = 0; i < 7 * 13; i++) {
+        struct bool_case one = { { rows[i % 7], 161, groups[i % 5], (uint32_t) (1 + i % 5) },
+                                 1 + i / 7,
+                                 planes[i % 6],
+                                 WEIGHTS_USUAL,
+                                 INPUTS_USUAL };
+        check_product(&one);
+    }
+    static const size_t tokens[] = { 257, 258, 259, 264, 300, 516, 517, 530 };
+    for (size_t i = 0; i < 8; i++) {
+        struct bool_case one = { { 150, 97, groups[i % 2], (uint32_t) (1 + i % 4) },
+                                 tokens[i],
+                                 8,
+                                 WEIGHTS_USUAL,
+                                 INPUTS_USUAL };
+        check_product(&one);
+    }
+}
+END_TEST
+
 START_TEST(bool_products_agree_at_the_limits)
 {
     select_or_skip(_i);
@@ -171,7 +198,7 @@ static void check_code(enum floats kind, size_t n, size_t group, size_t n_planes
     struct mb_kernels *k[] = { &plain, &best };
     float *x = floats_new(kind, n + group, n);
     for (int i = 0; i < 2; i++) {
-        struct mb_codes c = { u[i], NULL, a[i] };
+        struct mb_codes c = { .u = u[i], .a = a[i] };
         memset(u[i], 0xa5, sizeof u[i]);
         k[i]->code(&c, x, n, group, n_planes);
     }
@@ -495,6 +522,7 @@ int main(void)
     tcase_add_test(t, required_sets_are_known);
     tcase_add_test(t, names_narrow_the_processor);
     tcase_add_loop_test(t, bool_products_agree, 0, N_SETS);
+    tcase_add_loop_test(t, bool_products_agree_in_blocks, 0, N_SETS);
     tcase_add_loop_test(t, bool_products_agree_at_the_limits, 0, N_SETS);
     tcase_add_loop_test(t, codes_agree, 0, N_SETS);
     tcase_add_loop_test(t, dense_agrees, 0, N_SETS);
