@@ -21,6 +21,7 @@ static void select_c(struct mb_kernels *k)
         .silu_mul = mb_silu_mul_c,
         .add = mb_add_c,
         .scale_f16 = mb_scale_f16_c,
+        .widen_f16 = mb_widen_f16_c,
         .max = mb_max_c,
         .weigh = mb_weigh_c,
         .attend_f16 = mb_attend_f16_c,
@@ -48,6 +49,7 @@ static void select_avx2(struct mb_kernels *k)
     k->silu_mul = mb_silu_mul_avx2;
     k->add = mb_add_avx2;
     k->scale_f16 = mb_scale_f16_avx2;
+    k->widen_f16 = mb_widen_f16_avx2;
     k->max = mb_max_avx2;
     k->weigh = mb_weigh_avx2;
     k->attend_f16 = mb_attend_f16_avx2;
@@ -72,6 +74,7 @@ static void select_avx512(struct mb_kernels *k)
     k->silu_mul = mb_silu_mul_avx512;
     k->add = mb_add_avx512;
     k->scale_f16 = mb_scale_f16_avx512;
+    k->widen_f16 = mb_widen_f16_avx512;
     k->max = mb_max_avx512;
     k->weigh = mb_weigh_avx512;
     k->attend_f16 = mb_attend_f16_avx512;
@@ -89,19 +92,14 @@ static const struct crossing {
 } crossings[] = {
     { mb_bool_popcount_c, mb_bool_expand_c, { 0, 14, 4, 2, 1, 1, 1, 1, 1 } },
 #ifdef MB_HAVE_AVX2
-    { mb_bool_popcount_avx2, mb_bool_expand_avx2, { 0, 0, 0, 0, 0, 0, 0, 0, 0 } },
+    { mb_bool_popcount_avx2, mb_bool_expand_avx2, { 0, 16, 5, 3, 3, 2, 2, 2, 2 } },
 #endif
 #ifdef MB_HAVE_AVX512VNNI
-    { mb_bool_popcount_avx2, mb_bool_expand_avx512vnni, { 0, 0, 0, 0, 0, 0, 0, 0, 0 } },
-#ifdef MB_HAVE_AVX512VPOPCNTDQ
-    { mb_bool_popcount_avx512vpopcntdq,
-      mb_bool_expand_avx512vnni,
-      { 0, 3, 1, 1, 1, 1, 1, 1, 1 } },
-#endif
+    { mb_bool_popcount_avx2, mb_bool_expand_avx512vnni, { 0, 3, 2, 1, 1, 1, 1, 1, 1 } },
 #ifdef MB_HAVE_AVX512VBMI
-    { mb_bool_popcount_avx512vbmi, mb_bool_expand_avx512vnni, { 0, 10, 4, 3, 2, 2, 2, 2, 2 } },
+    { mb_bool_popcount_avx512vbmi, mb_bool_expand_avx512vnni, { 0, 16, 5, 4, 3, 2, 2, 2, 2 } },
 #ifdef MB_HAVE_AVX512GFNI
-    { mb_bool_popcount_avx512vbmi, mb_bool_expand_avx512gfni, { 0, 10, 3, 2, 2, 2, 2, 2, 2 } },
+    { mb_bool_popcount_avx512vbmi, mb_bool_expand_avx512gfni, { 0, 16, 4, 3, 3, 2, 2, 2, 2 } },
 #endif
 #endif
 #endif
@@ -141,11 +139,6 @@ void mb_kernels_select(struct mb_kernels *ret, mb_cpu_flags cpu)
         select_avx512(ret);
     }
 #endif
-#ifdef MB_HAVE_AVX512VPOPCNTDQ
-    if (has(cpu, MB_CPU_VPOPCNTDQ)) {
-        ret->bool_popcount = mb_bool_popcount_avx512vpopcntdq;
-    }
-#endif
 #ifdef MB_HAVE_AVX512VBMI
     if (has(cpu, MB_CPU_VBMI | MB_CPU_VNNI)) {
         ret->code_tables = mb_code_tables_avx512vbmi;
@@ -167,7 +160,7 @@ void mb_kernels_select(struct mb_kernels *ret, mb_cpu_flags cpu)
     assert(ret->code && ret->code_tables && ret->bool_popcount && ret->bool_expand);
     assert(ret->dense_f32 && ret->dense_f16 && ret->dense_bf16);
     assert(ret->rmsnorm && ret->rope && ret->silu_mul && ret->add && ret->scale_f16);
-    assert(ret->max && ret->weigh);
+    assert(ret->widen_f16 && ret->max && ret->weigh);
     assert(ret->attend_f16 && ret->attend_f32 && ret->attend_merge && ret->attend_finish);
     assert(ret->kv_store_f16 && ret->kv_store_f32);
 }

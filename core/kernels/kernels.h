@@ -109,6 +109,9 @@ typedef void mb_add_fn(float *y, const float *x, size_t n);
 /* x[i] = x[i] * float(t[i]), t float16. */
 typedef void mb_scale_f16_fn(float *y, const float *x, const uint16_t *t, size_t n);
 
+/* y[i] = float(x[i]), x float16: exact. */
+typedef void mb_widen_f16_fn(float *y, const uint16_t *x, size_t n);
+
 /* The largest of n; -inf when there is none. */
 typedef float mb_max_fn(const float *x, size_t n);
 
@@ -181,6 +184,7 @@ struct mb_kernels {
     mb_silu_mul_fn *silu_mul;
     mb_add_fn *add;
     mb_scale_f16_fn *scale_f16;
+    mb_widen_f16_fn *widen_f16;
     mb_max_fn *max;
     mb_weigh_fn *weigh;
     mb_attend_fn *attend_f16, *attend_f32;

@@ -26,68 +26,71 @@ enum {
     PICK = 0xe2, /* of vpternlog: the second operand's bits choose the first or the third */
 };
 
-/* How far ahead weights are fetched, in bytes of bits: about 2 microseconds of one thread. Less
- * than 24 KiB and more than 64 KiB were slower from memory, see README.md. */
-enum { AHEAD = 48 << 10 };
-
 static_assert(WORD_TABLES * VECTOR == MB_WORD_TABLE_BYTES, "what codes have room for");
 
-/* The low and the high vector of 4 dwords of codes, two words of v each and a stride of 8 apart:
- * [4 dwords][16 entries]. */
-static inline void build_pair(uint8_t *to, const int16_t *v, __m512i sign01, __m512i sign23)
+/* For each pair of codes v0, v1, in 16 bits: [v0 + v1, v1 - v0], and the same negated. */
+struct pairs {
+    __m512i plus, minus;
+};
+
+static inline struct pairs pairs_of(const uint8_t *u, __mmask32 real, __m512i levels)
 {
-    /* Packing leaves [4 entries][4 dwords] in each quarter; this is the transpose. */
-    const __m512i order =
-        _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    const __m512i difference = _mm512_set1_epi32(0x0001ffff), sum = _mm512_set1_epi16(1);
+    __m512i v = _mm512_cvtepu8_epi16(_mm256_loadu_si256((const void *) u));
+    v = _mm512_maskz_sub_epi16(real, _mm512_add_epi16(v, v), levels);
+    __m512i high = _mm512_slli_epi32(_mm512_madd_epi16(v, difference), 16);
+    __m512i both = _mm512_mask_blend_epi16(0xaaaaaaaa, _mm512_madd_epi16(v, sum), high);
+    return (struct pairs) { both, _mm512_sub_epi16(_mm512_setzero_si512(), both) };
+}
+
+/* An index into the pairs of a word, as vpermi2w wants it: of pair i, the sum whose signs are the
+ * two bits of e. */
+enum { MINUS = 32 };
+#define PICK_SIGNS(i, e) (2 * (i) + ((e) == 1 || (e) == 2 ? 1 : 0) + ((e) < 2 ? MINUS : 0))
+/* Pair i of each of the four bytes, for a run of 8 entries whose two bits are e0 .. e7. */
+#define LANE(i, e0, e1, e2, e3, e4, e5, e6, e7)                                 \
+    PICK_SIGNS(i, e0), PICK_SIGNS(i, e1), PICK_SIGNS(i, e2), PICK_SIGNS(i, e3), \
+        PICK_SIGNS(i, e4), PICK_SIGNS(i, e5), PICK_SIGNS(i, e6), PICK_SIGNS(i, e7)
+#define LANES(...)                                                        \
+    {                                                                     \
+        LANE(0, __VA_ARGS__), LANE(4, __VA_ARGS__), LANE(8, __VA_ARGS__), \
+            LANE(12, __VA_ARGS__)                                         \
+    }
+
+static _Alignas(VECTOR) const int16_t low_bits[MINUS] = LANES(0, 1, 2, 3, 0, 1, 2, 3);
+static _Alignas(VECTOR) const int16_t high_bits[2][MINUS] = { LANES(0, 0, 0, 0, 1, 1, 1, 1),
+                                                              LANES(2, 2, 2, 2, 3, 3, 3, 3) };
+
+/* The low and the high vector of four columns of each byte: pairs first and first + 1 of it. */
+static inline void build_pair(uint8_t *to, const struct pairs *p, int first)
+{
     const __m512i half = _mm512_set1_epi16(1 << (LOW_BITS - 1));
     const __m512i mask = _mm512_set1_epi16((1 << LOW_BITS) - 1);
-    __m512i entries[4], low[2], high[2];
-    for (size_t b = 0; b < 4; b++) {
-        int pair[2];
-        memcpy(pair, v + 8 * b, sizeof pair);
-        entries[b] = _mm512_dpwssd_epi32(_mm512_madd_epi16(_mm512_set1_epi32(pair[0]), sign01),
-                                         _mm512_set1_epi32(pair[1]), sign23);
+    const __m512i skip = _mm512_set1_epi16((short) (2 * first)), next = _mm512_set1_epi16(2);
+    __m512i at = _mm512_add_epi16(_mm512_load_si512(low_bits), skip);
+    __m512i low[2], high[2], left = _mm512_permutex2var_epi16(p->plus, at, p->minus);
+    for (size_t i = 0; i < 2; i++) { /* entries 0..7, then 8..15 */
+        at = _mm512_add_epi16(_mm512_load_si512(high_bits[i]), _mm512_add_epi16(skip, next));
+        __m512i right = _mm512_permutex2var_epi16(p->plus, at, p->minus);
+        __m512i entry = _mm512_add_epi16(_mm512_add_epi16(left, half), right);
+        low[i] = _mm512_sub_epi16(_mm512_and_si512(entry, mask), half);
+        high[i] = _mm512_srai_epi16(entry, LOW_BITS);
     }
-    for (size_t i = 0; i < 2; i++) {
-        __m512i all = _mm512_packs_epi32(entries[2 * i], entries[2 * i + 1]);
-        all = _mm512_add_epi16(all, half);
-        low[i] = _mm512_sub_epi16(_mm512_and_si512(all, mask), half);
-        high[i] = _mm512_srai_epi16(all, LOW_BITS);
-    }
-    __m512i lows = _mm512_packs_epi16(low[0], low[1]);
-    __m512i highs = _mm512_packs_epi16(high[0], high[1]);
-    _mm512_store_si512(to, _mm512_permutexvar_epi32(order, lows));
-    _mm512_store_si512(to + VECTOR, _mm512_permutexvar_epi32(order, highs));
+    _mm512_store_si512(to, _mm512_packs_epi16(low[0], low[1]));
+    _mm512_store_si512(to + VECTOR, _mm512_packs_epi16(high[0], high[1]));
 }
 
 void mb_code_tables_avx512vbmi(struct mb_codes *c, size_t n_cols, size_t n_planes)
 {
-    const __m512i entry =
-        _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-    const __m512i one = _mm512_set1_epi16(1), minus = _mm512_set1_epi16(-1);
-    const __m512i bit01 = _mm512_set1_epi32(0x00020001), bit23 = _mm512_slli_epi16(bit01, 2);
     const __m512i levels = _mm512_set1_epi16((short) ((1 << n_planes) - 1));
-    __m512i twice = _mm512_or_si512(entry, _mm512_slli_epi32(entry, 16));
-    __m512i sign01 = _mm512_mask_mov_epi16(minus, _mm512_test_epi16_mask(twice, bit01), one);
-    __m512i sign23 = _mm512_mask_mov_epi16(minus, _mm512_test_epi16_mask(twice, bit23), one);
     uint8_t *to = c->tables;
-    for (size_t col = 0; col < n_cols; col += MB_WORD_COLS) {
-        _Alignas(VECTOR) int16_t v[MB_WORD_COLS];
+    for (size_t col = 0; col < n_cols; col += MB_WORD_COLS, to += MB_WORD_TABLE_BYTES) {
         size_t left = n_cols - col;
         __mmask32 real = left < MB_WORD_COLS ? (1u << left) - 1 : ~0u;
-        __m512i u = _mm512_cvtepu8_epi16(_mm256_loadu_si256((const void *) (c->u + col)));
-        u = _mm512_maskz_sub_epi16(real, _mm512_add_epi16(u, u), levels);
-        _mm512_store_si512(v, u);
-        build_pair(to, v, sign01, sign23);
-        build_pair(to + 2 * VECTOR, v + 4, sign01, sign23);
-        to += WORD_TABLES * VECTOR;
+        struct pairs p = pairs_of(c->u + col, real, levels);
+        build_pair(to, &p, 0);
+        build_pair(to + 2 * VECTOR, &p, 2);
     }
-}
-
-/* Into the second-level cache; past the end of an array there is nothing to fault. */
-MB_INLINE void fetch(const void *at, size_t ahead)
-{
-    _mm_prefetch((const char *) ((uintptr_t) at + ahead), _MM_HINT_T1);
 }
 
 /* T so far, of 16 rows, as low + 64 * high. */
@@ -97,13 +100,14 @@ struct sums {
 
 /* Adds c * T of n_words words of one kernel; c is each row's coefficient in all four bytes. */
 MB_INLINE struct sums look_up(struct sums sum, const uint32_t *bits, __m512i c,
-                              __m512i table[CHUNK][WORD_TABLES], const size_t n_words)
+                              __m512i table[CHUNK][WORD_TABLES], const size_t n_words,
+                              size_t ahead)
 {
     const __m512i nibble = _mm512_set1_epi8(15), quarter = _mm512_set1_epi32(0x30201000);
     __m512i low, high;
     for (size_t w = 0; w < n_words; w++) {
         __m512i x = _mm512_load_si512(bits + w * MB_TILE_ROWS);
-        fetch(bits + w * MB_TILE_ROWS, AHEAD);
+        mb_walk_fetch(bits + w * MB_TILE_ROWS, ahead);
         __m512i even = _mm512_ternarylogic_epi32(x, nibble, quarter, PICK);
         __m512i odd = _mm512_ternarylogic_epi32(_mm512_srli_epi32(x, 4), nibble, quarter, PICK);
         __m512i l = _mm512_add_epi8(_mm512_permutexvar_epi8(even, table[w][0]),
@@ -138,66 +142,89 @@ struct tiles {
     const uint16_t *scale;
     const uint8_t *coef;
     size_t bits_stride, scale_stride; /* from tile to tile */
-    size_t scale_ahead;               /* bytes of scale that go with AHEAD of bits */
+    struct mb_walk_ahead ahead;
     struct sums sum[TILES_MAX];
     __m512 y[TILES_MAX];
     size_t n_tiles, n_kernels, n_words;
     __m512 a; /* scale_all * a[g] */
 };
 
-/* Adds words [word, word + n_words) of the group; the last ones carry T over to y. */
-MB_INLINE void chunk(struct tiles *p, const uint8_t *tables, size_t word, const size_t n_words)
+/* Adds words [word, word + n_words) of the group; the first start T, the last carry it to y. */
+MB_INLINE void chunk(struct tiles *p, const uint8_t *tables, size_t word, const size_t n_words,
+                     const size_t n_kernels, const int is_first, const int is_last)
 {
-    const int is_last = word + n_words == p->n_words;
     __m512i table[CHUNK][WORD_TABLES];
     for (size_t i = 0; i < n_words; i++) {
         for (size_t v = 0; v < WORD_TABLES; v++) {
             table[i][v] = _mm512_load_si512(tables + (i * WORD_TABLES + v) * VECTOR);
         }
     }
+    const uint32_t *bits = p->bits + word * MB_TILE_ROWS;
+    const uint16_t *scale = p->scale;
+    const uint8_t *coef = p->coef;
     for (size_t i = 0; i < p->n_tiles; i++) {
-        const uint32_t *bits = p->bits + i * p->bits_stride + word * MB_TILE_ROWS;
-        const uint8_t *coef = p->coef + i * p->scale_stride * p->n_kernels;
         struct sums sum = { _mm512_setzero_si512(), _mm512_setzero_si512() };
-        if (word > 0) {
+        if (!is_first) {
             sum = p->sum[i];
         }
-        for (size_t k = 0; k < p->n_kernels; k++) {
-            sum = look_up(sum, bits, coefs(coef), table, n_words);
-            bits += p->n_words * MB_TILE_ROWS;
-            coef += MB_TILE_ROWS;
+        for (size_t k = 0; k < n_kernels; k++) {
+            sum = look_up(sum, bits + k * p->n_words * MB_TILE_ROWS,
+                          coefs(coef + k * MB_TILE_ROWS), table, n_words, p->ahead.bits);
         }
         if (is_last) {
-            const void *scale = p->scale + i * p->scale_stride;
-            fetch(scale, p->scale_ahead);
-            fetch(coef, p->scale_ahead / 2 * p->n_kernels);
+            mb_walk_fetch(scale, p->ahead.scale);
+            mb_walk_fetch(coef, p->ahead.coef);
             __m512i t = _mm512_add_epi32(sum.low, _mm512_slli_epi32(sum.high, LOW_BITS));
-            __m512 sa = _mm512_mul_ps(_mm512_cvtph_ps(_mm256_loadu_si256(scale)), p->a);
-            p->y[i] = _mm512_fmadd_ps(sa, _mm512_cvtepi32_ps(t), p->y[i]);
+            __m512 s = _mm512_cvtph_ps(_mm256_loadu_si256((const void *) scale));
+            p->y[i] = _mm512_fmadd_ps(_mm512_mul_ps(s, p->a), _mm512_cvtepi32_ps(t), p->y[i]);
         } else {
             p->sum[i] = sum;
         }
+        bits += p->bits_stride;
+        scale += p->scale_stride;
+        coef += p->scale_stride * n_kernels;
+    }
+}
+
+/* A group of CHUNK words, the usual case. A function of its own, so that the tables stay in
+ * registers: inlined, gcc 12 keeps 12 of the 16 on the stack. */
+static __attribute__((noinline)) void group_whole(struct tiles *p, const uint8_t *tables)
+{
+    if (p->n_kernels == 1) {
+        chunk(p, tables, 0, CHUNK, 1, 1, 1);
+    } else {
+        chunk(p, tables, 0, CHUNK, p->n_kernels, 1, 1);
+    }
+}
+
+static __attribute__((noinline)) void group_in_chunks(struct tiles *p, const uint8_t *tables)
+{
+    for (size_t word = 0; word < p->n_words; word += CHUNK) {
+        const int is_first = word == 0, is_last = p->n_words - word <= CHUNK;
+        switch (p->n_words - word) {
+        case 1:
+            chunk(p, tables, word, 1, p->n_kernels, is_first, 1);
+            break;
+        case 2:
+            chunk(p, tables, word, 2, p->n_kernels, is_first, 1);
+            break;
+        case 3:
+            chunk(p, tables, word, 3, p->n_kernels, is_first, 1);
+            break;
+        default:
+            chunk(p, tables, word, CHUNK, p->n_kernels, is_first, is_last);
+            break;
+        }
+        tables += CHUNK * MB_WORD_TABLE_BYTES;
     }
 }
 
 static inline void group(struct tiles *p, const uint8_t *tables)
 {
-    for (size_t word = 0; word < p->n_words; word += CHUNK) {
-        const uint8_t *at = tables + word * WORD_TABLES * VECTOR;
-        switch (p->n_words - word) {
-        case 1:
-            chunk(p, at, word, 1);
-            break;
-        case 2:
-            chunk(p, at, word, 2);
-            break;
-        case 3:
-            chunk(p, at, word, 3);
-            break;
-        default:
-            chunk(p, at, word, CHUNK);
-            break;
-        }
+    if (p->n_words == CHUNK) {
+        group_whole(p, tables);
+    } else {
+        group_in_chunks(p, tables);
     }
     p->bits += p->n_words * p->n_kernels * MB_TILE_ROWS;
     p->scale += MB_TILE_ROWS;
@@ -216,8 +243,8 @@ static void tiles(float *y, const struct mb_bool_matrix *w, const struct mb_code
         .scale_stride = mb_bool_scale_at(s, 1, 0),
         .n_tiles = n_tiles,
         .n_kernels = s->n_kernels,
+        .ahead = mb_walk_ahead(s, n_tiles),
     };
-    p.scale_ahead = AHEAD / sizeof *p.bits * p.scale_stride / p.bits_stride * sizeof *p.scale;
     for (size_t i = 0; i < n_tiles; i++) {
         p.y[i] = _mm512_setzero_ps();
     }

@@ -17,7 +17,6 @@ static const struct {
     { "c", 0 },
     { "avx2", MB_CPU_AVX2 },
     { "avx512", AVX512 },
-    { "avx512vpopcntdq", AVX512 | MB_CPU_VPOPCNTDQ },
     { "avx512vnni", AVX512 | MB_CPU_VNNI },
     { "avx512vbmi", AVX512 | MB_CPU_VNNI | MB_CPU_VBMI },
     { "avx512gfni", AVX512 | MB_CPU_VNNI | MB_CPU_VBMI | MB_CPU_VPOPCNTDQ | MB_CPU_GFNI },
@@ -270,7 +269,7 @@ static void check_pointwise(enum floats kind, size_t n)
     for (size_t i = 0; i < ROOM; i++) {
         t[i] = (uint16_t) mb_rng_u64(n, 3, i);
     }
-    for (int what = 0; what < 6; what++) {
+    for (int what = 0; what < 7; what++) {
         for (int i = 0; i < 2; i++) {
             memcpy(y[i], x, sizeof y[i]);
             switch (what) {
@@ -288,6 +287,9 @@ static void check_pointwise(enum floats kind, size_t n)
                 break;
             case 4:
                 k[i]->scale_f16(y[i], x, t, n);
+                break;
+            case 5:
+                k[i]->widen_f16(y[i], t, n);
                 break;
             default:
                 k[i]->silu_mul(y[i], w, y[i], n);
