@@ -23,7 +23,7 @@ static void print_times(const char *what, const struct mbc_load_times *t)
         if (isnan(v)) {
             printf(" %9s", "-");
         } else {
-            printf(" %9.2f", v * 1e3);
+            printf(" %9.3f", v * 1e3);
         }
     }
     printf("\n");
