@@ -139,8 +139,11 @@ static void put_zsh(struct mb_bytes *b)
         for (const struct mbc_option *o = mbc_commands[i]->options; o->name; o++) {
             mb_bytes_printf(b, " \\\n        '*--%s%s['", o->name, o->value ? "=" : "");
             mb_shell_put_quoted(b, o->help, "[]:\\");
-            mb_bytes_put_text(b, o->value ? "']:" : "']'");
-            mb_bytes_printf(b, o->value ? "%s:_default'" : "", o->value);
+            if (o->value) {
+                mb_bytes_printf(b, "']:%s:_default'", o->value);
+            } else {
+                mb_bytes_put_text(b, "']'");
+            }
         }
         mb_bytes_put_text(
             b, " \\\n        '--help[print help and exit]' '*:file:_files'\n    ;;\n");
