@@ -13,6 +13,7 @@
 #include "core/kernels/kernels.h"
 #include "proto/json/completion_json.h"
 #include "server/clock.h"
+#include "server/engine/limits.h"
 #include "server/http/listener.h"
 #include "server/http/routes/completions.h"
 
@@ -32,6 +33,7 @@ struct daemon {
     struct mbd_listener *listener;
     struct mb_kernels kernels;
     uint32_t threads;
+    bool pin;
     uint64_t drain_end_ns; /* when what still runs is cancelled */
     bool cancelled;
 };
@@ -78,11 +80,17 @@ static void on_signal(void *arg, int signal)
 
 /* ---- starting ---------------------------------------------------------------------------- */
 
+/* Those that this process may run on. */
 static uint32_t processors(void)
 {
     cpu_set_t set;
     int n = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
-    return n < 1 ? 1 : n > MB_THREADS_MAX ? MB_THREADS_MAX : (uint32_t) n;
+    return n < 1 ? 1 : (uint32_t) n;
+}
+
+static uint32_t at_most(uint32_t n, uint32_t max)
+{
+    return n < max ? n : max;
 }
 
 /* Every connection is a descriptor. */
@@ -141,7 +149,7 @@ static struct mbd_engine_options engine_options(const struct daemon *d)
     const struct mbd_options *o = d->options;
     return (struct mbd_engine_options) {
         .threads = d->threads,
-        .pin = o->pin,
+        .pin = d->pin,
         .kernels = &d->kernels,
         .sequences_max = o->sequences_max,
         .step_tokens_max = o->step_tokens,
@@ -247,7 +255,11 @@ static void daemon_init(struct daemon *d, const struct mbd_options *o)
     d->log = (struct mbd_log) { .level = (enum mbd_log_level) o->log_level,
                                 .format = (enum mbd_log_format) o->log_format,
                                 .fd = STDERR_FILENO };
-    d->threads = o->threads ? o->threads : processors();
+    uint32_t allowed = processors(), mine = mbd_processor_limit(allowed);
+    d->threads = o->threads ? o->threads : at_most(mine, MB_THREADS_MAX);
+    /* With a quota of less than the processors it sees, a daemon shares them with others of its
+     * kind, which would all keep to the same first ones. */
+    d->pin = o->pin && mine == allowed;
     d->service = (struct mbd_service) { .options = o, .log = &d->log };
 }
 

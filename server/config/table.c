@@ -21,9 +21,13 @@ const struct mbd_row mbd_table[] = {
           "commas between; in the file: an object. A new FILE takes the place of a served one by "
           "rename; one that is written over or cut short in place ends the daemon" },
     { "threads", MBD_KIND_U32, AT(threads), 0, 256, "0", .metavar = "N",
-      .help = "threads that compute; 0: as many as this process may use" },
+      .help =
+          "threads that compute; 0: as many as there are processors for this process, by its "
+          "affinity and the CPU quota of its control group" },
     { "pin", MBD_KIND_BOOL, AT(pin), ANY, .value = "true", .metavar = "BOOL",
-      .help = "keep each computing thread on a processor of its own; --no-pin lets them move" },
+      .help =
+          "keep each computing thread on a processor of its own; --no-pin lets them move, as "
+          "does a CPU quota of less than the processors" },
     { "isa", MBD_KIND_WORD, AT(isa), ANY, .value = "auto",
       .choices = { "auto", "c", "avx2", "avx512", "avx512vnni" }, .metavar = "SET",
       .help = "instruction set of the kernels; no effect on any result" },
@@ -42,7 +46,7 @@ const struct mbd_row mbd_table[] = {
           "positions of a sequence, prompt and completion; 0: what the model was made for" },
     { "kv-memory", MBD_KIND_BYTES, AT(kv_memory), 0, 0x1p50, "0", .metavar = "BYTES",
       .help = "memory of the KV cache; 0: enough for max-sequences at full context, within a "
-              "quarter of this machine's" },
+              "quarter of this machine's, or of what its control group may use" },
     { "queue-requests", MBD_KIND_U32, AT(queue_requests), 1, 65536, "128", .metavar = "N",
       .help = "requests that may wait; beyond it 429" },
     { "queue-tokens", MBD_KIND_U64, AT(queue_tokens), 1, 0x1p40, "1048576", .metavar = "N",
