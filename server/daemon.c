@@ -27,10 +27,10 @@ struct daemon {
     const struct mbd_options *options;
     struct mbd_log log;
     struct mbd_service service;
-    struct mbd_wake *wake;         /* of the loop, by the engines */
-    struct mbd_signal *signals[3]; /* of leaving */
-    struct mbd_timer *look;        /* while draining */
-    struct mbd_listener *listener;
+    struct mbd_wake *wake;               /* of the loop, by the engines */
+    struct mbd_signal *signals[3];       /* of leaving */
+    struct mbd_timer *look;              /* while draining */
+    struct mbd_listener *listener, *ops; /* ops NULL: there is no --ops-listen */
     struct mb_kernels kernels;
     uint32_t threads;
     bool pin;
@@ -98,6 +98,7 @@ static enum mb_status allow_descriptors(const struct mbd_options *o, struct mb_e
 {
     struct rlimit limit;
     rlim_t need = (rlim_t) o->connections + DESCRIPTORS_OWN;
+    need += o->ops_listen.host[0] ? MBD_OPS_CONNECTIONS : 0;
     if (getrlimit(RLIMIT_NOFILE, &limit) < 0) {
         return mb_fail(err, MB_E_IO, errno, "connections: getrlimit");
     }
@@ -189,6 +190,17 @@ static enum mb_status start_loop(struct daemon *d, struct mb_error *err)
     return st;
 }
 
+static enum mb_status start_listeners(struct daemon *d, struct mb_error *err)
+{
+    bool ops = d->options->ops_listen.host[0];
+    enum mb_status st = mbd_listener_new(&d->service, ops ? MBD_LISTEN_WORK : MBD_LISTEN_ALL,
+                                         &d->listener, err);
+    if (st == MB_OK && ops) {
+        st = mbd_listener_new(&d->service, MBD_LISTEN_OPS, &d->ops, err);
+    }
+    return st;
+}
+
 static enum mb_status start(struct daemon *d, struct mb_error *err)
 {
     enum mb_status st = allow_descriptors(d->options, err);
@@ -208,10 +220,7 @@ static enum mb_status start(struct daemon *d, struct mb_error *err)
     if (st == MB_OK) {
         st = start_engines(d, err);
     }
-    if (st == MB_OK) {
-        st = mbd_listener_new(&d->service, &d->listener, err);
-    }
-    return st;
+    return st == MB_OK ? start_listeners(d, err) : st;
 }
 
 /* In reverse; whatever part of it was built. */
@@ -221,6 +230,7 @@ static void stop(struct daemon *d)
     if (d->look) {
         mbd_timer_stop(d->look);
     }
+    mbd_listener_free(d->ops);
     mbd_listener_free(d->listener);
     if (s->registry) {
         mbd_registry_stop(s->registry); /* ends every request, */
@@ -236,16 +246,28 @@ static void stop(struct daemon *d)
     mbd_metrics_free(s->metrics);
 }
 
+static void print_url(const struct mbd_address *a, const struct mbd_listener *l)
+{
+    bool six = strchr(a->host, ':') != NULL;
+    printf("http://%s%s%s:%u", six ? "[" : "", a->host, six ? "]" : "",
+           (unsigned) mbd_listener_port(l));
+}
+
 static void say_listening(const struct daemon *d)
 {
     const struct mbd_address *a = &d->options->listen;
-    bool six = strchr(a->host, ':') != NULL;
-    printf("mboold %s listening on http://%s%s%s:%u, ", MB_VERSION, six ? "[" : "", a->host,
-           six ? "]" : "", (unsigned) mbd_listener_port(d->listener));
+    printf("mboold %s listening on ", MB_VERSION);
+    print_url(a, d->listener);
+    printf(", ");
     for (size_t i = 0; i < d->options->n_models; i++) {
         printf("%s%s", i == 0 ? "model " : " ", d->options->models[i].name);
     }
-    printf(", %s, %u threads\n", d->kernels.name, d->threads);
+    printf(", %s, %u threads", d->kernels.name, d->threads);
+    if (d->ops) {
+        printf(", operations on ");
+        print_url(&d->options->ops_listen, d->ops);
+    }
+    printf("\n");
     (void) fflush(stdout);
 }
 

@@ -57,6 +57,10 @@ const struct mbd_row mbd_table[] = {
     { "listen", MBD_KIND_ADDRESS, AT(listen), ANY, .value = "127.0.0.1:8080",
       .metavar = "ADDRESS:PORT", .group = "network",
       .help = "where to listen: 127.0.0.1:8080, [::1]:8080; port 0 takes a free one" },
+    { "ops-listen", MBD_KIND_ADDRESS, AT(ops_listen), ANY, .value = "",
+      .metavar = "ADDRESS:PORT",
+      .help = "a port of their own for /healthz, /readyz and /metrics, with connections of its "
+              "own; they are then there and nowhere else. None: they are on --listen" },
     { "max-body", MBD_KIND_BYTES, AT(body_max), 1 * KIB, MB_BODY_BYTES_MAX, "8M",
       .metavar = "BYTES", .help = "size of a request's body; beyond it 413" },
     { "body-memory", MBD_KIND_BYTES, AT(body_memory), 1 * MIB, 0x1p40, "256M",
@@ -345,6 +349,16 @@ static bool parse_address(const char *text, struct mbd_address *ret)
     return true;
 }
 
+/* Of an address that need not be, "" is none. */
+static bool set_address(const struct mbd_row *row, const char *text, struct mbd_address *ret)
+{
+    if (!*text && !row->value[0]) {
+        *ret = (struct mbd_address) { 0 };
+        return true;
+    }
+    return parse_address(text, ret);
+}
+
 static bool is_model_name(const char *name, size_t n)
 {
     if (n == 0 || n > MB_MODEL_NAME_MAX) {
@@ -431,7 +445,7 @@ enum mb_status mbd_table_set(const struct mbd_row *row, const char *text, const 
     case MBD_KIND_MODELS:
         return add_models(row, text, what, o, err);
     case MBD_KIND_ADDRESS:
-        ok = parse_address(text, place);
+        ok = set_address(row, text, place);
         break;
     case MBD_KIND_U32:
         ok = parse_integer(row, text, &v);
