@@ -72,6 +72,7 @@ enum mbd_action {
     MBD_ACTION_VERSION,
     MBD_ACTION_PRINT_DEFAULTS,
     MBD_ACTION_CHECK_CONFIG,
+    MBD_ACTION_CHECK_HEALTH,
 };
 
 void mbd_options_init(struct mbd_options *o); /* the defaults; owns nothing yet */

@@ -97,6 +97,10 @@ const struct mbd_row mbd_table[] = {
       .group = "configuration", .help = "read options from this JSON file" },
     { "check-config", MBD_KIND_ACTION, 0, MBD_ACTION_CHECK_CONFIG, 0,
       .help = "check all options, open the models, and leave: 0 when all is well" },
+    { "check-health", MBD_KIND_ACTION, 0, MBD_ACTION_CHECK_HEALTH, 0,
+      .help =
+          "ask the daemon that runs with these options here whether it is alive, and leave: "
+          "0 when it is" },
     { "print-defaults", MBD_KIND_ACTION, 0, MBD_ACTION_PRINT_DEFAULTS, 0,
       .help = "print a configuration file with every default, and leave" },
     { "help", MBD_KIND_ACTION, 0, MBD_ACTION_HELP, 0, .help = "print this, and leave" },

@@ -16,7 +16,9 @@ static struct wire_daemon d, ops;
 /* The same daemon by its other port. */
 static void start(const char *flag)
 {
-    d = wire_start((const char *[]) { "--ops-listen=127.0.0.1:0", flag, NULL });
+    /* A test machine may stand still for longer than an engine should. */
+    d = wire_start(
+        (const char *[]) { "--ops-listen=127.0.0.1:0", "--heartbeat-timeout=600", flag, NULL });
     ck_assert_int_gt(d.ops_port, 0);
     ops = d;
     ops.port = d.ops_port;
@@ -150,6 +152,33 @@ START_TEST(a_taken_port_is_named)
 }
 END_TEST
 
+/* The program asks by the options that the daemon has, models or not. */
+START_TEST(health_is_asked_by_the_program)
+{
+    char out[4096], at[64];
+    const char *ask[] = { "--check-health", at, NULL };
+    start("--connections=1024");
+    (void) snprintf(at, sizeof at, "--ops-listen=127.0.0.1:%d", d.ops_port);
+    ck_assert_int_eq(wire_run(ask, out, sizeof out), 0);
+    ck_assert_str_eq(out, "");
+    (void) snprintf(at, sizeof at, "--ops-listen=0.0.0.0:%d", d.ops_port);
+    ck_assert_int_eq(wire_run(ask, out, sizeof out), 0);
+    (void) snprintf(at, sizeof at, "--listen=127.0.0.1:%d", d.port); /* it is not there */
+    ck_assert_int_eq(wire_run(ask, out, sizeof out), 1);
+    ck_assert_msg(strstr(out, "check-health: HTTP/1.1 404 Not Found: {") != NULL, "%s", out);
+    (void) kill(d.pid, SIGSTOP);
+    (void) snprintf(at, sizeof at, "--ops-listen=127.0.0.1:%d", d.ops_port);
+    ck_assert_int_eq(wire_run(ask, out, sizeof out), 1);
+    (void) kill(d.pid, SIGCONT);
+    wire_stop(&d);
+    ck_assert_int_eq(wire_run(ask, out, sizeof out), 1);
+    ck_assert_msg(strstr(out, "Connection refused") != NULL, "%s", out);
+    (void) snprintf(at, sizeof at, "--listen=127.0.0.1:0");
+    ck_assert_int_eq(wire_run(ask, out, sizeof out), 1);
+    ck_assert_msg(strstr(out, "port 0") != NULL, "%s", out);
+}
+END_TEST
+
 int main(void)
 {
     wire_folder_make();
@@ -160,6 +189,7 @@ int main(void)
     tcase_add_test(t, work_does_not_delay_a_probe);
     tcase_add_test(t, a_drain_is_told_to_its_end);
     tcase_add_test(t, a_taken_port_is_named);
+    tcase_add_test(t, health_is_asked_by_the_program);
     suite_add_tcase(s, t);
     int status = mb_run_suite(s);
     wire_folder_remove();
