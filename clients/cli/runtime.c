@@ -30,6 +30,7 @@ enum mb_status mbc_runtime_open(struct mbc_runtime *r, const struct mb_model *m,
     mb_kernels_select(&r->kernels, r->cpu);
     st = mb_pool_new(o->n_threads, 1, &r->pool, err);
     if (st == MB_OK) {
+        mb_pool_pin_caller(r->pool);
         st = mb_kv_new(&m->shape, o->kv_type, n_blocks, o->n_seqs, o->positions_max, &r->kv,
                        err);
     }
@@ -52,6 +53,7 @@ void mbc_runtime_close(struct mbc_runtime *r)
 {
     mb_stepper_free(r->stepper);
     mb_kv_free(r->kv);
+    mb_pool_unpin_caller(r->pool);
     mb_pool_free(r->pool);
     *r = (struct mbc_runtime) { 0 };
 }

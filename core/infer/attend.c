@@ -166,12 +166,32 @@ static void start_segment(const struct mb_stepper *s, struct mb_attend_tile *seg
     mb_step_fresh_tiles(s, segment, n_tiles);
 }
 
-/* Tiles over the blocks of one segment. */
-static void attend_segment(const struct attend_job *j, const struct unit *u,
-                           struct mb_attend_tile *tiles, size_t segment)
+/* A block of the unit's past: for one tile as it lies in the cache; for several widened once, when
+ * it is float16, which all of them would do again. next is the block after it, or itself. */
+static void attend_block(const struct attend_job *j, const struct unit *u,
+                         struct mb_attend_tile *tiles, float *widened, const void *kv,
+                         const void *next, size_t base)
 {
     const struct mb_kernels *k = j->s->kernels;
-    mb_attend_fn *attend = mb_kv_type(j->kv) == MB_KV_F16 ? k->attend_f16 : k->attend_f32;
+    size_t d = j->s->shape.head_width;
+    bool half = mb_kv_type(j->kv) == MB_KV_F16;
+    if (half && u->n_tiles > 1) {
+        k->widen_f16(widened, kv, 2 * MB_KV_BLOCK * d);
+        half = false;
+        kv = next = widened;
+    }
+    mb_attend_fn *attend = half ? k->attend_f16 : k->attend_f32;
+    for (size_t i = 0; i < u->n_tiles; i++) {
+        if (tiles[i].end[tiles[i].n_rows - 1] > base) { /* the row that sees furthest */
+            attend(&tiles[i], d, kv, base, j->qk_scale, i + 1 < u->n_tiles ? kv : next);
+        }
+    }
+}
+
+/* Tiles over the blocks of one segment. */
+static void attend_segment(const struct attend_job *j, const struct unit *u,
+                           struct mb_attend_tile *tiles, float *widened, size_t segment)
+{
     const struct mb_kv_seq *seq = mb_kv_seq(j->kv, j->b->seq[u->piece->token]);
     size_t base = segment * MB_ATTEND_SEGMENT, end = base + MB_ATTEND_SEGMENT;
     base = u->begin > base ? u->begin / MB_KV_BLOCK * MB_KV_BLOCK : base;
@@ -182,12 +202,7 @@ static void attend_segment(const struct attend_job *j, const struct unit *u,
         if (base + MB_KV_BLOCK < u->end) {
             next = mb_kv_k(j->kv, block[1], j->kv_layer, u->kv_head);
         }
-        for (size_t i = 0; i < u->n_tiles; i++) {
-            if (tiles[i].end[tiles[i].n_rows - 1] > base) { /* the row that sees furthest */
-                attend(&tiles[i], j->s->shape.head_width, kv, base, j->qk_scale,
-                       i + 1 < u->n_tiles ? kv : next);
-            }
-        }
+        attend_block(j, u, tiles, widened, kv, next, base);
     }
 }
 
@@ -220,10 +235,10 @@ static void attend_unit(const struct attend_job *j, const struct unit *u,
 {
     size_t first = segment_of(u->begin);
     start_tiles(j, u, w->tiles);
-    attend_segment(j, u, w->tiles, first);
+    attend_segment(j, u, w->tiles, w->widened, first);
     for (size_t i = 1; i < segments_of(u); i++) {
         start_segment(j->s, w->segment, w->tiles, u->n_tiles);
-        attend_segment(j, u, w->segment, first + i);
+        attend_segment(j, u, w->segment, w->widened, first + i);
         merge_segment(j, u, w->tiles, w->segment, first + i);
     }
     finish_unit(j, u, w->tiles);
@@ -285,7 +300,7 @@ static void split_part(void *job, size_t part, size_t worker)
     struct mb_attend_tile *segment = partials_of(j, unit, j->first + i == 0 ? 0 : 1 + i);
     start_tiles(j, &u, w->tiles);
     start_segment(j->s, segment, w->tiles, u.n_tiles);
-    attend_segment(j, &u, segment, segment_of(u.begin) + j->first + i);
+    attend_segment(j, &u, segment, w->widened, segment_of(u.begin) + j->first + i);
     if (atomic_fetch_add_explicit(&j->s->partials_done[unit], 1, memory_order_acq_rel) + 1 ==
         n) {
         merge_wave(j, unit, &u);

@@ -24,7 +24,7 @@ static void run_tokens(void *job, size_t part, size_t worker)
 
 size_t mb_step_parts(const struct mb_stepper *s, size_t work)
 {
-    enum { PARTS_PER_THREAD = 6 };
+    enum { PARTS_PER_THREAD = 16 };
     size_t n_threads = mb_pool_threads(s->pool);
     size_t most = n_threads == 1 ? 1 : n_threads * PARTS_PER_THREAD;
     size_t worth = work / s->part_work;

@@ -9,8 +9,9 @@
 
 /* What the linear layers of a model ask of the scratch. */
 struct extent {
-    size_t width;  /* of the widest input */
-    size_t groups; /* of the Boolean layer with most of them */
+    size_t width;       /* of the widest input */
+    size_t groups;      /* of the Boolean layer with most of them */
+    size_t panel_bytes; /* of a token */
     size_t expand_bytes;
 };
 
@@ -21,8 +22,10 @@ static void extend(struct extent *e, const struct mb_linear *l)
         return;
     }
     size_t groups = mb_bool_groups(&l->boolean.shape);
+    size_t panel_bytes = mb_code_panel_bytes(l->n_cols, l->boolean.shape.group);
     size_t bytes = mb_bool_expand_scratch(&l->boolean.shape);
     e->groups = groups > e->groups ? groups : e->groups;
+    e->panel_bytes = panel_bytes > e->panel_bytes ? panel_bytes : e->panel_bytes;
     e->expand_bytes = bytes > e->expand_bytes ? bytes : e->expand_bytes;
 }
 
@@ -65,21 +68,33 @@ static bool get_codes(struct mb_stepper *s, const struct extent *e)
     size_t stride = mb_div_up(words * MB_WORD_COLS, MB_ALIGN) * MB_ALIGN; /* bytes of u */
     s->codes = mb_alloc(n, sizeof *s->codes);
     s->codes_u = mb_alloc(n, stride);
-    s->codes_planes = mb_alloc(n, stride); /* 8 planes of one bit: as many bytes as u */
     s->codes_a = mb_alloc(n, e->groups * sizeof *s->codes_a);
-    if (!s->codes || !s->codes_u || !s->codes_planes || !s->codes_a) {
+    s->codes_panels = mb_alloc(n, e->panel_bytes);
+    if (!s->codes || !s->codes_u || !s->codes_a || !s->codes_panels) {
         return false;
     }
     for (size_t t = 0; t < n; t++) {
         s->codes[t] = (struct mb_codes) {
             .u = s->codes_u + t * stride,
-            .planes = s->codes_planes + t * (stride / sizeof *s->codes_planes),
             .a = s->codes_a + t * e->groups,
+            .panel = s->codes_panels + t * e->panel_bytes,
         };
     }
     s->groups_max = e->groups;
+    s->panel_bytes = e->panel_bytes;
     s->expand_bytes = e->expand_bytes;
     return true;
+}
+
+/* The tokens of a step that bool_popcount is used for, at most. */
+static size_t tables_max(const struct mb_stepper *s)
+{
+    size_t most = 0;
+    for (size_t k = 0; k <= MB_KERNELS_MAX; k++) {
+        size_t n = s->kernels->popcount_tokens_max[k];
+        most = n > most ? n : most;
+    }
+    return most < s->tokens_max ? most : s->tokens_max;
 }
 
 void mb_step_fresh_tiles(const struct mb_stepper *s, struct mb_attend_tile *tiles, size_t n)
@@ -124,8 +139,9 @@ static bool get_tiles(struct mb_stepper *s)
     s->pieces = mb_alloc(s->tokens_max, sizeof *s->pieces);
     s->partials_done = mb_alloc(s->split_units_max, sizeof *s->partials_done);
     s->partials = mb_alloc(n * 2 * each + s->n_partials, sizeof *s->partials);
-    s->tiles_memory =
-        mb_alloc(n * 3 * each + s->n_partials, tile_floats(s) * sizeof *s->tiles_memory);
+    size_t block = 2 * MB_KV_BLOCK * (size_t) s->shape.head_width;
+    size_t floats = (n * 3 * each + s->n_partials) * tile_floats(s) + n * block;
+    s->tiles_memory = mb_alloc(floats, sizeof *s->tiles_memory);
     if (!s->pieces || !s->partials_done || !s->partials || !s->tiles_memory) {
         return false;
     }
@@ -136,24 +152,39 @@ static bool get_tiles(struct mb_stepper *s)
         s->workers[i].segment = tiles + each;
         at = lay_tiles(s, tiles, each, true, at);
         at = lay_tiles(s, tiles + each, each, false, at);
+        s->workers[i].widened = at;
+        at += block;
     }
     return true;
 }
 
 /* One block of memory for all workers; each begins on a cache line of its own. */
-static bool get_workers(struct mb_stepper *s)
+static bool get_workers(struct mb_stepper *s, const struct extent *e)
 {
-    size_t n = mb_pool_threads(s->pool), bytes;
-    if (!mb_checked_align(s->expand_bytes, MB_ALIGN, &bytes)) {
+    size_t n = mb_pool_threads(s->pool), n_tables = tables_max(s);
+    size_t table_bytes = mb_div_up(e->width, MB_WORD_COLS) * MB_WORD_TABLE_BYTES;
+    size_t expand_bytes, bytes;
+    if (!mb_checked_align(s->expand_bytes, MB_ALIGN, &expand_bytes) ||
+        !mb_checked_add(expand_bytes, n_tables * table_bytes, &bytes)) {
         return false;
     }
     s->workers = mb_alloc(n, sizeof *s->workers);
     s->workers_memory = mb_alloc(n, bytes);
-    if (!s->workers || !s->workers_memory) {
+    s->workers_codes = mb_alloc(n * n_tables, sizeof *s->workers_codes);
+    if (!s->workers || !s->workers_memory || !s->workers_codes) {
         return false;
     }
     for (size_t i = 0; i < n; i++) {
-        s->workers[i] = (struct mb_step_worker) { .expand = s->workers_memory + i * bytes };
+        uint8_t *at = s->workers_memory + i * bytes;
+        s->workers[i] = (struct mb_step_worker) {
+            .expand = at,
+            .codes = s->workers_codes + i * n_tables,
+        };
+        at += expand_bytes;
+        for (size_t t = 0; t < n_tables; t++) {
+            s->workers[i].codes[t] = s->codes[t];
+            s->workers[i].codes[t].tables = at + t * table_bytes;
+        }
     }
     return true;
 }
@@ -182,7 +213,7 @@ enum mb_status mb_stepper_new(const struct mb_model *m, const struct mb_stepper_
         .part_work = MB_STEP_PART_WORK,
     };
     struct extent e = extent_of(m);
-    if (!get_activations(s, &e) || !get_codes(s, &e) || !get_workers(s) || !get_tiles(s)) {
+    if (!get_activations(s, &e) || !get_codes(s, &e) || !get_workers(s, &e) || !get_tiles(s)) {
         mb_stepper_free(s);
         return mb_fail(err, MB_E_NOMEM, 0, "step: no memory for %u tokens of this model",
                        (unsigned) o->tokens_max);
@@ -202,10 +233,11 @@ void mb_stepper_free(struct mb_stepper *s)
     }
     mb_free(s->codes);
     mb_free(s->codes_u);
-    mb_free(s->codes_planes);
     mb_free(s->codes_a);
+    mb_free(s->codes_panels);
     mb_free(s->workers);
     mb_free(s->workers_memory);
+    mb_free(s->workers_codes);
     mb_free(s->pieces);
     mb_free(s->partials_done);
     mb_free(s->partials);

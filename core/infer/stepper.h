@@ -13,6 +13,12 @@
 struct mb_step_worker {
     void *expand; /* of the widest linear, see mb_bool_expand_scratch */
     struct mb_attend_tile *tiles, *segment; /* [tiles of a unit] */
+    float *widened; /* [2][MB_KV_BLOCK][d]: a block of keys and values */
+
+    /* The stepper's codes with tables of its own, for as many tokens as bool_popcount is used
+     * for: building them again costs less than fetching what another core has just written. */
+    struct mb_codes *codes;
+    uint64_t tables_of; /* the job that they were built for */
 };
 
 /* Neighbouring tokens of the batch that belong to one sequence. */
@@ -40,12 +46,15 @@ struct mb_stepper {
 
     struct mb_codes *codes; /* [T], the coded form of in */
     uint8_t *codes_u;       /* what codes points into */
-    uint32_t *codes_planes;
     float *codes_a;
-    size_t groups_max, expand_bytes; /* what was sized, for asserting that a model fits */
+    uint8_t *codes_panels;
+    uint64_t n_jobs; /* of products so far; names a job */
+    /* What was sized, for asserting that a model fits. */
+    size_t groups_max, panel_bytes, expand_bytes;
 
     struct mb_step_worker *workers; /* [threads of pool] */
     uint8_t *workers_memory;
+    struct mb_codes *workers_codes;
 
     struct mb_step_piece *pieces; /* [T], of the step's batch */
     size_t n_pieces;

@@ -46,6 +46,13 @@ void mb_scale_f16_c(float *y, const float *x, const uint16_t *t, size_t n)
     }
 }
 
+void mb_widen_f16_c(float *y, const uint16_t *x, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        y[i] = mb_f16_to_f32(x[i]);
+    }
+}
+
 float mb_max_c(const float *x, size_t n)
 {
     float m = -INFINITY;

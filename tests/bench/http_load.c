@@ -256,6 +256,10 @@ static void print(struct load *l)
         tokens += l->streams[i].n_tokens;
         events += l->streams[i].n_events;
     }
+    if (l->all_began_ns == 0 || l->all_began_ns >= l->first_end_ns) {
+        errno = 0;
+        fail("the first stream ended before the last began: give more --tokens");
+    }
     double seconds = (double) (l->first_end_ns - l->all_began_ns) * 1e-9;
     double rate = (double) (l->events_at_end - l->events_at_begin) / seconds *
                   ((double) tokens / (double) events); /* a token need not be an event */

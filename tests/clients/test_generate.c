@@ -226,14 +226,15 @@ START_TEST(ctrl_c_ends_it_cleanly)
 }
 END_TEST
 
-START_TEST(bench_measures_everything)
+/* The float model too, whose keys and values are float32; test_bench.c has the rest. */
+START_TEST(bench_measures_the_float_model)
 {
     const char *dir = model();
     if (!dir) {
         mb_skip("models/stories260K is not here");
     }
     static struct outcome got;
-    run(&got, false, "bench %s --json --threads 1", dir);
+    run(&got, false, "bench %s --json --threads 1 --quick --seconds 0", dir);
     ck_assert_int_eq(got.status, 0);
     json_t *root = json_loads(got.out, 0, NULL);
     ck_assert_ptr_nonnull(root);
@@ -243,8 +244,8 @@ START_TEST(bench_measures_everything)
                                  &read_rate, "prompt", &lists[0], "decode", &lists[1]),
                      0);
     ck_assert_double_gt(read_rate, 0.1);
-    ck_assert_uint_eq(json_array_size(lists[0]), 3);
-    ck_assert_uint_eq(json_array_size(lists[1]), 5);
+    ck_assert_uint_eq(json_array_size(lists[0]), 1);
+    ck_assert_uint_eq(json_array_size(lists[1]), 3);
     for (int l = 0; l < 2; l++) {
         size_t i;
         json_array_foreach (lists[l], i, entry) {
@@ -267,7 +268,7 @@ int main(void)
     tcase_add_loop_test(t, what_makes_no_sense_is_refused, 0, N_REFUSALS);
     tcase_add_test(t, what_the_model_can_not_do_is_refused);
     tcase_add_test(t, ctrl_c_ends_it_cleanly);
-    tcase_add_test(t, bench_measures_everything);
+    tcase_add_test(t, bench_measures_the_float_model);
     suite_add_tcase(s, t);
     return mb_run_suite(s);
 }

@@ -40,7 +40,7 @@ foreign() {
 }
 foreign 'microhttpd\.h' 'server/http/'
 foreign 'uv\.h' 'server/loop/'
-foreign 'jansson\.h' 'proto/json/|server/config/|core/import/|clients/cli/'
+foreign 'jansson\.h' 'proto/json/|server/config/|core/import/|core/template/json_read\.c|clients/cli/'
 foreign 'cblas\.h' 'core/tensor/blas\.c'
 foreign '(openblas_config|lapacke?)\.h' 'core/tensor/blas\.c'
 foreign '(immintrin|x86intrin|emmintrin)\.h' 'core/kernels/x86/'

@@ -75,6 +75,17 @@ void mb_scale_f16_avx2(float *y, const float *x, const uint16_t *t, size_t n)
     }
 }
 
+void mb_widen_f16_avx2(float *y, const uint16_t *x, size_t n)
+{
+    size_t i = 0;
+    for (; n - i >= 8; i += 8) {
+        _mm256_storeu_ps(y + i, _mm256_cvtph_ps(_mm_loadu_si128((const void *) (x + i))));
+    }
+    for (; i < n; i++) {
+        y[i] = mb_f16_to_f32(x[i]);
+    }
+}
+
 float mb_max_avx2(const float *x, size_t n)
 {
     __m256 m = _mm256_set1_ps(-INFINITY);

@@ -69,6 +69,15 @@ void mb_scale_f16_avx512(float *y, const float *x, const uint16_t *t, size_t n)
     }
 }
 
+void mb_widen_f16_avx512(float *y, const uint16_t *x, size_t n)
+{
+    for (size_t i = 0; i < n; i += 16) {
+        __mmask16 live = mb_lanes_first(n - i);
+        __m512 v = _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(live, x + i));
+        _mm512_mask_storeu_ps(y + i, live, v);
+    }
+}
+
 float mb_max_avx512(const float *x, size_t n)
 {
     __m512 m = _mm512_set1_ps(-INFINITY);

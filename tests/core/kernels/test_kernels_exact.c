@@ -51,6 +51,8 @@ START_TEST(products_are_the_naive_integer)
         for (size_t t = 0; t < tokens; t++) {
             x[t].a[0] = 1;
         }
+        codes_tables(&best, x, tokens, s.n_cols, n_planes);
+        mb_code_panels(x, tokens, s.n_cols, s.group);
         best.bool_popcount(y[0], 35, &w, x, tokens, n_planes, 0, tiles, scratch);
         best.bool_expand(y[1], 35, &w, x, tokens, n_planes, 0, tiles, scratch);
         for (size_t t = 0; t < tokens; t++) {
@@ -104,22 +106,25 @@ START_TEST(codes_are_the_nearest_levels)
 {
     enum { N = 1000, G = 96 };
     static uint8_t u[1024];
-    static uint32_t words[32 * MB_PLANES_MAX];
+    static _Alignas(64) uint32_t words[32][MB_WORD_TABLE_BYTES / 4];
+    const uint32_t *planes = words[0];
+    struct mb_kernels plain;
     float a[11];
-    struct mb_codes c = { u, words, a };
+    struct mb_codes c = { .u = u, .tables = words, .a = a };
+    mb_kernels_select(&plain, 0);
     select_best();
     for (size_t n_planes = 4; n_planes <= 8; n_planes++) {
         float *x = floats_new(FLOATS_USUAL, n_planes, N);
         int levels = (1 << n_planes) - 1;
         best.code(&c, x, N, G, n_planes);
-        best.code_planes(&c, 32, n_planes);
+        plain.code_tables(&c, N, n_planes);
         for (size_t j = 0; j < N; j++) {
             double step = (double) a[j / G], got = step * (2 * u[j] - levels);
             ck_assert_int_le(u[j], levels);
             ck_assert_msg(fabs((double) x[j] - got) <= step * (1 + 1e-4),
                           "P %zu, %zu: %g for %g", n_planes, j, got, (double) x[j]);
             for (size_t p = 0; p < n_planes; p++) {
-                uint32_t plane = words[j / 32 * MB_PLANES_MAX + p];
+                uint32_t plane = planes[j / 32 * MB_PLANES_MAX + p];
                 ck_assert_uint_eq(plane >> j % 32 & 1, u[j] >> p & 1);
             }
         }
@@ -134,7 +139,7 @@ START_TEST(one_plane_is_sign_and_mean)
     const float x[5] = { 1, -2, 0, NAN, 5 };
     uint8_t u[32];
     float a[1];
-    struct mb_codes c = { u, NULL, a };
+    struct mb_codes c = { .u = u, .a = a };
     select_best();
     best.code(&c, x, 5, 32, 1);
     ck_assert(a[0] == 8.0f / 5);

@@ -17,9 +17,9 @@ static const struct {
     { "c", 0 },
     { "avx2", MB_CPU_AVX2 },
     { "avx512", AVX512 },
-    { "avx512vpopcntdq", AVX512 | MB_CPU_VPOPCNTDQ },
     { "avx512vnni", AVX512 | MB_CPU_VNNI },
-    { "avx512vbmi", AVX512 | MB_CPU_VBMI },
+    { "avx512vbmi", AVX512 | MB_CPU_VNNI | MB_CPU_VBMI },
+    { "avx512gfni", AVX512 | MB_CPU_VNNI | MB_CPU_VBMI | MB_CPU_GFNI },
     { "all", ~0u },
 };
 enum { N_SETS = sizeof sets / sizeof sets[0] };
@@ -86,7 +86,9 @@ static void check_product(const struct bool_case *c)
 
     mb_bool_product_fn *products[] = { plain.bool_expand, best.bool_popcount,
                                        best.bool_expand };
+    codes_tables(&plain, x, c->n_tokens, s->n_cols, c->n_planes);
     plain.bool_popcount(want, ldy, &w, x, c->n_tokens, c->n_planes, 0, tiles, scratch);
+    codes_tables(&best, x, c->n_tokens, s->n_cols, c->n_planes);
     for (size_t i = 0; i < 3; i++) {
         memset(got, 0, n * sizeof *got);
         products[i](got, ldy, &w, x, c->n_tokens, c->n_planes, 0, tiles / 2, scratch);
@@ -142,6 +144,32 @@ START_TEST(bool_products_agree)
 }
 END_TEST
 
+/* bool_expand takes MB_EXPAND_TILES tiles by MB_PANEL_TOKENS tokens at a time, and strips of
+ * hundreds of tokens: all ends of all of them. */
+START_TEST(bool_products_agree_in_blocks)
+{
+    select_or_skip(_i);
+    static const uint32_t rows[] = { 63, 64, 65, 80, 127, 128, 150 };
+    for (size_t i = 0; i < 7 * 13; i++) {
+        struct bool_case one = { { rows[i % 7], 161, groups[i % 5], (uint32_t) (1 + i % 5) },
+                                 1 + i / 7,
+                                 planes[i % 6],
+                                 WEIGHTS_USUAL,
+                                 INPUTS_USUAL };
+        check_product(&one);
+    }
+    static const size_t tokens[] = { 257, 258, 259, 264, 300, 516, 517, 530 };
+    for (size_t i = 0; i < 8; i++) {
+        struct bool_case one = { { 150, 97, groups[i % 2], (uint32_t) (1 + i % 4) },
+                                 tokens[i],
+                                 8,
+                                 WEIGHTS_USUAL,
+                                 INPUTS_USUAL };
+        check_product(&one);
+    }
+}
+END_TEST
+
 START_TEST(bool_products_agree_at_the_limits)
 {
     select_or_skip(_i);
@@ -166,25 +194,19 @@ static void check_code(enum floats kind, size_t n, size_t group, size_t n_planes
 {
     enum { ROOM = 512 };
     static _Alignas(64) uint8_t u[2][ROOM];
-    static uint32_t words[2][ROOM / 32 * MB_PLANES_MAX];
     float a[2][ROOM / 32] = { { 0 } };
     struct mb_kernels *k[] = { &plain, &best };
     float *x = floats_new(kind, n + group, n);
-    size_t n_words = (n + 31) / 32;
     for (int i = 0; i < 2; i++) {
-        struct mb_codes c = { u[i], words[i], a[i] };
+        struct mb_codes c = { .u = u[i], .a = a[i] };
         memset(u[i], 0xa5, sizeof u[i]);
-        memset(words[i], 0xa5, sizeof words[i]);
         k[i]->code(&c, x, n, group, n_planes);
-        k[i]->code_planes(&c, n_words, n_planes);
     }
     assert_same_floats(a[1], a[0], ROOM / 32, "%s code: a, kind %d, n %zu, G %zu, P %zu",
                        set_name, kind, n, group, n_planes);
     ck_assert_msg(memcmp(u[0], u[1], sizeof u[0]) == 0,
                   "%s code: u, kind %d, n %zu, G %zu, P %zu", set_name, kind, n, group,
                   n_planes);
-    ck_assert_msg(memcmp(words[0], words[1], sizeof words[0]) == 0,
-                  "%s code_planes: kind %d, n %zu, P %zu", set_name, kind, n, n_planes);
     mb_free(x);
 }
 
@@ -247,7 +269,7 @@ static void check_pointwise(enum floats kind, size_t n)
     for (size_t i = 0; i < ROOM; i++) {
         t[i] = (uint16_t) mb_rng_u64(n, 3, i);
     }
-    for (int what = 0; what < 6; what++) {
+    for (int what = 0; what < 7; what++) {
         for (int i = 0; i < 2; i++) {
             memcpy(y[i], x, sizeof y[i]);
             switch (what) {
@@ -265,6 +287,9 @@ static void check_pointwise(enum floats kind, size_t n)
                 break;
             case 4:
                 k[i]->scale_f16(y[i], x, t, n);
+                break;
+            case 5:
+                k[i]->widen_f16(y[i], t, n);
                 break;
             default:
                 k[i]->silu_mul(y[i], w, y[i], n);
@@ -497,6 +522,7 @@ int main(void)
     tcase_add_test(t, required_sets_are_known);
     tcase_add_test(t, names_narrow_the_processor);
     tcase_add_loop_test(t, bool_products_agree, 0, N_SETS);
+    tcase_add_loop_test(t, bool_products_agree_in_blocks, 0, N_SETS);
     tcase_add_loop_test(t, bool_products_agree_at_the_limits, 0, N_SETS);
     tcase_add_loop_test(t, codes_agree, 0, N_SETS);
     tcase_add_loop_test(t, dense_agrees, 0, N_SETS);
