@@ -40,10 +40,12 @@ static bool take_input(const json_t *v, struct mb_embedding *e, struct mb_wire_e
 {
     bool several = json_is_array(v) && !json_is_integer(json_array_get(v, 0));
     size_t n = several ? json_array_size(v) : 1;
-    if (!v || n == 0 || n > MB_EMBEDDING_INPUTS_MAX || !(json_is_string(v) || json_is_array(v))) {
-        mb_wire_error_fill(err, 400, NULL, "input",
-                           "'input' must be a string, an array of token ids, or 1 to %d of these",
-                           MB_EMBEDDING_INPUTS_MAX);
+    if (!v || n == 0 || n > MB_EMBEDDING_INPUTS_MAX ||
+        !(json_is_string(v) || json_is_array(v))) {
+        mb_wire_error_fill(
+            err, 400, NULL, "input",
+            "'input' must be a string, an array of token ids, or 1 to %d of these",
+            MB_EMBEDDING_INPUTS_MAX);
         return false;
     }
     e->inputs = calloc(n, sizeof *e->inputs);
@@ -107,7 +109,8 @@ enum mb_status mb_embedding_decode(const char *text, size_t n, struct mb_embeddi
 /* RFC 4648, with padding, of n floats in little-endian order. */
 static json_t *base64_of(const float *x, size_t n)
 {
-    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    static const char digits[] =
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     size_t n_bytes = n * sizeof *x, n_text = (n_bytes + 2) / 3 * 4;
     char *text = malloc(n_text + 1);
     if (!text) {
@@ -156,9 +159,10 @@ char *mb_embedding_encode(const struct mb_embedding_reply *r)
             return NULL;
         }
     }
-    json_t *root = json_pack("{s:s,s:o,s:s,s:{s:I,s:I}}", "object", "list", "data", data, "model",
-                             r->model, "usage", "prompt_tokens", (json_int_t) r->prompt_tokens,
-                             "total_tokens", (json_int_t) r->prompt_tokens);
+    json_t *root =
+        json_pack("{s:s,s:o,s:s,s:{s:I,s:I}}", "object", "list", "data", data, "model",
+                  r->model, "usage", "prompt_tokens", (json_int_t) r->prompt_tokens,
+                  "total_tokens", (json_int_t) r->prompt_tokens);
     char *text = root ? json_dumps(root, MB_JSON_DUMP) : NULL;
     json_decref(root);
     return text;

@@ -21,27 +21,26 @@ char *mb_version_encode(const char *version)
 
 static json_t *shape_json(const struct mb_info_model *m)
 {
-    return json_pack("{s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "layers", (json_int_t) m->n_layers,
-                     "width", (json_int_t) m->width, "heads", (json_int_t) m->n_heads, "kv_heads",
-                     (json_int_t) m->n_kv_heads, "head_width", (json_int_t) m->head_width,
-                     "ffn_width", (json_int_t) m->ffn_width, "vocabulary",
-                     (json_int_t) m->n_vocab, "context", (json_int_t) m->context, "window",
-                     (json_int_t) m->window);
+    return json_pack("{s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "layers",
+                     (json_int_t) m->n_layers, "width", (json_int_t) m->width, "heads",
+                     (json_int_t) m->n_heads, "kv_heads", (json_int_t) m->n_kv_heads,
+                     "head_width", (json_int_t) m->head_width, "ffn_width",
+                     (json_int_t) m->ffn_width, "vocabulary", (json_int_t) m->n_vocab,
+                     "context", (json_int_t) m->context, "window", (json_int_t) m->window);
 }
 
 static json_t *model_json(const struct mb_info_model *m)
 {
     char epoch[17];
     (void) snprintf(epoch, sizeof epoch, "%016" PRIx64, m->epoch);
-    return json_pack("{s:s,s:s,s:s,s:I,s:o,s:{s:I,s:I},s:f,s:I,s:{s:I,s:I,s:I,s:I}}", "id", m->id,
-                     "epoch", epoch, "system_fingerprint", m->fingerprint, "created",
-                     (json_int_t) m->created, "shape", shape_json(m), "kernels", "min",
-                     (json_int_t) m->kernels_min, "max", (json_int_t) m->kernels_max,
-                     "bits_per_weight", m->bits_per_weight, "activation_bits",
-                     (json_int_t) m->n_planes, "limits", "max_model_len",
-                     (json_int_t) m->context_max, "max_sequences", (json_int_t) m->sequences_max,
-                     "kv_blocks", (json_int_t) m->kv_blocks, "kv_block_tokens",
-                     (json_int_t) m->kv_block_positions);
+    return json_pack(
+        "{s:s,s:s,s:s,s:I,s:o,s:{s:I,s:I},s:f,s:I,s:{s:I,s:I,s:I,s:I}}", "id", m->id, "epoch",
+        epoch, "system_fingerprint", m->fingerprint, "created", (json_int_t) m->created,
+        "shape", shape_json(m), "kernels", "min", (json_int_t) m->kernels_min, "max",
+        (json_int_t) m->kernels_max, "bits_per_weight", m->bits_per_weight, "activation_bits",
+        (json_int_t) m->n_planes, "limits", "max_model_len", (json_int_t) m->context_max,
+        "max_sequences", (json_int_t) m->sequences_max, "kv_blocks", (json_int_t) m->kv_blocks,
+        "kv_block_tokens", (json_int_t) m->kv_block_positions);
 }
 
 static json_t *limits_json(const struct mb_info *i)

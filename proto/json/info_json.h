@@ -12,11 +12,12 @@ struct mb_info_model {
     const char *id, *fingerprint;
     int64_t created;
     uint64_t epoch; /* the digest of all that affects its output: 16 hexadecimal digits */
-    uint32_t n_layers, width, n_heads, n_kv_heads, head_width, ffn_width, n_vocab, context, window;
-    uint32_t n_planes; /* bits of a coded activation */
+    uint32_t n_layers, width, n_heads, n_kv_heads, head_width, ffn_width, n_vocab, context,
+        window;
+    uint32_t n_planes;                 /* bits of a coded activation */
     uint32_t kernels_min, kernels_max; /* of its Boolean matrices */
     double bits_per_weight;            /* of all matrices, scales and coefficients included */
-    uint32_t context_max; /* positions of a sequence here */
+    uint32_t context_max;              /* positions of a sequence here */
     uint32_t sequences_max, kv_blocks, kv_block_positions;
 };
 
