@@ -7,7 +7,7 @@
 struct code_job {
     struct mb_stepper *s;
     size_t n_tokens, n_cols, group, n_planes;
-    bool panels; /* that products will read */
+    bool panels; /* that some product will read */
 };
 
 /* The tokens of one panel: what is coded is laid side by side while it is near. */
@@ -150,19 +150,19 @@ static bool any_expands(const struct product_job *j)
     return false;
 }
 
-/* Popcounts want long parts, to read far in order. Expanding wants whole blocks of tiles, and a
- * part is worth its call at about twenty microseconds: so no thread waits long for the last. */
+/* No part ends within the tiles that kernels take at a time. Popcounts want long parts, to read far
+ * in order. Expanding does not, and a part is worth its call at about twenty microseconds: so
+ * no thread waits long for the last. */
 static size_t part_tiles(const struct product_job *j)
 {
-    enum { EXPAND_PARTS_OF_WORK = 8, PASS_TILES = 4 };
+    enum { EXPAND_PARTS_OF_WORK = 8, PASS_TILES = MB_EXPAND_TILES };
     size_t tile_work = MB_TILE_ROWS * j->n_cols * j->n_tokens;
-    size_t most = mb_div_up(j->n_tiles, mb_step_parts(j->s, j->n_tiles * tile_work));
-    if (!any_expands(j)) { /* no part ends within the tiles that are read side by side */
-        return mb_div_up(most, PASS_TILES) * PASS_TILES;
+    size_t tiles = mb_div_up(j->n_tiles, mb_step_parts(j->s, j->n_tiles * tile_work));
+    if (any_expands(j)) {
+        size_t worth = mb_div_up(EXPAND_PARTS_OF_WORK * j->s->part_work, tile_work);
+        tiles = worth < tiles ? worth : tiles;
     }
-    size_t worth = mb_div_up(EXPAND_PARTS_OF_WORK * j->s->part_work, tile_work);
-    size_t tiles = worth < most ? worth : most;
-    return mb_div_up(tiles, MB_EXPAND_TILES) * MB_EXPAND_TILES;
+    return mb_div_up(tiles, PASS_TILES) * PASS_TILES;
 }
 
 void mb_step_linears(struct mb_stepper *s, size_t n, size_t n_cols,

@@ -48,9 +48,8 @@ struct mb_stepper {
     uint8_t *codes_u;       /* what codes points into */
     float *codes_a;
     uint8_t *codes_panels;
-    uint64_t n_jobs; /* of products so far; names a job */
-    /* What was sized, for asserting that a model fits. */
-    size_t groups_max, panel_bytes, expand_bytes;
+    uint64_t n_jobs;                              /* of products so far; names a job */
+    size_t groups_max, panel_bytes, expand_bytes; /* sized so; asserts that a model fits */
 
     struct mb_step_worker *workers; /* [threads of pool] */
     uint8_t *workers_memory;

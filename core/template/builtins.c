@@ -10,16 +10,16 @@ enum {
 };
 
 static bool range(struct mb_render *r, const struct mb_callable *self,
-                  const struct mb_args *args, struct mb_value *ret)
+                  const struct mb_args *args, struct mb_jinja_value *ret)
 {
     int64_t at[3] = { 0, 0, 1 }, n = 0;
     if (args->n < 1 || args->n > 3 || args->n_named > 0) {
         return mb_render_fail(r, MB_E_INVALID, "range takes one to three ints");
     }
     for (size_t i = 0; i < args->n; i++) {
-        if (!mb_value_integer(args->at[i], &at[args->n == 1 ? 1 : i])) {
+        if (!mb_jinja_value_integer(args->at[i], &at[args->n == 1 ? 1 : i])) {
             return mb_render_fail(r, MB_E_INVALID, "range takes ints, not a %s",
-                                  mb_value_type(args->at[i]));
+                                  mb_jinja_value_type(args->at[i]));
         }
     }
     if (at[2] == 0) {
@@ -32,7 +32,7 @@ static bool range(struct mb_render *r, const struct mb_callable *self,
         if (n == RANGE_MAX) {
             return mb_render_fail(r, MB_E_LIMIT, "a range of more than %d elements", RANGE_MAX);
         }
-        if (!mb_list_push(r, ret->list, mb_value_int(i))) {
+        if (!mb_list_push(r, ret->list, mb_jinja_value_int(i))) {
             return false;
         }
         if (__builtin_add_overflow(i, at[2], &i)) {
@@ -44,7 +44,7 @@ static bool range(struct mb_render *r, const struct mb_callable *self,
 
 /* A dict of the pairs or of the dict given, and of the named arguments. */
 static bool dict(struct mb_render *r, const struct mb_callable *self,
-                 const struct mb_args *args, struct mb_value *ret)
+                 const struct mb_args *args, struct mb_jinja_value *ret)
 {
     struct mb_list l;
     if (args->n > 1) {
@@ -62,12 +62,12 @@ static bool dict(struct mb_render *r, const struct mb_callable *self,
             }
         }
     } else if (args->n == 1) {
-        if (!mb_value_elements(r, args->at[0], &l)) {
+        if (!mb_jinja_value_elements(r, args->at[0], &l)) {
             return false;
         }
         for (size_t i = 0; i < l.len; i++) {
             struct mb_list pair;
-            if (!mb_value_elements(r, l.at[i], &pair)) {
+            if (!mb_jinja_value_elements(r, l.at[i], &pair)) {
                 return false;
             }
             if (pair.len != 2) {
@@ -87,7 +87,7 @@ static bool dict(struct mb_render *r, const struct mb_callable *self,
 }
 
 static bool namespace(struct mb_render *r, const struct mb_callable *self,
-                      const struct mb_args *args, struct mb_value *ret)
+                      const struct mb_args *args, struct mb_jinja_value *ret)
 {
     bool ok = dict(r, self, args, ret);
     ret->kind = MB_VALUE_NAMESPACE;
@@ -96,10 +96,10 @@ static bool namespace(struct mb_render *r, const struct mb_callable *self,
 
 /* How a template says that the messages are not as its model needs them. */
 static bool raise_exception(struct mb_render *r, const struct mb_callable *self,
-                            const struct mb_args *args, struct mb_value *ret)
+                            const struct mb_args *args, struct mb_jinja_value *ret)
 {
-    struct mb_value text = mb_value_literal("the template refuses these messages");
-    if (args->n > 0 && !mb_value_text(r, args->at[0], &text)) {
+    struct mb_jinja_value text = mb_jinja_value_literal("the template refuses these messages");
+    if (args->n > 0 && !mb_jinja_value_text(r, args->at[0], &text)) {
         return false;
     }
     return mb_render_fail(r, MB_E_INVALID, "%.*s", (int) (text.n < 280 ? text.n : 280),
@@ -107,7 +107,7 @@ static bool raise_exception(struct mb_render *r, const struct mb_callable *self,
 }
 
 static bool strftime_now(struct mb_render *r, const struct mb_callable *self,
-                         const struct mb_args *args, struct mb_value *ret)
+                         const struct mb_args *args, struct mb_jinja_value *ret)
 {
     char format[TIME_TEXT_MAX], text[TIME_TEXT_MAX];
     if (args->n != 1 || args->at[0].kind != MB_VALUE_STRING ||
@@ -135,12 +135,14 @@ static const struct mb_callable builtins[] = {
     { .name = "strftime_now", .call = strftime_now },
 };
 
-bool mb_builtin_find(const struct mb_render *r, struct mb_value name, struct mb_value *ret)
+bool mb_builtin_find(const struct mb_render *r, struct mb_jinja_value name,
+                     struct mb_jinja_value *ret)
 {
     for (size_t i = 0; i < sizeof builtins / sizeof builtins[0]; i++) {
-        if (mb_value_is_text(name, builtins[i].name) &&
+        if (mb_jinja_value_is_text(name, builtins[i].name) &&
             (builtins[i].call != strftime_now || r->now)) {
-            *ret = (struct mb_value) { .kind = MB_VALUE_CALLABLE, .callable = &builtins[i] };
+            *ret =
+                (struct mb_jinja_value) { .kind = MB_VALUE_CALLABLE, .callable = &builtins[i] };
             return true;
         }
     }

@@ -5,10 +5,10 @@
 #include <string.h>
 
 const struct mb_function *mb_function_find(const struct mb_function *table,
-                                           struct mb_value name)
+                                           struct mb_jinja_value name)
 {
     for (; table->name; table++) {
-        if (mb_value_is_text(name, table->name)) {
+        if (mb_jinja_value_is_text(name, table->name)) {
             return table;
         }
     }
@@ -40,7 +40,7 @@ static size_t params_of(const struct mb_function *f, struct param ret[MB_PARAMS_
 
 static bool bind_named(struct mb_render *r, const struct mb_function *f,
                        const struct param *params, size_t n, const struct mb_named *a,
-                       struct mb_value *ret)
+                       struct mb_jinja_value *ret)
 {
     for (size_t i = 0; i < n; i++) {
         if (a->name.n != params[i].n || memcmp(a->name.text, params[i].name, a->name.n) != 0) {
@@ -57,11 +57,12 @@ static bool bind_named(struct mb_render *r, const struct mb_function *f,
                           (int) (a->name.n < 40 ? a->name.n : 40), a->name.text);
 }
 
-bool mb_function_apply(struct mb_render *r, const struct mb_function *f, struct mb_value in,
-                       const struct mb_args *args, struct mb_value *ret)
+bool mb_function_apply(struct mb_render *r, const struct mb_function *f,
+                       struct mb_jinja_value in, const struct mb_args *args,
+                       struct mb_jinja_value *ret)
 {
     struct param params[MB_PARAMS_MAX];
-    struct mb_value at[MB_PARAMS_MAX] = { 0 };
+    struct mb_jinja_value at[MB_PARAMS_MAX] = { 0 };
     size_t n = params_of(f, params);
     if (args->n > n) {
         return mb_render_fail(r, MB_E_INVALID, "%s takes %zu arguments at most, not %zu",
@@ -86,25 +87,26 @@ bool mb_function_apply(struct mb_render *r, const struct mb_function *f, struct 
 
 /* ---- what is called ---------------------------------------------------------------------- */
 
-bool mb_value_call(struct mb_render *r, struct mb_value callee, const struct mb_args *args,
-                   struct mb_value *ret)
+bool mb_jinja_value_call(struct mb_render *r, struct mb_jinja_value callee,
+                         const struct mb_args *args, struct mb_jinja_value *ret)
 {
     if (callee.kind == MB_VALUE_UNDEFINED) {
         return mb_render_fail_undefined(r, callee);
     }
     if (callee.kind != MB_VALUE_CALLABLE) {
-        return mb_render_fail(r, MB_E_INVALID, "a %s can not be called", mb_value_type(callee));
+        return mb_render_fail(r, MB_E_INVALID, "a %s can not be called",
+                              mb_jinja_value_type(callee));
     }
     return callee.callable->call(r, callee.callable, args, ret);
 }
 
 static bool call_method(struct mb_render *r, const struct mb_callable *self,
-                        const struct mb_args *args, struct mb_value *ret)
+                        const struct mb_args *args, struct mb_jinja_value *ret)
 {
     return mb_function_apply(r, self->method, self->self, args, ret);
 }
 
-static const struct mb_function *methods_of(struct mb_value v)
+static const struct mb_function *methods_of(struct mb_jinja_value v)
 {
     switch (v.kind) {
     case MB_VALUE_STRING:
@@ -120,8 +122,8 @@ static const struct mb_function *methods_of(struct mb_value v)
     }
 }
 
-bool mb_method_find(struct mb_render *r, struct mb_value v, struct mb_value name,
-                    bool *ret_found, struct mb_value *ret)
+bool mb_method_find(struct mb_render *r, struct mb_jinja_value v, struct mb_jinja_value name,
+                    bool *ret_found, struct mb_jinja_value *ret)
 {
     const struct mb_function *table = methods_of(v);
     const struct mb_function *f = table ? mb_function_find(table, name) : NULL;
@@ -134,7 +136,7 @@ bool mb_method_find(struct mb_render *r, struct mb_value v, struct mb_value name
         return false;
     }
     *c = (struct mb_callable) { .name = f->name, .call = call_method, .method = f, .self = v };
-    *ret = (struct mb_value) { .kind = MB_VALUE_CALLABLE, .callable = c };
+    *ret = (struct mb_jinja_value) { .kind = MB_VALUE_CALLABLE, .callable = c };
     return true;
 }
 
@@ -152,19 +154,20 @@ static bool is_index(const char *at, size_t n, int64_t *ret)
     return n > 0;
 }
 
-bool mb_value_path(struct mb_render *r, struct mb_value v, struct mb_value path,
-                   struct mb_value *ret)
+bool mb_jinja_value_path(struct mb_render *r, struct mb_jinja_value v,
+                         struct mb_jinja_value path, struct mb_jinja_value *ret)
 {
     if (path.kind != MB_VALUE_STRING) {
-        return mb_value_item(r, v, path, ret);
+        return mb_jinja_value_item(r, v, path, ret);
     }
     const char *at = path.text, *end = path.text + path.n;
     while (at <= end) {
         const char *dot = memchr(at, '.', (size_t) (end - at));
         size_t n = (size_t) ((dot ? dot : end) - at);
         int64_t i;
-        struct mb_value key = is_index(at, n, &i) ? mb_value_int(i) : mb_value_string(at, n);
-        if (!mb_value_item(r, v, key, &v)) {
+        struct mb_jinja_value key =
+            is_index(at, n, &i) ? mb_jinja_value_int(i) : mb_jinja_value_string(at, n);
+        if (!mb_jinja_value_item(r, v, key, &v)) {
             return false;
         }
         at += n + 1;

@@ -17,13 +17,13 @@ bool mb_scope_new(struct mb_render *r, struct mb_scope *around, struct mb_scope 
     return true;
 }
 
-static bool same_name(struct mb_value a, struct mb_value b)
+static bool same_name(struct mb_jinja_value a, struct mb_jinja_value b)
 {
     return a.n == b.n && (a.text == b.text || memcmp(a.text, b.text, a.n) == 0);
 }
 
-bool mb_scope_set(struct mb_render *r, struct mb_scope *s, struct mb_value name,
-                  struct mb_value v)
+bool mb_scope_set(struct mb_render *r, struct mb_scope *s, struct mb_jinja_value name,
+                  struct mb_jinja_value v)
 {
     for (size_t i = 0; i < s->len; i++) {
         if (same_name(s->at[i].name, name)) {
@@ -47,8 +47,8 @@ bool mb_scope_set(struct mb_render *r, struct mb_scope *s, struct mb_value name,
     return mb_render_work(r, 1 + s->len / 4);
 }
 
-bool mb_scope_find(struct mb_render *r, const struct mb_scope *s, struct mb_value name,
-                   struct mb_value *ret)
+bool mb_scope_find(struct mb_render *r, const struct mb_scope *s, struct mb_jinja_value name,
+                   struct mb_jinja_value *ret)
 {
     size_t looked = 0;
     for (; s; s = s->around) {
@@ -65,11 +65,11 @@ bool mb_scope_find(struct mb_render *r, const struct mb_scope *s, struct mb_valu
     return false;
 }
 
-static bool find_name(struct mb_render *r, const struct mb_scope *s, struct mb_value name,
-                      struct mb_value *ret)
+static bool find_name(struct mb_render *r, const struct mb_scope *s, struct mb_jinja_value name,
+                      struct mb_jinja_value *ret)
 {
     if (!mb_scope_find(r, s, name, ret) && !mb_builtin_find(r, name, ret)) {
-        *ret = mb_value_undefined(name.text, name.n);
+        *ret = mb_jinja_value_undefined(name.text, name.n);
     }
     return r->status == MB_OK;
 }
@@ -77,14 +77,14 @@ static bool find_name(struct mb_render *r, const struct mb_scope *s, struct mb_v
 /* ---- collections and parts --------------------------------------------------------------- */
 
 static bool make_list(struct mb_render *r, const struct mb_node *n, struct mb_scope *s,
-                      struct mb_value *ret)
+                      struct mb_jinja_value *ret)
 {
-    struct mb_value v;
+    struct mb_jinja_value v;
     if (!mb_list_new(r, n->kind == MB_NODE_TUPLE ? MB_TUPLE : MB_LIST, 4, ret)) {
         return false;
     }
     for (const struct mb_node *e = n->list; e; e = e->next) {
-        if (!mb_evaluate(r, e, s, &v) || !mb_list_push(r, ret->list, v)) {
+        if (!mb_jinja_evaluate(r, e, s, &v) || !mb_list_push(r, ret->list, v)) {
             return false;
         }
     }
@@ -92,14 +92,14 @@ static bool make_list(struct mb_render *r, const struct mb_node *n, struct mb_sc
 }
 
 static bool make_dict(struct mb_render *r, const struct mb_node *n, struct mb_scope *s,
-                      struct mb_value *ret)
+                      struct mb_jinja_value *ret)
 {
-    struct mb_value key, v;
+    struct mb_jinja_value key, v;
     if (!mb_dict_new(r, 4, ret)) {
         return false;
     }
     for (const struct mb_node *e = n->list; e; e = e->next->next) {
-        if (!mb_evaluate(r, e, s, &key) || !mb_evaluate(r, e->next, s, &v) ||
+        if (!mb_jinja_evaluate(r, e, s, &key) || !mb_jinja_evaluate(r, e->next, s, &v) ||
             !mb_dict_set(r, ret->dict, key, v)) {
             return false;
         }
@@ -108,41 +108,41 @@ static bool make_dict(struct mb_render *r, const struct mb_node *n, struct mb_sc
 }
 
 static bool take_item(struct mb_render *r, const struct mb_node *n, struct mb_scope *s,
-                      struct mb_value *ret)
+                      struct mb_jinja_value *ret)
 {
-    struct mb_value whole, key;
-    return mb_evaluate(r, n->left, s, &whole) && mb_evaluate(r, n->right, s, &key) &&
-           mb_value_item(r, whole, key, ret);
+    struct mb_jinja_value whole, key;
+    return mb_jinja_evaluate(r, n->left, s, &whole) &&
+           mb_jinja_evaluate(r, n->right, s, &key) && mb_jinja_value_item(r, whole, key, ret);
 }
 
 static bool take_slice(struct mb_render *r, const struct mb_node *n, struct mb_scope *s,
-                       struct mb_value *ret)
+                       struct mb_jinja_value *ret)
 {
-    struct mb_value whole, bounds[3] = { 0 };
-    if (!mb_evaluate(r, n->left, s, &whole)) {
+    struct mb_jinja_value whole, bounds[3] = { 0 };
+    if (!mb_jinja_evaluate(r, n->left, s, &whole)) {
         return false;
     }
     const struct mb_node *e = n->list;
     for (size_t i = 0; i < 3; i++, e = e->next) {
-        if (e->kind != MB_NODE_NOTHING && !mb_evaluate(r, e, s, &bounds[i])) {
+        if (e->kind != MB_NODE_NOTHING && !mb_jinja_evaluate(r, e, s, &bounds[i])) {
             return false;
         }
     }
-    return mb_value_slice(r, whole, bounds, ret);
+    return mb_jinja_value_slice(r, whole, bounds, ret);
 }
 
 static bool join(struct mb_render *r, const struct mb_node *n, struct mb_scope *s,
-                 struct mb_value *ret)
+                 struct mb_jinja_value *ret)
 {
     /* The parts first: what they call may use the end of the output, too. */
-    struct mb_value parts, v;
+    struct mb_jinja_value parts, v;
     if (!make_list(r, n, s, &parts)) {
         return false;
     }
     size_t mark = mb_render_mark(r);
     for (size_t i = 0; i < parts.list->len; i++) {
         v = parts.list->at[i];
-        if (!mb_value_print(r, v)) {
+        if (!mb_jinja_value_print(r, v)) {
             return false;
         }
     }
@@ -151,8 +151,8 @@ static bool join(struct mb_render *r, const struct mb_node *n, struct mb_scope *
 
 /* ---- calls ------------------------------------------------------------------------------- */
 
-bool mb_evaluate_arguments(struct mb_render *r, const struct mb_node *list, struct mb_scope *s,
-                           struct mb_args *ret)
+bool mb_jinja_evaluate_arguments(struct mb_render *r, const struct mb_node *list,
+                                 struct mb_scope *s, struct mb_args *ret)
 {
     size_t n = 0, n_named = 0;
     for (const struct mb_node *e = list; e; e = e->next) {
@@ -168,8 +168,8 @@ bool mb_evaluate_arguments(struct mb_render *r, const struct mb_node *list, stru
     }
     for (const struct mb_node *e = list; e; e = e->next) {
         bool named = e->kind == MB_NODE_NAMED;
-        struct mb_value v;
-        if (!mb_evaluate(r, named ? e->left : e, s, &v)) {
+        struct mb_jinja_value v;
+        if (!mb_jinja_evaluate(r, named ? e->left : e, s, &v)) {
             return false;
         }
         if (named) {
@@ -182,23 +182,25 @@ bool mb_evaluate_arguments(struct mb_render *r, const struct mb_node *list, stru
 }
 
 static bool call(struct mb_render *r, const struct mb_node *n, struct mb_scope *s,
-                 struct mb_value *ret)
+                 struct mb_jinja_value *ret)
 {
-    struct mb_value callee;
+    struct mb_jinja_value callee;
     struct mb_args args;
-    if (!mb_evaluate(r, n->left, s, &callee) || !mb_evaluate_arguments(r, n->list, s, &args)) {
+    if (!mb_jinja_evaluate(r, n->left, s, &callee) ||
+        !mb_jinja_evaluate_arguments(r, n->list, s, &args)) {
         return false;
     }
     r->line = n->line;
-    return mb_value_call(r, callee, &args, ret);
+    return mb_jinja_value_call(r, callee, &args, ret);
 }
 
 static bool filter(struct mb_render *r, const struct mb_node *n, struct mb_scope *s,
-                   struct mb_value *ret)
+                   struct mb_jinja_value *ret)
 {
-    struct mb_value in;
+    struct mb_jinja_value in;
     struct mb_args args;
-    if (!mb_evaluate(r, n->left, s, &in) || !mb_evaluate_arguments(r, n->list, s, &args)) {
+    if (!mb_jinja_evaluate(r, n->left, s, &in) ||
+        !mb_jinja_evaluate_arguments(r, n->list, s, &args)) {
         return false;
     }
     r->line = n->line;
@@ -206,42 +208,43 @@ static bool filter(struct mb_render *r, const struct mb_node *n, struct mb_scope
 }
 
 static bool test(struct mb_render *r, const struct mb_node *n, struct mb_scope *s,
-                 struct mb_value *ret)
+                 struct mb_jinja_value *ret)
 {
-    struct mb_value in;
+    struct mb_jinja_value in;
     struct mb_args args;
     bool holds;
-    if (!mb_evaluate(r, n->left, s, &in) || !mb_evaluate_arguments(r, n->list, s, &args)) {
+    if (!mb_jinja_evaluate(r, n->left, s, &in) ||
+        !mb_jinja_evaluate_arguments(r, n->list, s, &args)) {
         return false;
     }
     r->line = n->line;
     if (!mb_test_apply(r, n->value, in, &args, &holds)) {
         return false;
     }
-    *ret = mb_value_bool(holds != n->negated);
+    *ret = mb_jinja_value_bool(holds != n->negated);
     return true;
 }
 
 /* ---- operators --------------------------------------------------------------------------- */
 
-static bool relates(struct mb_render *r, enum mb_relation op, struct mb_value a,
-                    struct mb_value b, bool *ret)
+static bool relates(struct mb_render *r, enum mb_relation op, struct mb_jinja_value a,
+                    struct mb_jinja_value b, bool *ret)
 {
     bool ok, same = false;
     int k = 2; /* no order: NaN */
     switch (op) {
     case MB_EQUAL:
     case MB_UNEQUAL:
-        ok = mb_value_equal(r, a, b, &same);
+        ok = mb_jinja_value_equal(r, a, b, &same);
         *ret = same == (op == MB_EQUAL);
         return ok;
     case MB_IN:
     case MB_NOT_IN:
-        ok = mb_value_contains(r, b, a, &same);
+        ok = mb_jinja_value_contains(r, b, a, &same);
         *ret = same == (op == MB_IN);
         return ok;
     default:
-        ok = mb_value_order(r, a, b, &k);
+        ok = mb_jinja_value_order(r, a, b, &k);
         *ret = (k == -1 && (op == MB_BELOW || op == MB_AT_MOST)) ||
                (k == 1 && (op == MB_ABOVE || op == MB_AT_LEAST)) ||
                (k == 0 && (op == MB_AT_MOST || op == MB_AT_LEAST));
@@ -251,70 +254,70 @@ static bool relates(struct mb_render *r, enum mb_relation op, struct mb_value a,
 
 /* a < b < c is a < b and b < c, with b evaluated once. */
 static bool compare(struct mb_render *r, const struct mb_node *n, struct mb_scope *s,
-                    struct mb_value *ret)
+                    struct mb_jinja_value *ret)
 {
-    struct mb_value left, right;
+    struct mb_jinja_value left, right;
     bool holds = true;
-    if (!mb_evaluate(r, n->left, s, &left)) {
+    if (!mb_jinja_evaluate(r, n->left, s, &left)) {
         return false;
     }
     for (const struct mb_node *e = n->list; e && holds; e = e->next) {
-        if (!mb_evaluate(r, e->left, s, &right) ||
+        if (!mb_jinja_evaluate(r, e->left, s, &right) ||
             !relates(r, (enum mb_relation) e->op, left, right, &holds)) {
             return false;
         }
         left = right;
     }
-    *ret = mb_value_bool(holds);
+    *ret = mb_jinja_value_bool(holds);
     return true;
 }
 
 static bool binary(struct mb_render *r, const struct mb_node *n, struct mb_scope *s,
-                   struct mb_value *ret)
+                   struct mb_jinja_value *ret)
 {
-    struct mb_value a, b;
-    if (!mb_evaluate(r, n->left, s, &a) || !mb_evaluate(r, n->right, s, &b)) {
+    struct mb_jinja_value a, b;
+    if (!mb_jinja_evaluate(r, n->left, s, &a) || !mb_jinja_evaluate(r, n->right, s, &b)) {
         return false;
     }
     r->line = n->line;
-    return mb_value_compute(r, (enum mb_operator) n->op, a, b, ret);
+    return mb_jinja_value_compute(r, (enum mb_operator) n->op, a, b, ret);
 }
 
 /* The operand that decides, as in Python. */
 static bool and_or(struct mb_render *r, const struct mb_node *n, struct mb_scope *s,
-                   struct mb_value *ret)
+                   struct mb_jinja_value *ret)
 {
-    if (!mb_evaluate(r, n->left, s, ret)) {
+    if (!mb_jinja_evaluate(r, n->left, s, ret)) {
         return false;
     }
-    bool decided = mb_value_is_true(*ret) == (n->kind == MB_NODE_OR);
-    return decided || mb_evaluate(r, n->right, s, ret);
+    bool decided = mb_jinja_value_is_true(*ret) == (n->kind == MB_NODE_OR);
+    return decided || mb_jinja_evaluate(r, n->right, s, ret);
 }
 
 static bool signed_value(struct mb_render *r, const struct mb_node *n, struct mb_scope *s,
-                         struct mb_value *ret)
+                         struct mb_jinja_value *ret)
 {
-    struct mb_value v;
-    return mb_evaluate(r, n->left, s, &v) && mb_value_negate(r, v, ret) &&
-           (n->kind == MB_NODE_NEGATIVE || mb_value_negate(r, *ret, ret));
+    struct mb_jinja_value v;
+    return mb_jinja_evaluate(r, n->left, s, &v) && mb_jinja_value_negate(r, v, ret) &&
+           (n->kind == MB_NODE_NEGATIVE || mb_jinja_value_negate(r, *ret, ret));
 }
 
 static bool choose(struct mb_render *r, const struct mb_node *n, struct mb_scope *s,
-                   struct mb_value *ret)
+                   struct mb_jinja_value *ret)
 {
-    struct mb_value condition;
-    if (!mb_evaluate(r, n->right, s, &condition)) {
+    struct mb_jinja_value condition;
+    if (!mb_jinja_evaluate(r, n->right, s, &condition)) {
         return false;
     }
-    if (mb_value_is_true(condition)) {
-        return mb_evaluate(r, n->left, s, ret);
+    if (mb_jinja_value_is_true(condition)) {
+        return mb_jinja_evaluate(r, n->left, s, ret);
     }
-    *ret = mb_value_undefined("the else of an if", 17);
-    return !n->other || mb_evaluate(r, n->other, s, ret);
+    *ret = mb_jinja_value_undefined("the else of an if", 17);
+    return !n->other || mb_jinja_evaluate(r, n->other, s, ret);
 }
 
 static bool evaluate(struct mb_render *r, const struct mb_node *n, struct mb_scope *s,
-                     struct mb_value *ret)
+                     struct mb_jinja_value *ret)
 {
     switch (n->kind) {
     case MB_NODE_CONSTANT:
@@ -328,9 +331,9 @@ static bool evaluate(struct mb_render *r, const struct mb_node *n, struct mb_sco
     case MB_NODE_DICT:
         return make_dict(r, n, s, ret);
     case MB_NODE_ATTRIBUTE: {
-        struct mb_value whole;
-        return mb_evaluate(r, n->left, s, &whole) &&
-               mb_value_attribute(r, whole, n->value, ret);
+        struct mb_jinja_value whole;
+        return mb_jinja_evaluate(r, n->left, s, &whole) &&
+               mb_jinja_value_attribute(r, whole, n->value, ret);
     }
     case MB_NODE_ITEM:
         return take_item(r, n, s, ret);
@@ -343,9 +346,9 @@ static bool evaluate(struct mb_render *r, const struct mb_node *n, struct mb_sco
     case MB_NODE_TEST:
         return test(r, n, s, ret);
     case MB_NODE_NOT: {
-        struct mb_value v;
-        bool ok = mb_evaluate(r, n->left, s, &v);
-        *ret = mb_value_bool(ok && !mb_value_is_true(v));
+        struct mb_jinja_value v;
+        bool ok = mb_jinja_evaluate(r, n->left, s, &v);
+        *ret = mb_jinja_value_bool(ok && !mb_jinja_value_is_true(v));
         return ok;
     }
     case MB_NODE_NEGATIVE:
@@ -369,8 +372,8 @@ static bool evaluate(struct mb_render *r, const struct mb_node *n, struct mb_sco
     }
 }
 
-bool mb_evaluate(struct mb_render *r, const struct mb_node *n, struct mb_scope *s,
-                 struct mb_value *ret)
+bool mb_jinja_evaluate(struct mb_render *r, const struct mb_node *n, struct mb_scope *s,
+                       struct mb_jinja_value *ret)
 {
     if (!mb_render_enter(r)) {
         return false;

@@ -8,21 +8,21 @@
 /* ---- setting ----------------------------------------------------------------------------- */
 
 static bool assign_attribute(struct mb_render *r, const struct mb_node *target,
-                             struct mb_value v, struct mb_scope *s)
+                             struct mb_jinja_value v, struct mb_scope *s)
 {
-    struct mb_value whole;
-    if (!mb_evaluate(r, target->left, s, &whole)) {
+    struct mb_jinja_value whole;
+    if (!mb_jinja_evaluate(r, target->left, s, &whole)) {
         return false;
     }
     if (whole.kind != MB_VALUE_NAMESPACE) {
         return mb_render_fail(r, MB_E_INVALID,
                               "attributes of a namespace only can be set, not of a %s",
-                              mb_value_type(whole));
+                              mb_jinja_value_type(whole));
     }
     return mb_dict_set(r, whole.dict, target->value, v);
 }
 
-bool mb_assign(struct mb_render *r, const struct mb_node *target, struct mb_value v,
+bool mb_assign(struct mb_render *r, const struct mb_node *target, struct mb_jinja_value v,
                struct mb_scope *s)
 {
     if (target->kind == MB_NODE_NAME) {
@@ -37,7 +37,7 @@ bool mb_assign(struct mb_render *r, const struct mb_node *target, struct mb_valu
     for (const struct mb_node *e = target->list; e; e = e->next) {
         n++;
     }
-    if (!mb_value_elements(r, v, &l)) {
+    if (!mb_jinja_value_elements(r, v, &l)) {
         return false;
     }
     if (l.len != n) {
@@ -53,7 +53,7 @@ bool mb_assign(struct mb_render *r, const struct mb_node *target, struct mb_valu
 
 /* What body writes, as a string; it has a scope of its own. */
 static enum mb_flow capture(struct mb_render *r, const struct mb_node *body, struct mb_scope *s,
-                            struct mb_value *ret)
+                            struct mb_jinja_value *ret)
 {
     struct mb_scope *inner;
     size_t mark = mb_render_mark(r);
@@ -66,13 +66,13 @@ static enum mb_flow capture(struct mb_render *r, const struct mb_node *body, str
 
 /* The same, through filters. */
 static enum mb_flow capture_filtered(struct mb_render *r, const struct mb_node *n,
-                                     struct mb_scope *s, struct mb_value *ret)
+                                     struct mb_scope *s, struct mb_jinja_value *ret)
 {
     struct mb_scope *inner;
     enum mb_flow flow = capture(r, n->body, s, ret);
     if (flow != MB_FLOW_FAILED && n->right &&
         (!mb_scope_new(r, s, &inner) || !mb_scope_set(r, inner, MB_CAPTURED_NAME, *ret) ||
-         !mb_evaluate(r, n->right, inner, ret))) {
+         !mb_jinja_evaluate(r, n->right, inner, ret))) {
         return MB_FLOW_FAILED;
     }
     return flow;
@@ -80,7 +80,7 @@ static enum mb_flow capture_filtered(struct mb_render *r, const struct mb_node *
 
 static enum mb_flow set_block(struct mb_render *r, const struct mb_node *n, struct mb_scope *s)
 {
-    struct mb_value v;
+    struct mb_jinja_value v;
     enum mb_flow flow = capture_filtered(r, n, s, &v);
     return flow == MB_FLOW_FAILED || !mb_assign(r, n->left, v, s) ? MB_FLOW_FAILED : flow;
 }
@@ -88,20 +88,20 @@ static enum mb_flow set_block(struct mb_render *r, const struct mb_node *n, stru
 static enum mb_flow filter_block(struct mb_render *r, const struct mb_node *n,
                                  struct mb_scope *s)
 {
-    struct mb_value v;
+    struct mb_jinja_value v;
     enum mb_flow flow = capture_filtered(r, n, s, &v);
-    return flow == MB_FLOW_FAILED || !mb_value_print(r, v) ? MB_FLOW_FAILED : flow;
+    return flow == MB_FLOW_FAILED || !mb_jinja_value_print(r, v) ? MB_FLOW_FAILED : flow;
 }
 
 static enum mb_flow with(struct mb_render *r, const struct mb_node *n, struct mb_scope *s)
 {
     struct mb_scope *inner;
-    struct mb_value v;
+    struct mb_jinja_value v;
     if (!mb_scope_new(r, s, &inner)) {
         return MB_FLOW_FAILED;
     }
     for (const struct mb_node *e = n->list; e; e = e->next) {
-        if (!mb_evaluate(r, e->right, s, &v) || !mb_assign(r, e->left, v, inner)) {
+        if (!mb_jinja_evaluate(r, e->right, s, &v) || !mb_assign(r, e->left, v, inner)) {
             return MB_FLOW_FAILED;
         }
     }
@@ -111,10 +111,10 @@ static enum mb_flow with(struct mb_render *r, const struct mb_node *n, struct mb
 /* ---- loops ------------------------------------------------------------------------------- */
 
 static bool changed(struct mb_render *r, const struct mb_callable *self,
-                    const struct mb_args *args, struct mb_value *ret)
+                    const struct mb_args *args, struct mb_jinja_value *ret)
 {
     struct mb_loop *l = self->self.loop;
-    struct mb_value now;
+    struct mb_jinja_value now;
     bool same = false;
     if (!mb_list_new(r, MB_TUPLE, args->n, &now)) {
         return false;
@@ -124,16 +124,16 @@ static bool changed(struct mb_render *r, const struct mb_callable *self,
             return false;
         }
     }
-    if (l->last.kind != MB_VALUE_ABSENT && !mb_value_equal(r, l->last, now, &same)) {
+    if (l->last.kind != MB_VALUE_ABSENT && !mb_jinja_value_equal(r, l->last, now, &same)) {
         return false;
     }
     l->last = now;
-    *ret = mb_value_bool(!same);
+    *ret = mb_jinja_value_bool(!same);
     return true;
 }
 
 static bool cycle(struct mb_render *r, const struct mb_callable *self,
-                  const struct mb_args *args, struct mb_value *ret)
+                  const struct mb_args *args, struct mb_jinja_value *ret)
 {
     if (args->n == 0) {
         return mb_render_fail(r, MB_E_INVALID, "loop.cycle needs something to go through");
@@ -143,7 +143,7 @@ static bool cycle(struct mb_render *r, const struct mb_callable *self,
 }
 
 static bool loop_method(struct mb_render *r, struct mb_loop *l, mb_call_fn *call,
-                        struct mb_value *ret)
+                        struct mb_jinja_value *ret)
 {
     struct mb_callable *c = mb_render_alloc(r, 1, sizeof *c);
     if (!c) {
@@ -152,40 +152,42 @@ static bool loop_method(struct mb_render *r, struct mb_loop *l, mb_call_fn *call
     *c = (struct mb_callable) { .name = "loop",
                                 .call = call,
                                 .self = { .kind = MB_VALUE_LOOP, .loop = l } };
-    *ret = (struct mb_value) { .kind = MB_VALUE_CALLABLE, .callable = c };
+    *ret = (struct mb_jinja_value) { .kind = MB_VALUE_CALLABLE, .callable = c };
     return true;
 }
 
-bool mb_loop_attribute(struct mb_render *r, struct mb_loop *l, struct mb_value name,
-                       bool *ret_found, struct mb_value *ret)
+bool mb_loop_attribute(struct mb_render *r, struct mb_loop *l, struct mb_jinja_value name,
+                       bool *ret_found, struct mb_jinja_value *ret)
 {
     int64_t i = (int64_t) l->i, n = (int64_t) l->items.len;
     const struct {
         const char *name;
-        struct mb_value value;
+        struct mb_jinja_value value;
     } parts[] = {
-        { "index", mb_value_int(i + 1) },
-        { "index0", mb_value_int(i) },
-        { "revindex", mb_value_int(n - i) },
-        { "revindex0", mb_value_int(n - i - 1) },
-        { "first", mb_value_bool(i == 0) },
-        { "last", mb_value_bool(i + 1 == n) },
-        { "length", mb_value_int(n) },
-        { "depth", mb_value_int(1) }, /* it counts recursive loops, which there are none of */
-        { "depth0", mb_value_int(0) },
-        { "previtem", i > 0 ? l->items.at[i - 1] : mb_value_undefined("loop.previtem", 13) },
+        { "index", mb_jinja_value_int(i + 1) },
+        { "index0", mb_jinja_value_int(i) },
+        { "revindex", mb_jinja_value_int(n - i) },
+        { "revindex0", mb_jinja_value_int(n - i - 1) },
+        { "first", mb_jinja_value_bool(i == 0) },
+        { "last", mb_jinja_value_bool(i + 1 == n) },
+        { "length", mb_jinja_value_int(n) },
+        { "depth",
+          mb_jinja_value_int(1) }, /* it counts recursive loops, which there are none of */
+        { "depth0", mb_jinja_value_int(0) },
+        { "previtem",
+          i > 0 ? l->items.at[i - 1] : mb_jinja_value_undefined("loop.previtem", 13) },
         { "nextitem",
-          i + 1 < n ? l->items.at[i + 1] : mb_value_undefined("loop.nextitem", 13) },
+          i + 1 < n ? l->items.at[i + 1] : mb_jinja_value_undefined("loop.nextitem", 13) },
     };
     *ret_found = true;
     for (size_t k = 0; k < sizeof parts / sizeof parts[0]; k++) {
-        if (mb_value_is_text(name, parts[k].name)) {
+        if (mb_jinja_value_is_text(name, parts[k].name)) {
             *ret = parts[k].value;
             return true;
         }
     }
-    if (mb_value_is_text(name, "changed") || mb_value_is_text(name, "cycle")) {
-        return loop_method(r, l, mb_value_is_text(name, "cycle") ? cycle : changed, ret);
+    if (mb_jinja_value_is_text(name, "changed") || mb_jinja_value_is_text(name, "cycle")) {
+        return loop_method(r, l, mb_jinja_value_is_text(name, "cycle") ? cycle : changed, ret);
     }
     *ret_found = false;
     return true;
@@ -195,15 +197,15 @@ bool mb_loop_attribute(struct mb_render *r, struct mb_loop *l, struct mb_value n
 static bool keep_wanted(struct mb_render *r, const struct mb_node *n, struct mb_scope *s,
                         struct mb_list *elements)
 {
-    struct mb_value kept, holds;
+    struct mb_jinja_value kept, holds;
     struct mb_scope *inner;
     if (!mb_list_new(r, MB_LIST, elements->len, &kept)) {
         return false;
     }
     for (size_t i = 0; i < elements->len; i++) {
         if (!mb_scope_new(r, s, &inner) || !mb_assign(r, n->left, elements->at[i], inner) ||
-            !mb_evaluate(r, n->other, inner, &holds) ||
-            (mb_value_is_true(holds) && !mb_list_push(r, kept.list, elements->at[i]))) {
+            !mb_jinja_evaluate(r, n->other, inner, &holds) ||
+            (mb_jinja_value_is_true(holds) && !mb_list_push(r, kept.list, elements->at[i]))) {
             return false;
         }
     }
@@ -214,10 +216,11 @@ static bool keep_wanted(struct mb_render *r, const struct mb_node *n, struct mb_
 static bool loop_new(struct mb_render *r, const struct mb_node *n, struct mb_scope *s,
                      struct mb_loop **ret)
 {
-    struct mb_value over;
+    struct mb_jinja_value over;
     struct mb_list elements;
     struct mb_loop *l = mb_render_alloc(r, 1, sizeof *l);
-    if (!l || !mb_evaluate(r, n->right, s, &over) || !mb_value_elements(r, over, &elements) ||
+    if (!l || !mb_jinja_evaluate(r, n->right, s, &over) ||
+        !mb_jinja_value_elements(r, over, &elements) ||
         (n->other && !keep_wanted(r, n, s, &elements))) {
         return false;
     }
@@ -236,10 +239,10 @@ static enum mb_flow loop(struct mb_render *r, const struct mb_node *n, struct mb
     if (!loop_new(r, n, s, &l)) {
         return MB_FLOW_FAILED;
     }
-    struct mb_value self = { .kind = MB_VALUE_LOOP, .loop = l };
+    struct mb_jinja_value self = { .kind = MB_VALUE_LOOP, .loop = l };
     for (l->i = 0; l->i < l->items.len; l->i++) {
         if (!mb_scope_new(r, s, &inner) ||
-            !mb_scope_set(r, inner, mb_value_literal("loop"), self) ||
+            !mb_scope_set(r, inner, mb_jinja_value_literal("loop"), self) ||
             !mb_assign(r, n->left, l->items.at[l->i], inner)) {
             return MB_FLOW_FAILED;
         }
@@ -260,11 +263,11 @@ static enum mb_flow loop(struct mb_render *r, const struct mb_node *n, struct mb
 
 /* ---- macros ------------------------------------------------------------------------------ */
 
-static bool take_named(const struct mb_args *args, bool *taken, struct mb_value name,
-                       struct mb_value *ret)
+static bool take_named(const struct mb_args *args, bool *taken, struct mb_jinja_value name,
+                       struct mb_jinja_value *ret)
 {
     for (size_t i = 0; i < args->n_named; i++) {
-        struct mb_value other = args->named[i].name;
+        struct mb_jinja_value other = args->named[i].name;
         if (!taken[i] && other.n == name.n && memcmp(other.text, name.text, name.n) == 0) {
             taken[i] = true;
             *ret = args->named[i].value;
@@ -281,11 +284,11 @@ static bool set_parameters(struct mb_render *r, const struct mb_node *macro,
 {
     size_t i = 0;
     for (const struct mb_node *p = macro->list; p; p = p->next, i++) {
-        struct mb_value v = mb_value_undefined(p->value.text, p->value.n);
+        struct mb_jinja_value v = mb_jinja_value_undefined(p->value.text, p->value.n);
         if (i < args->n) {
             v = args->at[i];
         } else if (!take_named(args, taken, p->value, &v) && p->left &&
-                   !mb_evaluate(r, p->left, s, &v)) {
+                   !mb_jinja_evaluate(r, p->left, s, &v)) {
             return false;
         }
         if (!mb_scope_set(r, s, p->value, v)) {
@@ -300,10 +303,10 @@ static bool set_rest(struct mb_render *r, const struct mb_node *macro,
                      const struct mb_args *args, bool *taken, size_t n_params,
                      struct mb_scope *s)
 {
-    struct mb_value caller = mb_value_undefined("caller", 6), more, named;
-    bool called = take_named(args, taken, mb_value_literal("caller"), &caller);
+    struct mb_jinja_value caller = mb_jinja_value_undefined("caller", 6), more, named;
+    bool called = take_named(args, taken, mb_jinja_value_literal("caller"), &caller);
     if ((called || macro->takes_caller) &&
-        !mb_scope_set(r, s, mb_value_literal("caller"), caller)) {
+        !mb_scope_set(r, s, mb_jinja_value_literal("caller"), caller)) {
         return false;
     }
     if (!mb_list_new(r, MB_TUPLE, 4, &more) || !mb_dict_new(r, 4, &named)) {
@@ -326,12 +329,13 @@ static bool set_rest(struct mb_render *r, const struct mb_node *macro,
                               "the macro '%.*s' does not take all of its arguments",
                               (int) macro->value.n, macro->value.text);
     }
-    return (!macro->takes_more || mb_scope_set(r, s, mb_value_literal("varargs"), more)) &&
-           (!macro->takes_named || mb_scope_set(r, s, mb_value_literal("kwargs"), named));
+    return (!macro->takes_more ||
+            mb_scope_set(r, s, mb_jinja_value_literal("varargs"), more)) &&
+           (!macro->takes_named || mb_scope_set(r, s, mb_jinja_value_literal("kwargs"), named));
 }
 
 static bool call_macro(struct mb_render *r, const struct mb_callable *self,
-                       const struct mb_args *args, struct mb_value *ret)
+                       const struct mb_args *args, struct mb_jinja_value *ret)
 {
     const struct mb_node *macro = self->macro;
     struct mb_scope *s;
@@ -349,7 +353,7 @@ static bool call_macro(struct mb_render *r, const struct mb_callable *self,
 }
 
 bool mb_macro_new(struct mb_render *r, const struct mb_node *macro, struct mb_scope *s,
-                  struct mb_value *ret)
+                  struct mb_jinja_value *ret)
 {
     struct mb_callable *c = mb_render_alloc(r, 1, sizeof *c);
     if (!c) {
@@ -358,21 +362,21 @@ bool mb_macro_new(struct mb_render *r, const struct mb_node *macro, struct mb_sc
     *c = (struct mb_callable) {
         .name = "macro", .call = call_macro, .macro = macro, .scope = s
     };
-    *ret = (struct mb_value) { .kind = MB_VALUE_CALLABLE, .callable = c };
+    *ret = (struct mb_jinja_value) { .kind = MB_VALUE_CALLABLE, .callable = c };
     return true;
 }
 
 static bool call_block(struct mb_render *r, const struct mb_node *n, struct mb_scope *s)
 {
-    struct mb_value callee, v;
+    struct mb_jinja_value callee, v;
     struct mb_args args;
-    if (!mb_evaluate(r, n->left->left, s, &callee) ||
-        !mb_evaluate_arguments(r, n->left->list, s, &args) ||
+    if (!mb_jinja_evaluate(r, n->left->left, s, &callee) ||
+        !mb_jinja_evaluate_arguments(r, n->left->list, s, &args) ||
         !mb_macro_new(r, n->right, s, &v)) {
         return false;
     }
-    args.named[args.n_named++] = (struct mb_named) { mb_value_literal("caller"), v };
-    return mb_value_call(r, callee, &args, &v) && mb_value_print(r, v);
+    args.named[args.n_named++] = (struct mb_named) { mb_jinja_value_literal("caller"), v };
+    return mb_jinja_value_call(r, callee, &args, &v) && mb_jinja_value_print(r, v);
 }
 
 /* ---- all of them ------------------------------------------------------------------------- */
@@ -382,11 +386,11 @@ static bool branch(struct mb_render *r, const struct mb_node *n, struct mb_scope
                    const struct mb_node **ret)
 {
     for (;;) {
-        struct mb_value condition;
-        if (!mb_evaluate(r, n->left, s, &condition)) {
+        struct mb_jinja_value condition;
+        if (!mb_jinja_evaluate(r, n->left, s, &condition)) {
             return false;
         }
-        if (mb_value_is_true(condition)) {
+        if (mb_jinja_value_is_true(condition)) {
             *ret = n->body;
             return true;
         }
@@ -401,7 +405,7 @@ static bool branch(struct mb_render *r, const struct mb_node *n, struct mb_scope
 
 static enum mb_flow execute(struct mb_render *r, const struct mb_node *n, struct mb_scope *s)
 {
-    struct mb_value v;
+    struct mb_jinja_value v;
     const struct mb_node *taken;
     bool ok = true;
     switch (n->kind) {
@@ -409,14 +413,14 @@ static enum mb_flow execute(struct mb_render *r, const struct mb_node *n, struct
         ok = mb_render_put(r, n->value.text, n->value.n);
         break;
     case MB_NODE_OUTPUT:
-        ok = mb_evaluate(r, n->left, s, &v) && mb_value_print(r, v);
+        ok = mb_jinja_evaluate(r, n->left, s, &v) && mb_jinja_value_print(r, v);
         break;
     case MB_NODE_FOR:
         return loop(r, n, s);
     case MB_NODE_IF:
         return branch(r, n, s, &taken) ? mb_execute(r, taken, s) : MB_FLOW_FAILED;
     case MB_NODE_SET:
-        ok = mb_evaluate(r, n->right, s, &v) && mb_assign(r, n->left, v, s);
+        ok = mb_jinja_evaluate(r, n->right, s, &v) && mb_assign(r, n->left, v, s);
         break;
     case MB_NODE_SET_BLOCK:
         return set_block(r, n, s);

@@ -4,8 +4,8 @@
 #include "core/template/call.h"
 #include "core/template/number.h"
 
-typedef bool raw_filter_fn(struct mb_render *r, struct mb_value in, const struct mb_args *args,
-                           struct mb_value *ret);
+typedef bool raw_filter_fn(struct mb_render *r, struct mb_jinja_value in,
+                           const struct mb_args *args, struct mb_jinja_value *ret);
 
 static struct mb_args rest_of(const struct mb_args *args, size_t from)
 {
@@ -15,10 +15,10 @@ static struct mb_args rest_of(const struct mb_args *args, size_t from)
     return rest;
 }
 
-static const struct mb_value *named(const struct mb_args *args, const char *name)
+static const struct mb_jinja_value *named(const struct mb_args *args, const char *name)
 {
     for (size_t i = 0; i < args->n_named; i++) {
-        if (mb_value_is_text(args->named[i].name, name)) {
+        if (mb_jinja_value_is_text(args->named[i].name, name)) {
             return &args->named[i].value;
         }
     }
@@ -26,19 +26,20 @@ static const struct mb_value *named(const struct mb_args *args, const char *name
 }
 
 /* What is false has no elements here, even None and 0, as in Jinja. */
-static bool elements_into(struct mb_render *r, struct mb_value in, struct mb_list *ret_elements,
-                          struct mb_value *ret)
+static bool elements_into(struct mb_render *r, struct mb_jinja_value in,
+                          struct mb_list *ret_elements, struct mb_jinja_value *ret)
 {
     *ret_elements = (struct mb_list) { 0 };
-    return (!mb_value_is_true(in) || mb_value_elements(r, in, ret_elements)) &&
+    return (!mb_jinja_value_is_true(in) || mb_jinja_value_elements(r, in, ret_elements)) &&
            mb_list_new(r, MB_ITERATOR, ret_elements->len, ret);
 }
 
 /* map(attribute="a.b", default=...) */
-static bool map_attribute(struct mb_render *r, struct mb_value in, const struct mb_args *args,
-                          struct mb_value path, struct mb_value *ret)
+static bool map_attribute(struct mb_render *r, struct mb_jinja_value in,
+                          const struct mb_args *args, struct mb_jinja_value path,
+                          struct mb_jinja_value *ret)
 {
-    const struct mb_value *otherwise = named(args, "default");
+    const struct mb_jinja_value *otherwise = named(args, "default");
     struct mb_list l;
     if (args->n_named > (otherwise ? 2u : 1u)) {
         return mb_render_fail(r, MB_E_INVALID, "map: takes attribute and default only");
@@ -47,8 +48,8 @@ static bool map_attribute(struct mb_render *r, struct mb_value in, const struct 
         return false;
     }
     for (size_t i = 0; i < l.len; i++) {
-        struct mb_value v;
-        if (!mb_value_path(r, l.at[i], path, &v) ||
+        struct mb_jinja_value v;
+        if (!mb_jinja_value_path(r, l.at[i], path, &v) ||
             !mb_list_push(r, ret->list,
                           v.kind == MB_VALUE_UNDEFINED && otherwise ? *otherwise : v)) {
             return false;
@@ -57,10 +58,10 @@ static bool map_attribute(struct mb_render *r, struct mb_value in, const struct 
     return true;
 }
 
-static bool map(struct mb_render *r, struct mb_value in, const struct mb_args *args,
-                struct mb_value *ret)
+static bool map(struct mb_render *r, struct mb_jinja_value in, const struct mb_args *args,
+                struct mb_jinja_value *ret)
 {
-    const struct mb_value *path = named(args, "attribute");
+    const struct mb_jinja_value *path = named(args, "attribute");
     if (args->n == 0 && path) {
         return map_attribute(r, in, args, *path, ret);
     }
@@ -74,7 +75,7 @@ static bool map(struct mb_render *r, struct mb_value in, const struct mb_args *a
         return false;
     }
     for (size_t i = 0; i < l.len; i++) {
-        struct mb_value v;
+        struct mb_jinja_value v;
         if (!mb_filter_apply(r, args->at[0], l.at[i], &rest, &v) ||
             !mb_list_push(r, ret->list, v)) {
             return false;
@@ -85,8 +86,8 @@ static bool map(struct mb_render *r, struct mb_value in, const struct mb_args *a
 
 /* Those elements of which the test, or truth without one, is wanted; looked at whole or by one
  * attribute, which the first argument names. */
-static bool choose(struct mb_render *r, struct mb_value in, const struct mb_args *args,
-                   bool by_attribute, bool wanted, struct mb_value *ret)
+static bool choose(struct mb_render *r, struct mb_jinja_value in, const struct mb_args *args,
+                   bool by_attribute, bool wanted, struct mb_jinja_value *ret)
 {
     struct mb_list l;
     size_t at = by_attribute;
@@ -98,11 +99,11 @@ static bool choose(struct mb_render *r, struct mb_value in, const struct mb_args
         return false;
     }
     for (size_t i = 0; i < l.len; i++) {
-        struct mb_value v = l.at[i];
-        if (by_attribute && !mb_value_path(r, v, args->at[0], &v)) {
+        struct mb_jinja_value v = l.at[i];
+        if (by_attribute && !mb_jinja_value_path(r, v, args->at[0], &v)) {
             return false;
         }
-        bool holds = mb_value_is_true(v);
+        bool holds = mb_jinja_value_is_true(v);
         if ((args->n > at && !mb_test_apply(r, args->at[at], v, &rest, &holds)) ||
             (holds == wanted && !mb_list_push(r, ret->list, l.at[i]))) {
             return false;
@@ -111,39 +112,39 @@ static bool choose(struct mb_render *r, struct mb_value in, const struct mb_args
     return true;
 }
 
-static bool select_filter(struct mb_render *r, struct mb_value in, const struct mb_args *args,
-                          struct mb_value *ret)
+static bool select_filter(struct mb_render *r, struct mb_jinja_value in,
+                          const struct mb_args *args, struct mb_jinja_value *ret)
 {
     return choose(r, in, args, false, true, ret);
 }
 
-static bool reject(struct mb_render *r, struct mb_value in, const struct mb_args *args,
-                   struct mb_value *ret)
+static bool reject(struct mb_render *r, struct mb_jinja_value in, const struct mb_args *args,
+                   struct mb_jinja_value *ret)
 {
     return choose(r, in, args, false, false, ret);
 }
 
-static bool selectattr(struct mb_render *r, struct mb_value in, const struct mb_args *args,
-                       struct mb_value *ret)
+static bool selectattr(struct mb_render *r, struct mb_jinja_value in,
+                       const struct mb_args *args, struct mb_jinja_value *ret)
 {
     return choose(r, in, args, true, true, ret);
 }
 
-static bool rejectattr(struct mb_render *r, struct mb_value in, const struct mb_args *args,
-                       struct mb_value *ret)
+static bool rejectattr(struct mb_render *r, struct mb_jinja_value in,
+                       const struct mb_args *args, struct mb_jinja_value *ret)
 {
     return choose(r, in, args, true, false, ret);
 }
 
-static bool format(struct mb_render *r, struct mb_value in, const struct mb_args *args,
-                   struct mb_value *ret)
+static bool format(struct mb_render *r, struct mb_jinja_value in, const struct mb_args *args,
+                   struct mb_jinja_value *ret)
 {
-    struct mb_value values;
+    struct mb_jinja_value values;
     if (args->n > 0 && args->n_named > 0) {
         return mb_render_fail(r, MB_E_INVALID,
                               "format: takes values or named values, not both");
     }
-    if (!mb_value_text(r, in, &in)) {
+    if (!mb_jinja_value_text(r, in, &in)) {
         return false;
     }
     if (args->n_named == 0) {
@@ -177,30 +178,30 @@ static const struct {
     { "select", select_filter }, { "selectattr", selectattr },
 };
 
-static raw_filter_fn *find_raw(struct mb_value name)
+static raw_filter_fn *find_raw(struct mb_jinja_value name)
 {
     for (size_t i = 0; i < sizeof raw_filters / sizeof raw_filters[0]; i++) {
-        if (mb_value_is_text(name, raw_filters[i].name)) {
+        if (mb_jinja_value_is_text(name, raw_filters[i].name)) {
             return raw_filters[i].call;
         }
     }
     return NULL;
 }
 
-static const struct mb_function *find(struct mb_value name)
+static const struct mb_function *find(struct mb_jinja_value name)
 {
     const struct mb_function *f = mb_function_find(mb_text_filters, name);
     f = f ? f : mb_function_find(mb_list_filters, name);
     return f ? f : mb_function_find(mb_number_filters, name);
 }
 
-bool mb_filter_exists(struct mb_value name)
+bool mb_filter_exists(struct mb_jinja_value name)
 {
     return find_raw(name) || find(name);
 }
 
-bool mb_filter_apply(struct mb_render *r, struct mb_value name, struct mb_value in,
-                     const struct mb_args *args, struct mb_value *ret)
+bool mb_filter_apply(struct mb_render *r, struct mb_jinja_value name, struct mb_jinja_value in,
+                     const struct mb_args *args, struct mb_jinja_value *ret)
 {
     raw_filter_fn *raw = find_raw(name);
     const struct mb_function *f = raw ? NULL : find(name);

@@ -18,8 +18,8 @@ struct place {
 
 struct filling {
     struct mb_render *r;
-    struct mb_value values; /* a tuple, a dict, or one value */
-    size_t next;            /* of the tuple */
+    struct mb_jinja_value values; /* a tuple, a dict, or one value */
+    size_t next;                  /* of the tuple */
     const char *at, *end;
 };
 
@@ -28,12 +28,12 @@ static bool malformed(struct filling *f)
     return mb_render_fail(f->r, MB_E_INVALID, "a place of the format is malformed");
 }
 
-static bool is_tuple(struct mb_value v)
+static bool is_tuple(struct mb_jinja_value v)
 {
     return v.kind == MB_VALUE_LIST && v.list->shape == MB_TUPLE;
 }
 
-static bool next_value(struct filling *f, struct mb_value *ret)
+static bool next_value(struct filling *f, struct mb_jinja_value *ret)
 {
     size_t n = is_tuple(f->values) ? f->values.list->len : 1;
     if (f->next == n) {
@@ -45,7 +45,7 @@ static bool next_value(struct filling *f, struct mb_value *ret)
 }
 
 /* (name) after the percent sign. */
-static bool named_value(struct filling *f, bool *ret_named, struct mb_value *ret)
+static bool named_value(struct filling *f, bool *ret_named, struct mb_jinja_value *ret)
 {
     *ret_named = f->at < f->end && *f->at == '(';
     if (!*ret_named) {
@@ -55,8 +55,8 @@ static bool named_value(struct filling *f, bool *ret_named, struct mb_value *ret
     if (!close || f->values.kind != MB_VALUE_DICT) {
         return malformed(f);
     }
-    struct mb_value key = mb_value_string(f->at + 1, (size_t) (close - f->at - 1));
-    const struct mb_value *v = mb_dict_find(f->r, f->values.dict, key);
+    struct mb_jinja_value key = mb_jinja_value_string(f->at + 1, (size_t) (close - f->at - 1));
+    const struct mb_jinja_value *v = mb_dict_find(f->r, f->values.dict, key);
     f->at = close + 1;
     if (v) {
         *ret = *v;
@@ -105,16 +105,16 @@ static bool read_place(struct filling *f, struct place *ret)
     return true;
 }
 
-static bool put_padded(struct mb_render *r, const struct place *p, struct mb_value text)
+static bool put_padded(struct mb_render *r, const struct place *p, struct mb_jinja_value text)
 {
     int64_t n;
     if (p->precision >= 0) {
-        struct mb_value bounds[3] = { { 0 }, mb_value_int(p->precision), { 0 } };
-        if (!mb_value_slice(r, text, bounds, &text)) {
+        struct mb_jinja_value bounds[3] = { { 0 }, mb_jinja_value_int(p->precision), { 0 } };
+        if (!mb_jinja_value_slice(r, text, bounds, &text)) {
             return false;
         }
     }
-    if (!mb_value_length(r, text, &n)) {
+    if (!mb_jinja_value_length(r, text, &n)) {
         return false;
     }
     bool left = strchr(p->flags, '-') != NULL,
@@ -125,19 +125,20 @@ static bool put_padded(struct mb_render *r, const struct place *p, struct mb_val
     return ok && (left || mb_render_put(r, text.text, text.n));
 }
 
-static bool put_number(struct filling *f, const struct place *p, struct mb_value v)
+static bool put_number(struct filling *f, const struct place *p, struct mb_jinja_value v)
 {
     char form[32], text[2 * WIDTH_MAX + 400];
     int64_t i;
     int n;
     bool whole = memchr("diuxXo", p->kind, 6) != NULL;
-    if (!mb_value_is_number(v) || (memchr("xXo", p->kind, 3) && v.kind == MB_VALUE_FLOAT)) {
+    if (!mb_jinja_value_is_number(v) ||
+        (memchr("xXo", p->kind, 3) && v.kind == MB_VALUE_FLOAT)) {
         return mb_render_fail(f->r, MB_E_INVALID, "%%%c of the format needs a number, not a %s",
-                              p->kind, mb_value_type(v));
+                              p->kind, mb_jinja_value_type(v));
     }
     int precision = p->precision < 0 && !whole ? 6 : p->precision;
     if (whole) {
-        if (!mb_value_integer(v, &i)) {
+        if (!mb_jinja_value_integer(v, &i)) {
             double x = v.real;
             if (!(x > -9.2e18 && x < 9.2e18)) {
                 return mb_render_fail(f->r, MB_E_INVALID, "a number is beyond 64 bits");
@@ -154,24 +155,24 @@ static bool put_number(struct filling *f, const struct place *p, struct mb_value
         n = snprintf(text, sizeof text, form, p->width, precision, i);
     } else {
         (void) snprintf(form, sizeof form, "%%%s*.*%c", p->flags, p->kind);
-        n = snprintf(text, sizeof text, form, p->width, precision, mb_value_real(v));
+        n = snprintf(text, sizeof text, form, p->width, precision, mb_jinja_value_real(v));
     }
     return n >= 0 && (size_t) n < sizeof text ? mb_render_put(f->r, text, (size_t) n)
                                               : malformed(f);
 }
 
-static bool put_character(struct filling *f, const struct place *p, struct mb_value v)
+static bool put_character(struct filling *f, const struct place *p, struct mb_jinja_value v)
 {
     int64_t c, n;
     uint8_t bytes[MB_UTF8_MAX];
-    if (mb_value_integer(v, &c)) {
+    if (mb_jinja_value_integer(v, &c)) {
         if (c < 0 || c > 0x10ffff || (c >= 0xd800 && c < 0xe000)) {
             return mb_render_fail(f->r, MB_E_INVALID, "%%c of the format is no character");
         }
-        return put_padded(f->r, p,
-                          mb_value_string((char *) bytes, mb_utf8_put((uint32_t) c, bytes)));
+        return put_padded(
+            f->r, p, mb_jinja_value_string((char *) bytes, mb_utf8_put((uint32_t) c, bytes)));
     }
-    if (v.kind != MB_VALUE_STRING || !mb_value_length(f->r, v, &n) || n != 1) {
+    if (v.kind != MB_VALUE_STRING || !mb_jinja_value_length(f->r, v, &n) || n != 1) {
         return mb_render_fail(f->r, MB_E_INVALID, "%%c of the format needs one character");
     }
     return put_padded(f->r, p, v);
@@ -180,7 +181,7 @@ static bool put_character(struct filling *f, const struct place *p, struct mb_va
 static bool put_place(struct filling *f)
 {
     struct place p;
-    struct mb_value v = mb_value_none();
+    struct mb_jinja_value v = mb_jinja_value_none();
     bool named;
     if (!named_value(f, &named, &v) || !read_place(f, &p)) {
         return false;
@@ -193,7 +194,8 @@ static bool put_place(struct filling *f)
     }
     if (p.kind == 's' || p.kind == 'r') {
         size_t mark = mb_render_mark(f->r);
-        return (p.kind == 's' ? mb_value_print(f->r, v) : mb_value_print_repr(f->r, v)) &&
+        return (p.kind == 's' ? mb_jinja_value_print(f->r, v)
+                              : mb_jinja_value_print_repr(f->r, v)) &&
                mb_render_cut(f->r, mark, &v) && put_padded(f->r, &p, v);
     }
     if (p.kind == 'c') {
@@ -202,8 +204,8 @@ static bool put_place(struct filling *f)
     return memchr("diuxXofFeEgG", p.kind, 12) ? put_number(f, &p, v) : malformed(f);
 }
 
-bool mb_text_format(struct mb_render *r, struct mb_value text, struct mb_value values,
-                    struct mb_value *ret)
+bool mb_text_format(struct mb_render *r, struct mb_jinja_value text,
+                    struct mb_jinja_value values, struct mb_jinja_value *ret)
 {
     struct filling f = { .r = r, .values = values, .at = text.text, .end = text.text + text.n };
     size_t mark = mb_render_mark(r);

@@ -4,18 +4,20 @@
 #include "core/template/json.h"
 #include "core/template/render.h"
 
-static bool take(struct mb_render *r, const json_t *j, uint32_t level, struct mb_value *ret);
+static bool take(struct mb_render *r, const json_t *j, uint32_t level,
+                 struct mb_jinja_value *ret);
 
-static bool take_text(struct mb_render *r, const char *text, size_t n, struct mb_value *ret)
+static bool take_text(struct mb_render *r, const char *text, size_t n,
+                      struct mb_jinja_value *ret)
 {
     size_t mark = mb_render_mark(r);
     return mb_render_put(r, text, n) && mb_render_cut(r, mark, ret);
 }
 
 static bool take_array(struct mb_render *r, const json_t *j, uint32_t level,
-                       struct mb_value *ret)
+                       struct mb_jinja_value *ret)
 {
-    struct mb_value v;
+    struct mb_jinja_value v;
     if (!mb_list_new(r, MB_LIST, json_array_size(j), ret)) {
         return false;
     }
@@ -29,7 +31,7 @@ static bool take_array(struct mb_render *r, const json_t *j, uint32_t level,
 
 /* In the order of the document, which jansson keeps. */
 static bool take_object(struct mb_render *r, const json_t *j, uint32_t level,
-                        struct mb_value *ret)
+                        struct mb_jinja_value *ret)
 {
     const char *name; /* without a zero byte: jansson takes none */
     json_t *member;
@@ -37,7 +39,7 @@ static bool take_object(struct mb_render *r, const json_t *j, uint32_t level,
         return false;
     }
     json_object_foreach ((json_t *) j, name, member) {
-        struct mb_value key, v;
+        struct mb_jinja_value key, v;
         if (!take_text(r, name, strlen(name), &key) || !take(r, member, level + 1, &v) ||
             !mb_dict_add(r, ret->dict, key, v)) {
             return false;
@@ -46,7 +48,8 @@ static bool take_object(struct mb_render *r, const json_t *j, uint32_t level,
     return true;
 }
 
-static bool take(struct mb_render *r, const json_t *j, uint32_t level, struct mb_value *ret)
+static bool take(struct mb_render *r, const json_t *j, uint32_t level,
+                 struct mb_jinja_value *ret)
 {
     if (level > MB_JSON_NESTING_MAX) {
         return mb_render_fail(r, MB_E_LIMIT, "a variable is nested deeper than %d levels",
@@ -60,23 +63,23 @@ static bool take(struct mb_render *r, const json_t *j, uint32_t level, struct mb
     case JSON_STRING:
         return take_text(r, json_string_value(j), json_string_length(j), ret);
     case JSON_INTEGER:
-        *ret = mb_value_int(json_integer_value(j));
+        *ret = mb_jinja_value_int(json_integer_value(j));
         return true;
     case JSON_REAL:
-        *ret = mb_value_float(json_real_value(j));
+        *ret = mb_jinja_value_float(json_real_value(j));
         return true;
     case JSON_TRUE:
     case JSON_FALSE:
-        *ret = mb_value_bool(json_is_true(j));
+        *ret = mb_jinja_value_bool(json_is_true(j));
         return true;
     case JSON_NULL:
         break;
     }
-    *ret = mb_value_none();
+    *ret = mb_jinja_value_none();
     return true;
 }
 
-bool mb_json_read(struct mb_render *r, const char *text, size_t n, struct mb_value *ret)
+bool mb_json_read(struct mb_render *r, const char *text, size_t n, struct mb_jinja_value *ret)
 {
     json_error_t where;
     json_t *root =

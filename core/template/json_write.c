@@ -11,8 +11,8 @@
 struct writer {
     struct mb_render *r;
     const struct mb_json_style *style;
-    struct mb_value between, after_key; /* separators */
-    bool lines;                         /* is there an indent? */
+    struct mb_jinja_value between, after_key; /* separators */
+    bool lines;                               /* is there an indent? */
     uint32_t level;
 };
 
@@ -44,7 +44,7 @@ static bool put_escaped(struct writer *w, uint32_t c, const char *at, size_t n)
            put_unit(w->r, 0xdc00 + ((c - 0x10000) & 0x3ff));
 }
 
-static bool put_string(struct writer *w, struct mb_value v)
+static bool put_string(struct writer *w, struct mb_jinja_value v)
 {
     bool ok = mb_render_put(w->r, "\"", 1);
     for (size_t i = 0; i < v.n && ok;) {
@@ -64,7 +64,7 @@ static bool put_string(struct writer *w, struct mb_value v)
     return ok && mb_render_put(w->r, "\"", 1);
 }
 
-static bool put_value(struct writer *w, struct mb_value v);
+static bool put_value(struct writer *w, struct mb_jinja_value v);
 
 /* A line break and the indent of this level, when there are lines. */
 static bool put_line(struct writer *w)
@@ -73,7 +73,7 @@ static bool put_line(struct writer *w)
         return true;
     }
     bool ok = mb_render_put(w->r, "\n", 1);
-    struct mb_value indent = w->style->indent;
+    struct mb_jinja_value indent = w->style->indent;
     for (uint32_t i = 0; i < w->level && ok; i++) {
         if (indent.kind == MB_VALUE_STRING) {
             ok = mb_render_put(w->r, indent.text, indent.n);
@@ -101,14 +101,14 @@ static bool put_list(struct writer *w, const struct mb_list *l)
 }
 
 /* A key is written as a string; numbers and constants as the strings of their JSON. */
-static bool put_key(struct writer *w, struct mb_value key)
+static bool put_key(struct writer *w, struct mb_jinja_value key)
 {
     if (key.kind == MB_VALUE_STRING) {
         return put_string(w, key);
     }
-    if (key.kind != MB_VALUE_NONE && !mb_value_is_number(key)) {
+    if (key.kind != MB_VALUE_NONE && !mb_jinja_value_is_number(key)) {
         return mb_render_fail(w->r, MB_E_INVALID, "tojson: a %s can not be a key",
-                              mb_value_type(key));
+                              mb_jinja_value_type(key));
     }
     return mb_render_put(w->r, "\"", 1) && put_value(w, key) && mb_render_put(w->r, "\"", 1);
 }
@@ -133,7 +133,7 @@ static bool put_dict(struct writer *w, const struct mb_dict *d)
 /* A copy of d by key; insertion, since such dicts are small and the work is counted. */
 static bool sort_dict(struct mb_render *r, const struct mb_dict *d, struct mb_dict *ret)
 {
-    struct mb_value v;
+    struct mb_jinja_value v;
     if (!mb_dict_new(r, d->len, &v)) {
         return false;
     }
@@ -141,7 +141,7 @@ static bool sort_dict(struct mb_render *r, const struct mb_dict *d, struct mb_di
     for (size_t i = 0; i < d->len; i++) {
         size_t j = i;
         for (int k = 1; j > 0; j--) {
-            if (!mb_value_order(r, at[j - 1].key, d->at[i].key, &k)) {
+            if (!mb_jinja_value_order(r, at[j - 1].key, d->at[i].key, &k)) {
                 return false;
             }
             if (k <= 0) {
@@ -165,7 +165,7 @@ static bool put_float(struct writer *w, double x)
     return mb_render_put_text(w->r, isnan(x) ? "NaN" : x < 0 ? "-Infinity" : "Infinity");
 }
 
-static bool put_plain(struct writer *w, struct mb_value v)
+static bool put_plain(struct writer *w, struct mb_jinja_value v)
 {
     switch (v.kind) {
     case MB_VALUE_NONE:
@@ -173,7 +173,7 @@ static bool put_plain(struct writer *w, struct mb_value v)
     case MB_VALUE_BOOL:
         return mb_render_put_text(w->r, v.truth ? "true" : "false");
     case MB_VALUE_INT:
-        return mb_value_print(w->r, v);
+        return mb_jinja_value_print(w->r, v);
     case MB_VALUE_FLOAT:
         return put_float(w, v.real);
     case MB_VALUE_STRING:
@@ -181,11 +181,12 @@ static bool put_plain(struct writer *w, struct mb_value v)
     case MB_VALUE_UNDEFINED:
         return mb_render_fail_undefined(w->r, v);
     default:
-        return mb_render_fail(w->r, MB_E_INVALID, "tojson: a %s has no JSON", mb_value_type(v));
+        return mb_render_fail(w->r, MB_E_INVALID, "tojson: a %s has no JSON",
+                              mb_jinja_value_type(v));
     }
 }
 
-static bool put_value(struct writer *w, struct mb_value v)
+static bool put_value(struct writer *w, struct mb_jinja_value v)
 {
     if (!mb_render_enter(w->r)) {
         return false;
@@ -203,16 +204,17 @@ static bool put_value(struct writer *w, struct mb_value v)
     return ok;
 }
 
-bool mb_json_put(struct mb_render *r, struct mb_value v, const struct mb_json_style *style)
+bool mb_json_put(struct mb_render *r, struct mb_jinja_value v,
+                 const struct mb_json_style *style)
 {
     struct writer w = {
         .r = r,
         .style = style,
         .lines = style->indent.kind == MB_VALUE_INT || style->indent.kind == MB_VALUE_STRING,
-        .after_key = mb_value_literal(": "),
+        .after_key = mb_jinja_value_literal(": "),
     };
-    w.between = w.lines ? mb_value_literal(",") : mb_value_literal(", ");
-    struct mb_value pair = style->separators;
+    w.between = w.lines ? mb_jinja_value_literal(",") : mb_jinja_value_literal(", ");
+    struct mb_jinja_value pair = style->separators;
     if (pair.kind > MB_VALUE_NONE) {
         if (pair.kind != MB_VALUE_LIST || pair.list->len != 2 ||
             pair.list->at[0].kind != MB_VALUE_STRING ||

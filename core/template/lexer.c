@@ -141,7 +141,7 @@ static enum mb_status raw_text(struct mb_lexer *l, size_t from, struct mb_token 
         char sign = at + 2 < l->n && is_sign(l->text[at + 2]) ? l->text[at + 2] : '\0';
         if (raw_follows(l, at + 2 + (sign != '\0'), "endraw", true, &end)) {
             size_t to = strip_before(l, from, at, sign, false);
-            ret->value = mb_value_string(l->text + from, to - from);
+            ret->value = mb_jinja_value_string(l->text + from, to - from);
             end_tag(l, end);
             return MB_OK;
         }
@@ -181,7 +181,7 @@ static enum mb_status next_text(struct mb_lexer *l, struct mb_token *ret)
     size_t from = l->at, at = next_tag(l, from);
     *ret = (struct mb_token) { .kind = MB_TOKEN_TEXT, .line = l->line };
     if (at == l->n) {
-        ret->value = mb_value_string(l->text + from, at - from);
+        ret->value = mb_jinja_value_string(l->text + from, at - from);
         advance(l, at);
         return MB_OK;
     }
@@ -189,7 +189,7 @@ static enum mb_status next_text(struct mb_lexer *l, struct mb_token *ret)
     char sign = at + 2 < l->n && is_sign(l->text[at + 2]) ? l->text[at + 2] : '\0';
     size_t after = at + 2 + (sign != '\0'), raw;
     size_t to = strip_before(l, from, at, sign, kind == '{');
-    ret->value = mb_value_string(l->text + from, to - from);
+    ret->value = mb_jinja_value_string(l->text + from, to - from);
     if (kind == '%' && raw_follows(l, after, "raw", false, &raw)) {
         if (to > from) { /* come back for the raw text */
             advance(l, at);
@@ -287,8 +287,8 @@ static enum mb_status number(struct mb_lexer *l, struct mb_token *ret)
     text[n] = '\0';
     errno = 0;
     char *stop;
-    ret->value =
-        real ? mb_value_float(strtod(text, &stop)) : mb_value_int(strtoll(text, &stop, base));
+    ret->value = real ? mb_jinja_value_float(strtod(text, &stop))
+                      : mb_jinja_value_int(strtoll(text, &stop, base));
     if ((errno != 0 && !real) || *stop ||
         (!real && base == 10 && n > 1 && text[0] == '0' && strspn(text, "0") != n)) {
         return fail(l, "a number that is malformed or beyond 64 bits");
@@ -380,7 +380,7 @@ static enum mb_status string(struct mb_lexer *l, struct mb_token *ret)
         return fail(l, "a string that does not end");
     }
     const char *at = l->text + l->at + 1, *end = l->text + to;
-    ret->value = mb_value_string(at, (size_t) (end - at));
+    ret->value = mb_jinja_value_string(at, (size_t) (end - at));
     if (memchr(at, '\\', (size_t) (end - at))) {
         char *copy = mb_arena_alloc(l->arena, (size_t) (end - at) + 8, 1); /* never longer */
         size_t n = 0;
@@ -399,7 +399,7 @@ static enum mb_status string(struct mb_lexer *l, struct mb_token *ret)
             }
             n += k == 8 ? 0 : k;
         }
-        ret->value = mb_value_string(copy, n);
+        ret->value = mb_jinja_value_string(copy, n);
     }
     ret->kind = MB_TOKEN_CONSTANT;
     advance(l, to + 1);
@@ -473,7 +473,7 @@ static enum mb_status next_in_tag(struct mb_lexer *l, struct mb_token *ret)
             to++;
         }
         ret->kind = MB_TOKEN_NAME;
-        ret->value = mb_value_string(l->text + l->at, to - l->at);
+        ret->value = mb_jinja_value_string(l->text + l->at, to - l->at);
         advance(l, to);
         return MB_OK;
     }

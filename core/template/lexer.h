@@ -25,8 +25,8 @@ enum mb_token_kind {
 struct mb_token {
     enum mb_token_kind kind;
     uint32_t line;
-    struct mb_value value; /* of text, names and constants */
-    char sign[3];          /* terminated */
+    struct mb_jinja_value value; /* of text, names and constants */
+    char sign[3];                /* terminated */
 };
 
 enum { MB_BRACKETS_MAX = 200 }; /* open at a time */

@@ -7,27 +7,29 @@
 
 /* ---- arguments --------------------------------------------------------------------------- */
 
-static bool text_arg(struct mb_render *r, struct mb_value v)
+static bool text_arg(struct mb_render *r, struct mb_jinja_value v)
 {
     return v.kind == MB_VALUE_STRING ||
-           mb_render_fail(r, MB_E_INVALID, "the argument is a str, not a %s", mb_value_type(v));
+           mb_render_fail(r, MB_E_INVALID, "the argument is a str, not a %s",
+                          mb_jinja_value_type(v));
 }
 
-static bool int_arg(struct mb_render *r, struct mb_value v, int64_t otherwise, int64_t *ret)
+static bool int_arg(struct mb_render *r, struct mb_jinja_value v, int64_t otherwise,
+                    int64_t *ret)
 {
     *ret = otherwise;
-    return v.kind == MB_VALUE_ABSENT || mb_value_integer(v, ret) ||
+    return v.kind == MB_VALUE_ABSENT || mb_jinja_value_integer(v, ret) ||
            mb_render_fail(r, MB_E_INVALID, "the argument is an int, not a %s",
-                          mb_value_type(v));
+                          mb_jinja_value_type(v));
 }
 
 /* ---- strings ----------------------------------------------------------------------------- */
 
-#define RECASE(name, to)                                                                 \
-    static bool name(struct mb_render *r, struct mb_value in, const struct mb_value *at, \
-                     struct mb_value *ret)                                               \
-    {                                                                                    \
-        return mb_text_recase(r, in, to, ret);                                           \
+#define RECASE(name, to)                                                          \
+    static bool name(struct mb_render *r, struct mb_jinja_value in,               \
+                     const struct mb_jinja_value *at, struct mb_jinja_value *ret) \
+    {                                                                             \
+        return mb_text_recase(r, in, to, ret);                                    \
     }
 RECASE(upper, MB_CASE_UPPER)
 RECASE(lower, MB_CASE_LOWER)
@@ -35,11 +37,11 @@ RECASE(swapcase, MB_CASE_SWAPPED)
 RECASE(capitalize, MB_CASE_CAPITAL)
 RECASE(title, MB_CASE_TITLE)
 
-#define STRIP(name, sides)                                                               \
-    static bool name(struct mb_render *r, struct mb_value in, const struct mb_value *at, \
-                     struct mb_value *ret)                                               \
-    {                                                                                    \
-        return mb_text_strip(r, in, at[0], sides, ret);                                  \
+#define STRIP(name, sides)                                                        \
+    static bool name(struct mb_render *r, struct mb_jinja_value in,               \
+                     const struct mb_jinja_value *at, struct mb_jinja_value *ret) \
+    {                                                                             \
+        return mb_text_strip(r, in, at[0], sides, ret);                           \
     }
 STRIP(strip, MB_LEFT | MB_RIGHT)
 STRIP(lstrip, MB_LEFT)
@@ -50,41 +52,42 @@ static bool is_alphanumeric(uint32_t c)
     return mb_is_letter(c) || mb_is_digit(c);
 }
 
-#define ALL_ARE(name, property)                                                          \
-    static bool name(struct mb_render *r, struct mb_value in, const struct mb_value *at, \
-                     struct mb_value *ret)                                               \
-    {                                                                                    \
-        *ret = mb_value_bool(mb_text_all(in, property));                                 \
-        return mb_render_work(r, in.n / 8);                                              \
+#define ALL_ARE(name, property)                                                   \
+    static bool name(struct mb_render *r, struct mb_jinja_value in,               \
+                     const struct mb_jinja_value *at, struct mb_jinja_value *ret) \
+    {                                                                             \
+        *ret = mb_jinja_value_bool(mb_text_all(in, property));                    \
+        return mb_render_work(r, in.n / 8);                                       \
     }
 ALL_ARE(all_letters, mb_is_letter)
 ALL_ARE(all_digits, mb_is_digit)
 ALL_ARE(all_alphanumeric, is_alphanumeric)
 ALL_ARE(all_blank, mb_text_is_blank)
 
-static bool has_upper_only(struct mb_render *r, struct mb_value in, const struct mb_value *at,
-                           struct mb_value *ret)
+static bool has_upper_only(struct mb_render *r, struct mb_jinja_value in,
+                           const struct mb_jinja_value *at, struct mb_jinja_value *ret)
 {
-    *ret = mb_value_bool(mb_text_is_cased(in, mb_is_upper, mb_is_lower));
+    *ret = mb_jinja_value_bool(mb_text_is_cased(in, mb_is_upper, mb_is_lower));
     return mb_render_work(r, in.n / 8);
 }
 
-static bool has_lower_only(struct mb_render *r, struct mb_value in, const struct mb_value *at,
-                           struct mb_value *ret)
+static bool has_lower_only(struct mb_render *r, struct mb_jinja_value in,
+                           const struct mb_jinja_value *at, struct mb_jinja_value *ret)
 {
-    *ret = mb_value_bool(mb_text_is_cased(in, mb_is_lower, mb_is_upper));
+    *ret = mb_jinja_value_bool(mb_text_is_cased(in, mb_is_lower, mb_is_upper));
     return mb_render_work(r, in.n / 8);
 }
 
 /* A prefix or a suffix, or a tuple of them. */
-static bool begins(struct mb_render *r, struct mb_value in, struct mb_value part,
-                   bool (*has)(struct mb_value, struct mb_value), struct mb_value *ret)
+static bool begins(struct mb_render *r, struct mb_jinja_value in, struct mb_jinja_value part,
+                   bool (*has)(struct mb_jinja_value, struct mb_jinja_value),
+                   struct mb_jinja_value *ret)
 {
     bool tuple = part.kind == MB_VALUE_LIST && part.list->shape == MB_TUPLE;
     size_t n = tuple ? part.list->len : 1;
-    *ret = mb_value_bool(false);
+    *ret = mb_jinja_value_bool(false);
     for (size_t i = 0; i < n; i++) {
-        struct mb_value one = tuple ? part.list->at[i] : part;
+        struct mb_jinja_value one = tuple ? part.list->at[i] : part;
         if (!text_arg(r, one) || !mb_render_work(r, one.n / 16)) {
             return false;
         }
@@ -93,31 +96,31 @@ static bool begins(struct mb_render *r, struct mb_value in, struct mb_value part
     return true;
 }
 
-static bool startswith(struct mb_render *r, struct mb_value in, const struct mb_value *at,
-                       struct mb_value *ret)
+static bool startswith(struct mb_render *r, struct mb_jinja_value in,
+                       const struct mb_jinja_value *at, struct mb_jinja_value *ret)
 {
     return begins(r, in, at[0], mb_text_starts, ret);
 }
 
-static bool endswith(struct mb_render *r, struct mb_value in, const struct mb_value *at,
-                     struct mb_value *ret)
+static bool endswith(struct mb_render *r, struct mb_jinja_value in,
+                     const struct mb_jinja_value *at, struct mb_jinja_value *ret)
 {
     return begins(r, in, at[0], mb_text_ends, ret);
 }
 
-static bool removeprefix(struct mb_render *r, struct mb_value in, const struct mb_value *at,
-                         struct mb_value *ret)
+static bool removeprefix(struct mb_render *r, struct mb_jinja_value in,
+                         const struct mb_jinja_value *at, struct mb_jinja_value *ret)
 {
     size_t n = at[0].n;
     *ret = in;
     if (text_arg(r, at[0]) && mb_text_starts(in, at[0])) {
-        *ret = mb_value_string(in.text + n, in.n - n);
+        *ret = mb_jinja_value_string(in.text + n, in.n - n);
     }
     return mb_render_work(r, n / 16);
 }
 
-static bool removesuffix(struct mb_render *r, struct mb_value in, const struct mb_value *at,
-                         struct mb_value *ret)
+static bool removesuffix(struct mb_render *r, struct mb_jinja_value in,
+                         const struct mb_jinja_value *at, struct mb_jinja_value *ret)
 {
     *ret = in;
     if (text_arg(r, at[0]) && mb_text_ends(in, at[0])) {
@@ -126,37 +129,37 @@ static bool removesuffix(struct mb_render *r, struct mb_value in, const struct m
     return mb_render_work(r, at[0].n / 16);
 }
 
-static bool replace(struct mb_render *r, struct mb_value in, const struct mb_value *at,
-                    struct mb_value *ret)
+static bool replace(struct mb_render *r, struct mb_jinja_value in,
+                    const struct mb_jinja_value *at, struct mb_jinja_value *ret)
 {
     int64_t times;
     return text_arg(r, at[0]) && text_arg(r, at[1]) && int_arg(r, at[2], -1, &times) &&
            mb_text_replace(r, in, at[0], at[1], times, ret);
 }
 
-static bool split(struct mb_render *r, struct mb_value in, const struct mb_value *at,
-                  struct mb_value *ret)
+static bool split(struct mb_render *r, struct mb_jinja_value in,
+                  const struct mb_jinja_value *at, struct mb_jinja_value *ret)
 {
     int64_t times;
     return int_arg(r, at[1], -1, &times) && mb_text_split(r, in, at[0], times, false, ret);
 }
 
-static bool rsplit(struct mb_render *r, struct mb_value in, const struct mb_value *at,
-                   struct mb_value *ret)
+static bool rsplit(struct mb_render *r, struct mb_jinja_value in,
+                   const struct mb_jinja_value *at, struct mb_jinja_value *ret)
 {
     int64_t times;
     return int_arg(r, at[1], -1, &times) && mb_text_split(r, in, at[0], times, true, ret);
 }
 
-static bool splitlines(struct mb_render *r, struct mb_value in, const struct mb_value *at,
-                       struct mb_value *ret)
+static bool splitlines(struct mb_render *r, struct mb_jinja_value in,
+                       const struct mb_jinja_value *at, struct mb_jinja_value *ret)
 {
-    return mb_text_lines(r, in, mb_value_is_true(at[0]), ret);
+    return mb_text_lines(r, in, mb_jinja_value_is_true(at[0]), ret);
 }
 
 /* Before, separator, after. */
-static bool part(struct mb_render *r, struct mb_value in, struct mb_value separator,
-                 bool backward, struct mb_value *ret)
+static bool part(struct mb_render *r, struct mb_jinja_value in, struct mb_jinja_value separator,
+                 bool backward, struct mb_jinja_value *ret)
 {
     if (!text_arg(r, separator) || !mb_render_work(r, in.n / 16)) {
         return false;
@@ -164,34 +167,34 @@ static bool part(struct mb_render *r, struct mb_value in, struct mb_value separa
     if (separator.n == 0) {
         return mb_render_fail(r, MB_E_INVALID, "a separator is a str that is not empty");
     }
-    struct mb_value empty = mb_value_literal("");
-    struct mb_value parts[3] = { backward ? empty : in, empty, backward ? in : empty };
+    struct mb_jinja_value empty = mb_jinja_value_literal("");
+    struct mb_jinja_value parts[3] = { backward ? empty : in, empty, backward ? in : empty };
     ptrdiff_t found = mb_text_find(in, separator, backward);
     if (found >= 0) {
         size_t end = (size_t) found + separator.n;
-        parts[0] = mb_value_string(in.text, (size_t) found);
+        parts[0] = mb_jinja_value_string(in.text, (size_t) found);
         parts[1] = separator;
-        parts[2] = mb_value_string(in.text + end, in.n - end);
+        parts[2] = mb_jinja_value_string(in.text + end, in.n - end);
     }
     return mb_list_new(r, MB_TUPLE, 3, ret) && mb_list_push(r, ret->list, parts[0]) &&
            mb_list_push(r, ret->list, parts[1]) && mb_list_push(r, ret->list, parts[2]);
 }
 
-static bool partition(struct mb_render *r, struct mb_value in, const struct mb_value *at,
-                      struct mb_value *ret)
+static bool partition(struct mb_render *r, struct mb_jinja_value in,
+                      const struct mb_jinja_value *at, struct mb_jinja_value *ret)
 {
     return part(r, in, at[0], false, ret);
 }
 
-static bool rpartition(struct mb_render *r, struct mb_value in, const struct mb_value *at,
-                       struct mb_value *ret)
+static bool rpartition(struct mb_render *r, struct mb_jinja_value in,
+                       const struct mb_jinja_value *at, struct mb_jinja_value *ret)
 {
     return part(r, in, at[0], true, ret);
 }
 
 /* The character where it is found, or -1. */
-static bool place_of(struct mb_render *r, struct mb_value in, struct mb_value sub,
-                     bool backward, bool must, struct mb_value *ret)
+static bool place_of(struct mb_render *r, struct mb_jinja_value in, struct mb_jinja_value sub,
+                     bool backward, bool must, struct mb_jinja_value *ret)
 {
     if (!text_arg(r, sub) || !mb_render_work(r, in.n / 16)) {
         return false;
@@ -201,62 +204,63 @@ static bool place_of(struct mb_render *r, struct mb_value in, struct mb_value su
     if (byte < 0 && must) {
         return mb_render_fail(r, MB_E_INVALID, "a substring was not found");
     }
-    if (byte >= 0 && !mb_value_length(r, mb_value_string(in.text, (size_t) byte), &place)) {
+    if (byte >= 0 &&
+        !mb_jinja_value_length(r, mb_jinja_value_string(in.text, (size_t) byte), &place)) {
         return false;
     }
-    *ret = mb_value_int(place);
+    *ret = mb_jinja_value_int(place);
     return true;
 }
 
-static bool find(struct mb_render *r, struct mb_value in, const struct mb_value *at,
-                 struct mb_value *ret)
+static bool find(struct mb_render *r, struct mb_jinja_value in, const struct mb_jinja_value *at,
+                 struct mb_jinja_value *ret)
 {
     return place_of(r, in, at[0], false, false, ret);
 }
 
-static bool rfind(struct mb_render *r, struct mb_value in, const struct mb_value *at,
-                  struct mb_value *ret)
+static bool rfind(struct mb_render *r, struct mb_jinja_value in,
+                  const struct mb_jinja_value *at, struct mb_jinja_value *ret)
 {
     return place_of(r, in, at[0], true, false, ret);
 }
 
-static bool index_of_text(struct mb_render *r, struct mb_value in, const struct mb_value *at,
-                          struct mb_value *ret)
+static bool index_of_text(struct mb_render *r, struct mb_jinja_value in,
+                          const struct mb_jinja_value *at, struct mb_jinja_value *ret)
 {
     return place_of(r, in, at[0], false, true, ret);
 }
 
-static bool last_index_of_text(struct mb_render *r, struct mb_value in,
-                               const struct mb_value *at, struct mb_value *ret)
+static bool last_index_of_text(struct mb_render *r, struct mb_jinja_value in,
+                               const struct mb_jinja_value *at, struct mb_jinja_value *ret)
 {
     return place_of(r, in, at[0], true, true, ret);
 }
 
-static bool count_text(struct mb_render *r, struct mb_value in, const struct mb_value *at,
-                       struct mb_value *ret)
+static bool count_text(struct mb_render *r, struct mb_jinja_value in,
+                       const struct mb_jinja_value *at, struct mb_jinja_value *ret)
 {
     int64_t n = 0;
     if (!text_arg(r, at[0]) || !mb_render_work(r, in.n / 8)) {
         return false;
     }
     if (at[0].n == 0) {
-        bool ok = mb_value_length(r, in, &n);
-        *ret = mb_value_int(n + 1);
+        bool ok = mb_jinja_value_length(r, in, &n);
+        *ret = mb_jinja_value_int(n + 1);
         return ok;
     }
     for (ptrdiff_t p; (p = mb_text_find(in, at[0], false)) >= 0; n++) {
         size_t end = (size_t) p + at[0].n;
-        in = mb_value_string(in.text + end, in.n - end);
+        in = mb_jinja_value_string(in.text + end, in.n - end);
     }
-    *ret = mb_value_int(n);
+    *ret = mb_jinja_value_int(n);
     return true;
 }
 
-static bool join(struct mb_render *r, struct mb_value in, const struct mb_value *at,
-                 struct mb_value *ret)
+static bool join(struct mb_render *r, struct mb_jinja_value in, const struct mb_jinja_value *at,
+                 struct mb_jinja_value *ret)
 {
     struct mb_list l;
-    if (!mb_value_elements(r, at[0], &l)) {
+    if (!mb_jinja_value_elements(r, at[0], &l)) {
         return false;
     }
     size_t mark = mb_render_mark(r);
@@ -269,45 +273,46 @@ static bool join(struct mb_render *r, struct mb_value in, const struct mb_value 
     return mb_render_cut(r, mark, ret);
 }
 
-static bool pad(struct mb_render *r, struct mb_value in, const struct mb_value *at,
-                unsigned sides, struct mb_value *ret)
+static bool pad(struct mb_render *r, struct mb_jinja_value in, const struct mb_jinja_value *at,
+                unsigned sides, struct mb_jinja_value *ret)
 {
     int64_t width;
-    struct mb_value fill = at[1].kind == MB_VALUE_ABSENT ? mb_value_literal(" ") : at[1];
+    struct mb_jinja_value fill =
+        at[1].kind == MB_VALUE_ABSENT ? mb_jinja_value_literal(" ") : at[1];
     return int_arg(r, at[0], 0, &width) && text_arg(r, fill) &&
            mb_text_pad(r, in, width, fill, sides, ret);
 }
 
-static bool ljust(struct mb_render *r, struct mb_value in, const struct mb_value *at,
-                  struct mb_value *ret)
+static bool ljust(struct mb_render *r, struct mb_jinja_value in,
+                  const struct mb_jinja_value *at, struct mb_jinja_value *ret)
 {
     return pad(r, in, at, MB_RIGHT, ret);
 }
 
-static bool rjust(struct mb_render *r, struct mb_value in, const struct mb_value *at,
-                  struct mb_value *ret)
+static bool rjust(struct mb_render *r, struct mb_jinja_value in,
+                  const struct mb_jinja_value *at, struct mb_jinja_value *ret)
 {
     return pad(r, in, at, MB_LEFT, ret);
 }
 
-static bool center(struct mb_render *r, struct mb_value in, const struct mb_value *at,
-                   struct mb_value *ret)
+static bool center(struct mb_render *r, struct mb_jinja_value in,
+                   const struct mb_jinja_value *at, struct mb_jinja_value *ret)
 {
     return pad(r, in, at, MB_LEFT | MB_RIGHT, ret);
 }
 
 /* Zeros after the sign. */
-static bool zfill(struct mb_render *r, struct mb_value in, const struct mb_value *at,
-                  struct mb_value *ret)
+static bool zfill(struct mb_render *r, struct mb_jinja_value in,
+                  const struct mb_jinja_value *at, struct mb_jinja_value *ret)
 {
     int64_t width;
     bool sign = in.n > 0 && (in.text[0] == '+' || in.text[0] == '-');
-    struct mb_value digits = mb_value_string(in.text + sign, in.n - sign);
+    struct mb_jinja_value digits = mb_jinja_value_string(in.text + sign, in.n - sign);
     if (!int_arg(r, at[0], 0, &width) || width < 1) {
         *ret = in;
         return r->status == MB_OK;
     }
-    if (!mb_text_pad(r, digits, width - sign, mb_value_literal("0"), MB_LEFT, &digits)) {
+    if (!mb_text_pad(r, digits, width - sign, mb_jinja_value_literal("0"), MB_LEFT, &digits)) {
         return false;
     }
     size_t mark = mb_render_mark(r);
@@ -360,36 +365,36 @@ const struct mb_function mb_string_methods[] = {
 
 /* transformers forbids it, since a list may be shared there; some templates are written for
  * engines that do not, and here every list belongs to the render. */
-static bool append(struct mb_render *r, struct mb_value in, const struct mb_value *at,
-                   struct mb_value *ret)
+static bool append(struct mb_render *r, struct mb_jinja_value in,
+                   const struct mb_jinja_value *at, struct mb_jinja_value *ret)
 {
-    *ret = mb_value_none();
+    *ret = mb_jinja_value_none();
     return mb_list_push(r, in.list, at[0]);
 }
 
-static bool index_of(struct mb_render *r, struct mb_value in, const struct mb_value *at,
-                     struct mb_value *ret)
+static bool index_of(struct mb_render *r, struct mb_jinja_value in,
+                     const struct mb_jinja_value *at, struct mb_jinja_value *ret)
 {
     for (size_t i = 0; i < in.list->len; i++) {
         bool same;
-        if (!mb_value_equal(r, in.list->at[i], at[0], &same)) {
+        if (!mb_jinja_value_equal(r, in.list->at[i], at[0], &same)) {
             return false;
         }
         if (same) {
-            *ret = mb_value_int((int64_t) i);
+            *ret = mb_jinja_value_int((int64_t) i);
             return true;
         }
     }
     return mb_render_fail(r, MB_E_INVALID, "a value is not in the list");
 }
 
-static bool count(struct mb_render *r, struct mb_value in, const struct mb_value *at,
-                  struct mb_value *ret)
+static bool count(struct mb_render *r, struct mb_jinja_value in,
+                  const struct mb_jinja_value *at, struct mb_jinja_value *ret)
 {
-    *ret = mb_value_int(0);
+    *ret = mb_jinja_value_int(0);
     for (size_t i = 0; i < in.list->len; i++) {
         bool same;
-        if (!mb_value_equal(r, in.list->at[i], at[0], &same)) {
+        if (!mb_jinja_value_equal(r, in.list->at[i], at[0], &same)) {
             return false;
         }
         ret->integer += same;
@@ -397,8 +402,8 @@ static bool count(struct mb_render *r, struct mb_value in, const struct mb_value
     return true;
 }
 
-static bool copy_list(struct mb_render *r, struct mb_value in, const struct mb_value *at,
-                      struct mb_value *ret)
+static bool copy_list(struct mb_render *r, struct mb_jinja_value in,
+                      const struct mb_jinja_value *at, struct mb_jinja_value *ret)
 {
     if (!mb_list_new(r, MB_LIST, in.list->len, ret)) {
         return false;
@@ -427,22 +432,22 @@ const struct mb_function mb_tuple_methods[] = {
 
 /* ---- dicts ------------------------------------------------------------------------------- */
 
-static bool get(struct mb_render *r, struct mb_value in, const struct mb_value *at,
-                struct mb_value *ret)
+static bool get(struct mb_render *r, struct mb_jinja_value in, const struct mb_jinja_value *at,
+                struct mb_jinja_value *ret)
 {
-    const struct mb_value *v = mb_dict_find(r, in.dict, at[0]);
-    *ret = v ? *v : at[1].kind == MB_VALUE_ABSENT ? mb_value_none() : at[1];
+    const struct mb_jinja_value *v = mb_dict_find(r, in.dict, at[0]);
+    *ret = v ? *v : at[1].kind == MB_VALUE_ABSENT ? mb_jinja_value_none() : at[1];
     return r->status == MB_OK;
 }
 
 static bool view(struct mb_render *r, const struct mb_dict *d, enum mb_list_shape shape,
-                 struct mb_value *ret)
+                 struct mb_jinja_value *ret)
 {
     if (!mb_list_new(r, shape, d->len, ret)) {
         return false;
     }
     for (size_t i = 0; i < d->len; i++) {
-        struct mb_value v = shape == MB_KEYS ? d->at[i].key : d->at[i].value;
+        struct mb_jinja_value v = shape == MB_KEYS ? d->at[i].key : d->at[i].value;
         if ((shape == MB_ITEMS && !mb_pair_new(r, d->at[i].key, d->at[i].value, &v)) ||
             !mb_list_push(r, ret->list, v)) {
             return false;
@@ -451,26 +456,26 @@ static bool view(struct mb_render *r, const struct mb_dict *d, enum mb_list_shap
     return true;
 }
 
-static bool keys(struct mb_render *r, struct mb_value in, const struct mb_value *at,
-                 struct mb_value *ret)
+static bool keys(struct mb_render *r, struct mb_jinja_value in, const struct mb_jinja_value *at,
+                 struct mb_jinja_value *ret)
 {
     return view(r, in.dict, MB_KEYS, ret);
 }
 
-static bool values(struct mb_render *r, struct mb_value in, const struct mb_value *at,
-                   struct mb_value *ret)
+static bool values(struct mb_render *r, struct mb_jinja_value in,
+                   const struct mb_jinja_value *at, struct mb_jinja_value *ret)
 {
     return view(r, in.dict, MB_VALUES, ret);
 }
 
-static bool items(struct mb_render *r, struct mb_value in, const struct mb_value *at,
-                  struct mb_value *ret)
+static bool items(struct mb_render *r, struct mb_jinja_value in,
+                  const struct mb_jinja_value *at, struct mb_jinja_value *ret)
 {
     return view(r, in.dict, MB_ITEMS, ret);
 }
 
-static bool copy_dict(struct mb_render *r, struct mb_value in, const struct mb_value *at,
-                      struct mb_value *ret)
+static bool copy_dict(struct mb_render *r, struct mb_jinja_value in,
+                      const struct mb_jinja_value *at, struct mb_jinja_value *ret)
 {
     if (!mb_dict_new(r, in.dict->len, ret)) {
         return false;

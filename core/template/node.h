@@ -69,7 +69,7 @@ struct mb_node {
     bool negated;
     bool takes_more, takes_named; /* of a macro: it uses varargs, kwargs */
     bool takes_caller;
-    struct mb_value value;
+    struct mb_jinja_value value;
     struct mb_node *left, *right, *other;
     struct mb_node *list, *body, *otherwise; /* first of several, which next goes through */
     struct mb_node *next;

@@ -17,14 +17,14 @@ static bool by_zero(struct mb_render *r)
     return mb_render_fail(r, MB_E_INVALID, "division by zero");
 }
 
-static bool no_operation(struct mb_render *r, enum mb_operator op, struct mb_value a,
-                         struct mb_value b)
+static bool no_operation(struct mb_render *r, enum mb_operator op, struct mb_jinja_value a,
+                         struct mb_jinja_value b)
 {
     if (a.kind == MB_VALUE_UNDEFINED || b.kind == MB_VALUE_UNDEFINED) {
         return mb_render_fail_undefined(r, a.kind == MB_VALUE_UNDEFINED ? a : b);
     }
-    return mb_render_fail(r, MB_E_INVALID, "a %s %s a %s is not defined", mb_value_type(a),
-                          signs[op], mb_value_type(b));
+    return mb_render_fail(r, MB_E_INVALID, "a %s %s a %s is not defined",
+                          mb_jinja_value_type(a), signs[op], mb_jinja_value_type(b));
 }
 
 /* ---- ints -------------------------------------------------------------------------------- */
@@ -49,7 +49,8 @@ static bool divide_ints(struct mb_render *r, int64_t a, int64_t b, int64_t *ret_
     return true;
 }
 
-static bool raise_int(struct mb_render *r, int64_t base, int64_t exponent, struct mb_value *ret)
+static bool raise_int(struct mb_render *r, int64_t base, int64_t exponent,
+                      struct mb_jinja_value *ret)
 {
     int64_t power = 1;
     while (exponent > 0) {
@@ -61,12 +62,12 @@ static bool raise_int(struct mb_render *r, int64_t base, int64_t exponent, struc
             return too_large(r);
         }
     }
-    *ret = mb_value_int(power);
+    *ret = mb_jinja_value_int(power);
     return true;
 }
 
 static bool compute_ints(struct mb_render *r, enum mb_operator op, int64_t a, int64_t b,
-                         struct mb_value *ret)
+                         struct mb_jinja_value *ret)
 {
     int64_t c = 0, remainder = 0;
     bool over = false;
@@ -92,7 +93,7 @@ static bool compute_ints(struct mb_render *r, enum mb_operator op, int64_t a, in
     case MB_DIVIDE:
         break; /* gives a float: not here */
     }
-    *ret = mb_value_int(c);
+    *ret = mb_jinja_value_int(c);
     return !over || too_large(r);
 }
 
@@ -119,7 +120,7 @@ static double floor_divide(double a, double b)
 }
 
 static bool compute_floats(struct mb_render *r, enum mb_operator op, double a, double b,
-                           struct mb_value *ret)
+                           struct mb_jinja_value *ret)
 {
     double c = 0;
     if (b == 0 && (op == MB_DIVIDE || op == MB_FLOOR_DIVIDE || op == MB_MODULO)) {
@@ -154,25 +155,25 @@ static bool compute_floats(struct mb_render *r, enum mb_operator op, double a, d
         }
         break;
     }
-    *ret = mb_value_float(c);
+    *ret = mb_jinja_value_float(c);
     return true;
 }
 
-static bool compute_numbers(struct mb_render *r, enum mb_operator op, struct mb_value a,
-                            struct mb_value b, struct mb_value *ret)
+static bool compute_numbers(struct mb_render *r, enum mb_operator op, struct mb_jinja_value a,
+                            struct mb_jinja_value b, struct mb_jinja_value *ret)
 {
     int64_t i, j;
-    bool ints = mb_value_integer(a, &i) && mb_value_integer(b, &j);
+    bool ints = mb_jinja_value_integer(a, &i) && mb_jinja_value_integer(b, &j);
     if (ints && op != MB_DIVIDE && !(op == MB_POWER && j < 0)) {
         return compute_ints(r, op, i, j, ret);
     }
-    return compute_floats(r, op, mb_value_real(a), mb_value_real(b), ret);
+    return compute_floats(r, op, mb_jinja_value_real(a), mb_jinja_value_real(b), ret);
 }
 
 /* ---- strings and lists ------------------------------------------------------------------- */
 
-static bool repeat_text(struct mb_render *r, struct mb_value text, int64_t times,
-                        struct mb_value *ret)
+static bool repeat_text(struct mb_render *r, struct mb_jinja_value text, int64_t times,
+                        struct mb_jinja_value *ret)
 {
     size_t mark = mb_render_mark(r);
     for (int64_t i = 0; i < times && text.n > 0; i++) {
@@ -194,7 +195,7 @@ static bool append_list(struct mb_render *r, const struct mb_list *from, struct 
 }
 
 static bool repeat_list(struct mb_render *r, const struct mb_list *l, int64_t times,
-                        struct mb_value *ret)
+                        struct mb_jinja_value *ret)
 {
     if (!mb_list_new(r, l->shape, l->len, ret)) {
         return false;
@@ -207,13 +208,13 @@ static bool repeat_list(struct mb_render *r, const struct mb_list *l, int64_t ti
     return true;
 }
 
-static bool is_plain_list(struct mb_value v)
+static bool is_plain_list(struct mb_jinja_value v)
 {
     return v.kind == MB_VALUE_LIST && (v.list->shape == MB_LIST || v.list->shape == MB_TUPLE);
 }
 
-static bool add_sequences(struct mb_render *r, struct mb_value a, struct mb_value b,
-                          struct mb_value *ret)
+static bool add_sequences(struct mb_render *r, struct mb_jinja_value a, struct mb_jinja_value b,
+                          struct mb_jinja_value *ret)
 {
     if (a.kind == MB_VALUE_STRING && b.kind == MB_VALUE_STRING) {
         size_t mark = mb_render_mark(r);
@@ -228,28 +229,28 @@ static bool add_sequences(struct mb_render *r, struct mb_value a, struct mb_valu
            append_list(r, &left, ret->list) && append_list(r, &right, ret->list);
 }
 
-static bool multiply_sequence(struct mb_render *r, struct mb_value a, struct mb_value b,
-                              struct mb_value *ret)
+static bool multiply_sequence(struct mb_render *r, struct mb_jinja_value a,
+                              struct mb_jinja_value b, struct mb_jinja_value *ret)
 {
     int64_t times;
-    if (mb_value_integer(a, &times)) {
-        struct mb_value whole = b;
+    if (mb_jinja_value_integer(a, &times)) {
+        struct mb_jinja_value whole = b;
         b = a;
         a = whole;
     }
-    if (mb_value_integer(b, &times) && a.kind == MB_VALUE_STRING) {
+    if (mb_jinja_value_integer(b, &times) && a.kind == MB_VALUE_STRING) {
         return repeat_text(r, a, times, ret);
     }
-    if (mb_value_integer(b, &times) && is_plain_list(a)) {
+    if (mb_jinja_value_integer(b, &times) && is_plain_list(a)) {
         return repeat_list(r, a.list, times, ret);
     }
     return no_operation(r, MB_MULTIPLY, a, b);
 }
 
-bool mb_value_compute(struct mb_render *r, enum mb_operator op, struct mb_value a,
-                      struct mb_value b, struct mb_value *ret)
+bool mb_jinja_value_compute(struct mb_render *r, enum mb_operator op, struct mb_jinja_value a,
+                            struct mb_jinja_value b, struct mb_jinja_value *ret)
 {
-    if (mb_value_is_number(a) && mb_value_is_number(b)) {
+    if (mb_jinja_value_is_number(a) && mb_jinja_value_is_number(b)) {
         return compute_numbers(r, op, a, b, ret);
     }
     if (op == MB_ADD) {
@@ -264,18 +265,20 @@ bool mb_value_compute(struct mb_render *r, enum mb_operator op, struct mb_value 
     return no_operation(r, op, a, b);
 }
 
-bool mb_value_negate(struct mb_render *r, struct mb_value v, struct mb_value *ret)
+bool mb_jinja_value_negate(struct mb_render *r, struct mb_jinja_value v,
+                           struct mb_jinja_value *ret)
 {
     int64_t i;
     if (v.kind == MB_VALUE_FLOAT) {
-        *ret = mb_value_float(-v.real);
+        *ret = mb_jinja_value_float(-v.real);
         return true;
     }
-    if (mb_value_integer(v, &i)) {
-        *ret = mb_value_int(i == INT64_MIN ? i : -i);
+    if (mb_jinja_value_integer(v, &i)) {
+        *ret = mb_jinja_value_int(i == INT64_MIN ? i : -i);
         return i != INT64_MIN || too_large(r);
     }
     return v.kind == MB_VALUE_UNDEFINED
                ? mb_render_fail_undefined(r, v)
-               : mb_render_fail(r, MB_E_INVALID, "a %s has no negative", mb_value_type(v));
+               : mb_render_fail(r, MB_E_INVALID, "a %s has no negative",
+                                mb_jinja_value_type(v));
 }

@@ -23,13 +23,14 @@ enum mb_operator {
 
 /* a op b: of numbers; + and * of strings and lists too, and % of a string that has places.
  * Errors: what Python refuses; an int beyond 64 bits. */
-bool mb_value_compute(struct mb_render *r, enum mb_operator op, struct mb_value a,
-                      struct mb_value b, struct mb_value *ret);
-bool mb_value_negate(struct mb_render *r, struct mb_value v, struct mb_value *ret);
+bool mb_jinja_value_compute(struct mb_render *r, enum mb_operator op, struct mb_jinja_value a,
+                            struct mb_jinja_value b, struct mb_jinja_value *ret);
+bool mb_jinja_value_negate(struct mb_render *r, struct mb_jinja_value v,
+                           struct mb_jinja_value *ret);
 
 /* text % values, as Python writes into %s, %d and their like. values is a tuple, a dict, or
  * one value. */
-bool mb_text_format(struct mb_render *r, struct mb_value text, struct mb_value values,
-                    struct mb_value *ret);
+bool mb_text_format(struct mb_render *r, struct mb_jinja_value text,
+                    struct mb_jinja_value values, struct mb_jinja_value *ret);
 
 #endif

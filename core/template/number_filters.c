@@ -11,10 +11,11 @@
 enum { NUMBER_TEXT_MAX = 320 }; /* bytes of a number: the longest float has some 310 digits */
 
 /* Text without the blanks around it and the underscores between digits, terminated. */
-static bool plain_number(struct mb_render *r, struct mb_value text, char ret[NUMBER_TEXT_MAX])
+static bool plain_number(struct mb_render *r, struct mb_jinja_value text,
+                         char ret[NUMBER_TEXT_MAX])
 {
     size_t n = 0;
-    if (!mb_text_strip(r, text, mb_value_none(), MB_LEFT | MB_RIGHT, &text)) {
+    if (!mb_text_strip(r, text, mb_jinja_value_none(), MB_LEFT | MB_RIGHT, &text)) {
         return false;
     }
     for (size_t i = 0; i < text.n; i++) {
@@ -34,7 +35,8 @@ static bool plain_number(struct mb_render *r, struct mb_value text, char ret[NUM
     return n > 0;
 }
 
-static bool int_of_text(struct mb_render *r, struct mb_value text, int64_t base, int64_t *ret)
+static bool int_of_text(struct mb_render *r, struct mb_jinja_value text, int64_t base,
+                        int64_t *ret)
 {
     char plain[NUMBER_TEXT_MAX];
     if (!plain_number(r, text, plain)) {
@@ -71,7 +73,7 @@ static bool int_of_text(struct mb_render *r, struct mb_value text, int64_t base,
     return errno == 0 && *end == '\0';
 }
 
-static bool float_of_text(struct mb_render *r, struct mb_value text, double *ret)
+static bool float_of_text(struct mb_render *r, struct mb_jinja_value text, double *ret)
 {
     char plain[NUMBER_TEXT_MAX];
     if (!plain_number(r, text, plain)) {
@@ -98,8 +100,8 @@ static bool whole_of(double x, int64_t *ret)
     return true;
 }
 
-static bool to_int(struct mb_render *r, struct mb_value in, const struct mb_value *at,
-                   struct mb_value *ret)
+static bool to_int(struct mb_render *r, struct mb_jinja_value in,
+                   const struct mb_jinja_value *at, struct mb_jinja_value *ret)
 {
     int64_t i, base = 10;
     double x;
@@ -107,49 +109,51 @@ static bool to_int(struct mb_render *r, struct mb_value in, const struct mb_valu
         return mb_render_fail_undefined(r, in);
     }
     if (at[1].kind != MB_VALUE_ABSENT &&
-        (!mb_value_integer(at[1], &base) || base < 0 || base == 1 || base > 36)) {
+        (!mb_jinja_value_integer(at[1], &base) || base < 0 || base == 1 || base > 36)) {
         return mb_render_fail(r, MB_E_INVALID, "int: base is 0 or 2 to 36");
     }
-    bool ok = mb_value_integer(in, &i);
+    bool ok = mb_jinja_value_integer(in, &i);
     if (in.kind == MB_VALUE_FLOAT) {
         ok = whole_of(in.real, &i);
     } else if (in.kind == MB_VALUE_STRING) {
         ok = int_of_text(r, in, base, &i) || (float_of_text(r, in, &x) && whole_of(x, &i));
     }
-    *ret = ok ? mb_value_int(i) : at[0].kind == MB_VALUE_ABSENT ? mb_value_int(0) : at[0];
+    *ret = ok                              ? mb_jinja_value_int(i)
+           : at[0].kind == MB_VALUE_ABSENT ? mb_jinja_value_int(0)
+                                           : at[0];
     return r->status == MB_OK;
 }
 
-static bool to_float(struct mb_render *r, struct mb_value in, const struct mb_value *at,
-                     struct mb_value *ret)
+static bool to_float(struct mb_render *r, struct mb_jinja_value in,
+                     const struct mb_jinja_value *at, struct mb_jinja_value *ret)
 {
     double x;
     if (in.kind == MB_VALUE_UNDEFINED) {
         return mb_render_fail_undefined(r, in);
     }
-    if (mb_value_is_number(in)) {
-        *ret = mb_value_float(mb_value_real(in));
+    if (mb_jinja_value_is_number(in)) {
+        *ret = mb_jinja_value_float(mb_jinja_value_real(in));
     } else if (in.kind == MB_VALUE_STRING && float_of_text(r, in, &x)) {
-        *ret = mb_value_float(x);
+        *ret = mb_jinja_value_float(x);
     } else {
-        *ret = at[0].kind == MB_VALUE_ABSENT ? mb_value_float(0) : at[0];
+        *ret = at[0].kind == MB_VALUE_ABSENT ? mb_jinja_value_float(0) : at[0];
     }
     return r->status == MB_OK;
 }
 
-static bool absolute(struct mb_render *r, struct mb_value in, const struct mb_value *at,
-                     struct mb_value *ret)
+static bool absolute(struct mb_render *r, struct mb_jinja_value in,
+                     const struct mb_jinja_value *at, struct mb_jinja_value *ret)
 {
     int64_t i;
-    if (!mb_value_is_number(in)) {
+    if (!mb_jinja_value_is_number(in)) {
         return mb_render_fail(r, MB_E_INVALID, "abs: needs a number, not a %s",
-                              mb_value_type(in));
+                              mb_jinja_value_type(in));
     }
-    if (!mb_value_integer(in, &i)) {
-        *ret = mb_value_float(fabs(in.real));
+    if (!mb_jinja_value_integer(in, &i)) {
+        *ret = mb_jinja_value_float(fabs(in.real));
         return true;
     }
-    *ret = mb_value_int(i < 0 && i != INT64_MIN ? -i : i);
+    *ret = mb_jinja_value_int(i < 0 && i != INT64_MIN ? -i : i);
     return i != INT64_MIN || mb_render_fail(r, MB_E_INVALID, "a number is beyond 64 bits");
 }
 
@@ -165,33 +169,35 @@ static double round_to(double x, int64_t digits)
     return n > 0 && (size_t) n < sizeof text ? strtod(text, NULL) : x;
 }
 
-static bool round_number(struct mb_render *r, struct mb_value in, const struct mb_value *at,
-                         struct mb_value *ret)
+static bool round_number(struct mb_render *r, struct mb_jinja_value in,
+                         const struct mb_jinja_value *at, struct mb_jinja_value *ret)
 {
     int64_t digits = 0;
-    bool up = mb_value_is_text(at[1], "ceil"), down = mb_value_is_text(at[1], "floor");
-    if (at[1].kind != MB_VALUE_ABSENT && !up && !down && !mb_value_is_text(at[1], "common")) {
+    bool up = mb_jinja_value_is_text(at[1], "ceil"),
+         down = mb_jinja_value_is_text(at[1], "floor");
+    if (at[1].kind != MB_VALUE_ABSENT && !up && !down &&
+        !mb_jinja_value_is_text(at[1], "common")) {
         return mb_render_fail(r, MB_E_INVALID, "round: method is common, ceil or floor");
     }
-    if (!mb_value_is_number(in) ||
-        (at[0].kind != MB_VALUE_ABSENT && !mb_value_integer(at[0], &digits)) || digits < -300 ||
-        digits > 300) {
+    if (!mb_jinja_value_is_number(in) ||
+        (at[0].kind != MB_VALUE_ABSENT && !mb_jinja_value_integer(at[0], &digits)) ||
+        digits < -300 || digits > 300) {
         return mb_render_fail(r, MB_E_INVALID,
                               "round: needs a number, and an int for precision");
     }
-    double x = mb_value_real(in);
+    double x = mb_jinja_value_real(in);
     if (up || down) {
         double unit = pow(10, (double) digits);
-        *ret = mb_value_float((up ? ceil(x * unit) : floor(x * unit)) / unit);
+        *ret = mb_jinja_value_float((up ? ceil(x * unit) : floor(x * unit)) / unit);
         return true;
     }
     int64_t i;
-    if (mb_value_integer(in, &i) && digits >= 0) {
-        *ret = mb_value_int(i);
+    if (mb_jinja_value_integer(in, &i) && digits >= 0) {
+        *ret = mb_jinja_value_int(i);
         return true;
     }
-    *ret = mb_value_integer(in, &i) ? mb_value_int((int64_t) round_to(x, digits))
-                                    : mb_value_float(round_to(x, digits));
+    *ret = mb_jinja_value_integer(in, &i) ? mb_jinja_value_int((int64_t) round_to(x, digits))
+                                          : mb_jinja_value_float(round_to(x, digits));
     return true;
 }
 

@@ -115,7 +115,7 @@ static bool relation(struct mb_parser *p, enum mb_relation *ret)
         return true;
     }
     bool not_in = mb_parse_at_name(p, "not") && p->ahead.kind == MB_TOKEN_NAME &&
-                  mb_value_is_text(p->ahead.value, "in");
+                  mb_jinja_value_is_text(p->ahead.value, "in");
     *ret = MB_NOT_IN;
     return not_in && mb_parse_step(p) && mb_parse_step(p);
 }
@@ -291,14 +291,14 @@ static struct mb_node *constant(struct mb_parser *p)
     n->value = p->token.value;
     while (mb_parse_step(p) && n->value.kind == MB_VALUE_STRING &&
            p->token.kind == MB_TOKEN_CONSTANT && p->token.value.kind == MB_VALUE_STRING) {
-        struct mb_value more = p->token.value;
+        struct mb_jinja_value more = p->token.value;
         char *text = mb_arena_alloc(p->arena, (size_t) n->value.n + more.n, 1);
         if (!text) {
             return mb_parse_fail(p, MB_E_LIMIT, "no memory for more of the template");
         }
         memcpy(text, n->value.text, n->value.n);
         memcpy(text + n->value.n, more.text, more.n);
-        n->value = mb_value_string(text, (size_t) n->value.n + more.n);
+        n->value = mb_jinja_value_string(text, (size_t) n->value.n + more.n);
     }
     return p->status == MB_OK ? n : NULL;
 }
@@ -307,7 +307,7 @@ static struct mb_node *name(struct mb_parser *p)
 {
     static const struct {
         const char *name;
-        struct mb_value value;
+        struct mb_jinja_value value;
     } constants[] = {
         { "true", { .kind = MB_VALUE_BOOL, .truth = true } },
         { "True", { .kind = MB_VALUE_BOOL, .truth = true } },
@@ -321,16 +321,16 @@ static struct mb_node *name(struct mb_parser *p)
         return NULL;
     }
     for (size_t i = 0; i < sizeof constants / sizeof constants[0]; i++) {
-        if (mb_value_is_text(n->value, constants[i].name)) {
+        if (mb_jinja_value_is_text(n->value, constants[i].name)) {
             n->kind = MB_NODE_CONSTANT;
             n->value = constants[i].value;
             return n;
         }
     }
     if (p->macro) { /* a macro that does not name these takes none */
-        p->macro->takes_more |= mb_value_is_text(n->value, "varargs");
-        p->macro->takes_named |= mb_value_is_text(n->value, "kwargs");
-        p->macro->takes_caller |= mb_value_is_text(n->value, "caller");
+        p->macro->takes_more |= mb_jinja_value_is_text(n->value, "varargs");
+        p->macro->takes_named |= mb_jinja_value_is_text(n->value, "kwargs");
+        p->macro->takes_caller |= mb_jinja_value_is_text(n->value, "caller");
     }
     return n;
 }

@@ -72,7 +72,7 @@ bool mb_parse_step(struct mb_parser *p)
 
 bool mb_parse_at_name(const struct mb_parser *p, const char *name)
 {
-    return p->token.kind == MB_TOKEN_NAME && mb_value_is_text(p->token.value, name);
+    return p->token.kind == MB_TOKEN_NAME && mb_jinja_value_is_text(p->token.value, name);
 }
 
 bool mb_parse_at_sign(const struct mb_parser *p, const char *sign)
@@ -99,7 +99,7 @@ bool mb_parse_expect_sign(struct mb_parser *p, const char *sign)
     return mb_parse_step(p);
 }
 
-bool mb_parse_expect_name(struct mb_parser *p, struct mb_value *ret)
+bool mb_parse_expect_name(struct mb_parser *p, struct mb_jinja_value *ret)
 {
     if (p->token.kind != MB_TOKEN_NAME) {
         (void) mb_parse_expected(p, "a name");
@@ -357,7 +357,7 @@ static bool call_statement(struct mb_parser *p, struct mb_node *n)
         !(n->left = mb_parse_call(p))) {
         return false;
     }
-    caller->value = mb_value_literal("caller");
+    caller->value = mb_jinja_value_literal("caller");
     n->right = caller;
     return macro_body(p, caller, "endcall");
 }

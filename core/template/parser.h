@@ -39,7 +39,7 @@ bool mb_parse_at_sign(const struct mb_parser *p, const char *sign);
 bool mb_parse_skip_name(struct mb_parser *p, const char *name);
 bool mb_parse_skip_sign(struct mb_parser *p, const char *sign);
 bool mb_parse_expect_sign(struct mb_parser *p, const char *sign);
-bool mb_parse_expect_name(struct mb_parser *p, struct mb_value *ret);
+bool mb_parse_expect_name(struct mb_parser *p, struct mb_jinja_value *ret);
 
 /* a, b, c makes a tuple; one without a comma, itself. */
 struct mb_node *mb_parse_tuple(struct mb_parser *p, bool with_choice);

@@ -73,7 +73,7 @@ static bool put_escaped(struct mb_render *r, uint32_t c)
     }
 }
 
-static bool print_quoted(struct mb_render *r, struct mb_value v)
+static bool print_quoted(struct mb_render *r, struct mb_jinja_value v)
 {
     bool doubled = memchr(v.text, '\'', v.n) && !memchr(v.text, '"', v.n);
     const char *quote = doubled ? "\"" : "'";
@@ -105,7 +105,7 @@ static bool print_list(struct mb_render *r, const struct mb_list *l)
     }
     bool ok = mb_render_put_text(r, opening[l->shape]);
     for (size_t i = 0; i < l->len && ok; i++) {
-        ok = (i == 0 || mb_render_put_text(r, ", ")) && mb_value_print_repr(r, l->at[i]);
+        ok = (i == 0 || mb_render_put_text(r, ", ")) && mb_jinja_value_print_repr(r, l->at[i]);
     }
     if (l->shape == MB_TUPLE && l->len == 1) {
         ok = ok && mb_render_put_text(r, ",");
@@ -131,13 +131,14 @@ static bool print_dict(struct mb_render *r, const struct mb_dict *d)
 {
     bool ok = mb_render_put_text(r, "{");
     for (size_t i = 0; i < d->len && ok; i++) {
-        ok = (i == 0 || mb_render_put_text(r, ", ")) && mb_value_print_repr(r, d->at[i].key) &&
-             mb_render_put_text(r, ": ") && mb_value_print_repr(r, d->at[i].value);
+        ok = (i == 0 || mb_render_put_text(r, ", ")) &&
+             mb_jinja_value_print_repr(r, d->at[i].key) && mb_render_put_text(r, ": ") &&
+             mb_jinja_value_print_repr(r, d->at[i].value);
     }
     return ok && mb_render_put_text(r, "}");
 }
 
-static bool print_other(struct mb_render *r, struct mb_value v)
+static bool print_other(struct mb_render *r, struct mb_jinja_value v)
 {
     char text[MB_FLOAT_TEXT_MAX];
     switch (v.kind) {
@@ -161,11 +162,12 @@ static bool print_other(struct mb_render *r, struct mb_value v)
         return mb_render_put_text(r, "<Namespace ") && print_dict(r, v.dict) &&
                mb_render_put_text(r, ">");
     default:
-        return mb_render_fail(r, MB_E_INVALID, "a %s can not be written", mb_value_type(v));
+        return mb_render_fail(r, MB_E_INVALID, "a %s can not be written",
+                              mb_jinja_value_type(v));
     }
 }
 
-bool mb_value_print_repr(struct mb_render *r, struct mb_value v)
+bool mb_jinja_value_print_repr(struct mb_render *r, struct mb_jinja_value v)
 {
     if (!mb_render_enter(r)) {
         return false;
@@ -177,17 +179,18 @@ bool mb_value_print_repr(struct mb_render *r, struct mb_value v)
     return ok;
 }
 
-bool mb_value_print(struct mb_render *r, struct mb_value v)
+bool mb_jinja_value_print(struct mb_render *r, struct mb_jinja_value v)
 {
     return v.kind == MB_VALUE_STRING ? mb_render_put(r, v.text, v.n) : print_other(r, v);
 }
 
-bool mb_value_text(struct mb_render *r, struct mb_value v, struct mb_value *ret)
+bool mb_jinja_value_text(struct mb_render *r, struct mb_jinja_value v,
+                         struct mb_jinja_value *ret)
 {
     if (v.kind == MB_VALUE_STRING) {
         *ret = v;
         return true;
     }
     size_t mark = mb_render_mark(r);
-    return mb_value_print(r, v) && mb_render_cut(r, mark, ret);
+    return mb_jinja_value_print(r, v) && mb_render_cut(r, mark, ret);
 }

@@ -21,7 +21,7 @@ bool mb_render_fail(struct mb_render *r, enum mb_status status, const char *fmt,
     return false;
 }
 
-bool mb_render_fail_undefined(struct mb_render *r, struct mb_value v)
+bool mb_render_fail_undefined(struct mb_render *r, struct mb_jinja_value v)
 {
     return mb_render_fail(r, MB_E_INVALID, "'%.*s' is undefined", (int) (v.n < 80 ? v.n : 80),
                           v.text);
@@ -81,7 +81,7 @@ bool mb_render_put_text(struct mb_render *r, const char *text)
     return mb_render_put(r, text, strlen(text));
 }
 
-bool mb_render_cut(struct mb_render *r, size_t mark, struct mb_value *ret)
+bool mb_render_cut(struct mb_render *r, size_t mark, struct mb_jinja_value *ret)
 {
     size_t n = r->out.len - mark;
     char *copy = mb_render_alloc(r, n, 1);
@@ -92,6 +92,6 @@ bool mb_render_cut(struct mb_render *r, size_t mark, struct mb_value *ret)
         memcpy(copy, r->out.at + mark, n);
     }
     r->out.len = mark;
-    *ret = mb_value_string(copy, n);
+    *ret = mb_jinja_value_string(copy, n);
     return true;
 }

@@ -29,7 +29,7 @@ bool mb_render_fail(struct mb_render *r, enum mb_status status, const char *fmt,
     __attribute__((format(printf, 3, 4)));
 
 /* "'name' is undefined". */
-bool mb_render_fail_undefined(struct mb_render *r, struct mb_value v);
+bool mb_render_fail_undefined(struct mb_render *r, struct mb_jinja_value v);
 
 /* Counts units of work. Errors: the bound is reached. */
 bool mb_render_work(struct mb_render *r, uint64_t units);
@@ -50,6 +50,6 @@ static inline size_t mb_render_mark(const struct mb_render *r)
 {
     return r->out.len;
 }
-bool mb_render_cut(struct mb_render *r, size_t mark, struct mb_value *ret);
+bool mb_render_cut(struct mb_render *r, size_t mark, struct mb_jinja_value *ret);
 
 #endif

@@ -103,21 +103,21 @@ bool mb_template_mentions(const struct mb_template *t, const char *name)
 }
 
 static bool take_variable(struct mb_render *r, const struct mb_variable *v,
-                          struct mb_value *ret)
+                          struct mb_jinja_value *ret)
 {
     switch (v->kind) {
     case MB_VARIABLE_NONE:
-        *ret = mb_value_none();
+        *ret = mb_jinja_value_none();
         return true;
     case MB_VARIABLE_TRUE:
     case MB_VARIABLE_FALSE:
-        *ret = mb_value_bool(v->kind == MB_VARIABLE_TRUE);
+        *ret = mb_jinja_value_bool(v->kind == MB_VARIABLE_TRUE);
         return true;
     case MB_VARIABLE_TEXT:
         if (!mb_utf8_valid((const uint8_t *) v->text, v->n) || v->n > UINT32_MAX) {
             return mb_render_fail(r, MB_E_FORMAT, "the variable '%s' is not UTF-8", v->name);
         }
-        *ret = mb_value_string(v->text, v->n);
+        *ret = mb_jinja_value_string(v->text, v->n);
         return true;
     case MB_VARIABLE_JSON:
         return mb_json_read(r, v->text, v->n, ret);
@@ -133,10 +133,11 @@ static bool run(struct mb_render *r, const struct mb_template *t,
         return false;
     }
     for (size_t i = 0; i < n_variables; i++) {
-        struct mb_value v;
+        struct mb_jinja_value v;
         if (!take_variable(r, &variables[i], &v) ||
             !mb_scope_set(r, given,
-                          mb_value_string(variables[i].name, strlen(variables[i].name)), v)) {
+                          mb_jinja_value_string(variables[i].name, strlen(variables[i].name)),
+                          v)) {
             return false;
         }
     }

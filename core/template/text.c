@@ -6,14 +6,14 @@
 #include "core/tokenizer/unicode.h"
 #include "core/tokenizer/utf8.h"
 
-static struct mb_utf8 first_of(struct mb_value text, size_t at)
+static struct mb_utf8 first_of(struct mb_jinja_value text, size_t at)
 {
     return mb_utf8_first((const uint8_t *) text.text + at, text.n - at);
 }
 
-static struct mb_value part_of(struct mb_value text, size_t from, size_t to)
+static struct mb_jinja_value part_of(struct mb_jinja_value text, size_t from, size_t to)
 {
-    return mb_value_string(text.text + from, to - from);
+    return mb_jinja_value_string(text.text + from, to - from);
 }
 
 static bool put_character(struct mb_render *r, uint32_t c)
@@ -36,8 +36,8 @@ static bool starts_heading(uint32_t before)
            (before < 0x80 && before && strchr("-({[<", (int) before));
 }
 
-bool mb_text_recase(struct mb_render *r, struct mb_value text, enum mb_letter_case to,
-                    struct mb_value *ret)
+bool mb_text_recase(struct mb_render *r, struct mb_jinja_value text, enum mb_letter_case to,
+                    struct mb_jinja_value *ret)
 {
     size_t mark = mb_render_mark(r);
     uint32_t before = ' ';
@@ -70,7 +70,7 @@ bool mb_text_recase(struct mb_render *r, struct mb_value text, enum mb_letter_ca
     return mb_render_work(r, text.n / 4) && mb_render_cut(r, mark, ret);
 }
 
-bool mb_text_all(struct mb_value text, mb_character_fn *has)
+bool mb_text_all(struct mb_jinja_value text, mb_character_fn *has)
 {
     for (size_t i = 0; i < text.n;) {
         struct mb_utf8 u = first_of(text, i);
@@ -82,7 +82,8 @@ bool mb_text_all(struct mb_value text, mb_character_fn *has)
     return text.n > 0;
 }
 
-bool mb_text_is_cased(struct mb_value text, mb_character_fn *wanted, mb_character_fn *other)
+bool mb_text_is_cased(struct mb_jinja_value text, mb_character_fn *wanted,
+                      mb_character_fn *other)
 {
     bool found = false;
     for (size_t i = 0; i < text.n;) {
@@ -98,19 +99,19 @@ bool mb_text_is_cased(struct mb_value text, mb_character_fn *wanted, mb_characte
 
 /* ---- stripping --------------------------------------------------------------------------- */
 
-static bool is_stripped(struct mb_value chars, const char *at, struct mb_utf8 u)
+static bool is_stripped(struct mb_jinja_value chars, const char *at, struct mb_utf8 u)
 {
     return chars.kind == MB_VALUE_STRING ? memmem(chars.text, chars.n, at, u.n) != NULL
                                          : mb_text_is_blank(u.c);
 }
 
-bool mb_text_strip(struct mb_render *r, struct mb_value text, struct mb_value chars,
-                   unsigned sides, struct mb_value *ret)
+bool mb_text_strip(struct mb_render *r, struct mb_jinja_value text, struct mb_jinja_value chars,
+                   unsigned sides, struct mb_jinja_value *ret)
 {
     size_t from = 0, to = text.n;
     if (chars.kind > MB_VALUE_NONE && chars.kind != MB_VALUE_STRING) {
         return mb_render_fail(r, MB_E_INVALID, "characters to strip are a str, not a %s",
-                              mb_value_type(chars));
+                              mb_jinja_value_type(chars));
     }
     while ((sides & MB_LEFT) && from < to) {
         struct mb_utf8 u = first_of(text, from);
@@ -135,7 +136,7 @@ bool mb_text_strip(struct mb_render *r, struct mb_value text, struct mb_value ch
 
 /* ---- finding ----------------------------------------------------------------------------- */
 
-ptrdiff_t mb_text_find(struct mb_value text, struct mb_value part, bool backward)
+ptrdiff_t mb_text_find(struct mb_jinja_value text, struct mb_jinja_value part, bool backward)
 {
     if (part.n == 0) {
         return backward ? (ptrdiff_t) text.n : 0;
@@ -152,20 +153,20 @@ ptrdiff_t mb_text_find(struct mb_value text, struct mb_value part, bool backward
     return -1;
 }
 
-bool mb_text_starts(struct mb_value text, struct mb_value part)
+bool mb_text_starts(struct mb_jinja_value text, struct mb_jinja_value part)
 {
     return part.n <= text.n && (part.n == 0 || memcmp(text.text, part.text, part.n) == 0);
 }
 
-bool mb_text_ends(struct mb_value text, struct mb_value part)
+bool mb_text_ends(struct mb_jinja_value text, struct mb_jinja_value part)
 {
     return part.n <= text.n &&
            (part.n == 0 || memcmp(text.text + text.n - part.n, part.text, part.n) == 0);
 }
 
 /* Between all characters, and at both ends. */
-static bool interleave(struct mb_render *r, struct mb_value text, struct mb_value other,
-                       int64_t times, struct mb_value *ret)
+static bool interleave(struct mb_render *r, struct mb_jinja_value text,
+                       struct mb_jinja_value other, int64_t times, struct mb_jinja_value *ret)
 {
     size_t mark = mb_render_mark(r);
     for (size_t i = 0; i <= text.n;) {
@@ -180,14 +181,14 @@ static bool interleave(struct mb_render *r, struct mb_value text, struct mb_valu
     return mb_render_cut(r, mark, ret);
 }
 
-bool mb_text_replace(struct mb_render *r, struct mb_value text, struct mb_value old,
-                     struct mb_value other, int64_t times, struct mb_value *ret)
+bool mb_text_replace(struct mb_render *r, struct mb_jinja_value text, struct mb_jinja_value old,
+                     struct mb_jinja_value other, int64_t times, struct mb_jinja_value *ret)
 {
     if (old.n == 0) {
         return interleave(r, text, other, times, ret);
     }
     size_t mark = mb_render_mark(r);
-    struct mb_value rest = text;
+    struct mb_jinja_value rest = text;
     for (; times != 0; times--) {
         ptrdiff_t at = mb_text_find(rest, old, false);
         if (at < 0) {
@@ -211,14 +212,14 @@ static void turn_around(struct mb_list *l)
 {
     for (size_t i = 0, j = l->len; i + 1 < j; i++) {
         j--;
-        struct mb_value v = l->at[i];
+        struct mb_jinja_value v = l->at[i];
         l->at[i] = l->at[j];
         l->at[j] = v;
     }
 }
 
 /* The first blank in text from byte at on, or where the first that is none starts. */
-static size_t next_blank(struct mb_value text, size_t at, bool blank)
+static size_t next_blank(struct mb_jinja_value text, size_t at, bool blank)
 {
     while (at < text.n) {
         struct mb_utf8 u = first_of(text, at);
@@ -230,7 +231,7 @@ static size_t next_blank(struct mb_value text, size_t at, bool blank)
     return at;
 }
 
-static bool split_blanks(struct mb_render *r, struct mb_value text, int64_t times,
+static bool split_blanks(struct mb_render *r, struct mb_jinja_value text, int64_t times,
                          struct mb_list *ret)
 {
     size_t at = next_blank(text, 0, false);
@@ -245,10 +246,10 @@ static bool split_blanks(struct mb_render *r, struct mb_value text, int64_t time
 }
 
 /* From the right; the list is in that order, too. */
-static bool split_blanks_backward(struct mb_render *r, struct mb_value text, int64_t times,
-                                  struct mb_list *ret)
+static bool split_blanks_backward(struct mb_render *r, struct mb_jinja_value text,
+                                  int64_t times, struct mb_list *ret)
 {
-    struct mb_value none = mb_value_none();
+    struct mb_jinja_value none = mb_jinja_value_none();
     bool ok = mb_text_strip(r, text, none, MB_RIGHT, &text);
     for (; ok && text.n > 0 && times != 0; times--) {
         size_t at = 0, word = 0; /* where the last word starts */
@@ -265,8 +266,9 @@ static bool split_blanks_backward(struct mb_render *r, struct mb_value text, int
     return ok && (text.n == 0 || mb_list_push(r, ret, text));
 }
 
-static bool split_at(struct mb_render *r, struct mb_value text, struct mb_value separator,
-                     int64_t times, bool backward, struct mb_list *ret)
+static bool split_at(struct mb_render *r, struct mb_jinja_value text,
+                     struct mb_jinja_value separator, int64_t times, bool backward,
+                     struct mb_list *ret)
 {
     for (; times != 0; times--) {
         ptrdiff_t at = mb_text_find(text, separator, backward);
@@ -274,7 +276,7 @@ static bool split_at(struct mb_render *r, struct mb_value text, struct mb_value 
             break;
         }
         size_t left = (size_t) at, right = left + separator.n;
-        struct mb_value piece =
+        struct mb_jinja_value piece =
             backward ? part_of(text, right, text.n) : part_of(text, 0, left);
         text = backward ? part_of(text, 0, left) : part_of(text, right, text.n);
         if (!mb_list_push(r, ret, piece) || !mb_render_work(r, piece.n / 16)) {
@@ -284,8 +286,9 @@ static bool split_at(struct mb_render *r, struct mb_value text, struct mb_value 
     return mb_list_push(r, ret, text);
 }
 
-bool mb_text_split(struct mb_render *r, struct mb_value text, struct mb_value separator,
-                   int64_t times, bool backward, struct mb_value *ret)
+bool mb_text_split(struct mb_render *r, struct mb_jinja_value text,
+                   struct mb_jinja_value separator, int64_t times, bool backward,
+                   struct mb_jinja_value *ret)
 {
     if (!mb_list_new(r, MB_LIST, 4, ret)) {
         return false;
@@ -311,8 +314,8 @@ static bool ends_line(uint32_t c)
            c == 0x2029;
 }
 
-bool mb_text_lines(struct mb_render *r, struct mb_value text, bool keep_ends,
-                   struct mb_value *ret)
+bool mb_text_lines(struct mb_render *r, struct mb_jinja_value text, bool keep_ends,
+                   struct mb_jinja_value *ret)
 {
     if (!mb_list_new(r, MB_LIST, 4, ret)) {
         return false;
@@ -339,7 +342,7 @@ bool mb_text_lines(struct mb_render *r, struct mb_value text, bool keep_ends,
 
 /* ---- padding, escapes -------------------------------------------------------------------- */
 
-static bool put_times(struct mb_render *r, struct mb_value text, int64_t times)
+static bool put_times(struct mb_render *r, struct mb_jinja_value text, int64_t times)
 {
     for (; times > 0; times--) {
         if (!mb_render_put(r, text.text, text.n) || !mb_render_work(r, 1)) {
@@ -349,11 +352,11 @@ static bool put_times(struct mb_render *r, struct mb_value text, int64_t times)
     return true;
 }
 
-bool mb_text_pad(struct mb_render *r, struct mb_value text, int64_t width, struct mb_value fill,
-                 unsigned sides, struct mb_value *ret)
+bool mb_text_pad(struct mb_render *r, struct mb_jinja_value text, int64_t width,
+                 struct mb_jinja_value fill, unsigned sides, struct mb_jinja_value *ret)
 {
     int64_t n, n_fill;
-    if (!mb_value_length(r, text, &n) || !mb_value_length(r, fill, &n_fill)) {
+    if (!mb_jinja_value_length(r, text, &n) || !mb_jinja_value_length(r, fill, &n_fill)) {
         return false;
     }
     if (n_fill != 1) {
@@ -369,7 +372,7 @@ bool mb_text_pad(struct mb_render *r, struct mb_value text, int64_t width, struc
            put_times(r, fill, pad - left) && mb_render_cut(r, mark, ret);
 }
 
-bool mb_text_escape(struct mb_render *r, struct mb_value text, struct mb_value *ret)
+bool mb_text_escape(struct mb_render *r, struct mb_jinja_value text, struct mb_jinja_value *ret)
 {
     static const struct {
         char c;

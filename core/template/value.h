@@ -18,7 +18,7 @@ struct mb_dict;
 struct mb_loop;
 struct mb_callable;
 
-enum mb_value_kind {
+enum mb_jinja_value_kind {
     MB_VALUE_ABSENT,    /* an argument that was not given; no expression has it */
     MB_VALUE_UNDEFINED, /* a name or a key that is not there; text says which */
     MB_VALUE_NONE,
@@ -34,8 +34,8 @@ enum mb_value_kind {
 };
 
 /* 16 bytes, passed by value. */
-struct mb_value {
-    enum mb_value_kind kind;
+struct mb_jinja_value {
+    enum mb_jinja_value_kind kind;
     uint32_t n; /* bytes of text */
     union {
         bool truth;
@@ -63,13 +63,13 @@ enum mb_list_shape {
 
 struct mb_list {
     enum mb_list_shape shape;
-    struct mb_value *at;
+    struct mb_jinja_value *at;
     size_t len, cap;
     size_t taken; /* of an iterator: elements that are gone */
 };
 
 struct mb_entry {
-    struct mb_value key, value;
+    struct mb_jinja_value key, value;
 };
 
 /* In order of insertion. Searched one by one: what a chat holds is small, and the work is counted. */
@@ -78,99 +78,103 @@ struct mb_dict {
     size_t len, cap;
 };
 
-static inline struct mb_value mb_value_none(void)
+static inline struct mb_jinja_value mb_jinja_value_none(void)
 {
-    return (struct mb_value) { .kind = MB_VALUE_NONE };
+    return (struct mb_jinja_value) { .kind = MB_VALUE_NONE };
 }
-static inline struct mb_value mb_value_bool(bool truth)
+static inline struct mb_jinja_value mb_jinja_value_bool(bool truth)
 {
-    return (struct mb_value) { .kind = MB_VALUE_BOOL, .truth = truth };
+    return (struct mb_jinja_value) { .kind = MB_VALUE_BOOL, .truth = truth };
 }
-static inline struct mb_value mb_value_int(int64_t integer)
+static inline struct mb_jinja_value mb_jinja_value_int(int64_t integer)
 {
-    return (struct mb_value) { .kind = MB_VALUE_INT, .integer = integer };
+    return (struct mb_jinja_value) { .kind = MB_VALUE_INT, .integer = integer };
 }
-static inline struct mb_value mb_value_float(double real)
+static inline struct mb_jinja_value mb_jinja_value_float(double real)
 {
-    return (struct mb_value) { .kind = MB_VALUE_FLOAT, .real = real };
+    return (struct mb_jinja_value) { .kind = MB_VALUE_FLOAT, .real = real };
 }
 /* Borrows text. */
-static inline struct mb_value mb_value_string(const char *text, size_t n)
+static inline struct mb_jinja_value mb_jinja_value_string(const char *text, size_t n)
 {
-    return (struct mb_value) { .kind = MB_VALUE_STRING, .n = (uint32_t) n, .text = text };
+    return (struct mb_jinja_value) { .kind = MB_VALUE_STRING, .n = (uint32_t) n, .text = text };
 }
 /* Of a string constant. */
-#define mb_value_literal(text) mb_value_string(text, sizeof(text) - 1)
+#define mb_jinja_value_literal(text) mb_jinja_value_string(text, sizeof(text) - 1)
 
-static inline struct mb_value mb_value_undefined(const char *name, size_t n)
+static inline struct mb_jinja_value mb_jinja_value_undefined(const char *name, size_t n)
 {
-    return (struct mb_value) { .kind = MB_VALUE_UNDEFINED, .n = (uint32_t) n, .text = name };
+    return (
+        struct mb_jinja_value) { .kind = MB_VALUE_UNDEFINED, .n = (uint32_t) n, .text = name };
 }
 
 /* ---- making; false and a told error when memory, work or output is at its bound ------------ */
 
 bool mb_list_new(struct mb_render *r, enum mb_list_shape shape, size_t cap,
-                 struct mb_value *ret);
-bool mb_list_push(struct mb_render *r, struct mb_list *l, struct mb_value v);
-bool mb_pair_new(struct mb_render *r, struct mb_value a, struct mb_value b,
-                 struct mb_value *ret);
-bool mb_dict_new(struct mb_render *r, size_t cap, struct mb_value *ret);
+                 struct mb_jinja_value *ret);
+bool mb_list_push(struct mb_render *r, struct mb_list *l, struct mb_jinja_value v);
+bool mb_pair_new(struct mb_render *r, struct mb_jinja_value a, struct mb_jinja_value b,
+                 struct mb_jinja_value *ret);
+bool mb_dict_new(struct mb_render *r, size_t cap, struct mb_jinja_value *ret);
 /* Sets, in place when the key is there. A key must be None, a bool, a number, a string or a tuple. */
-bool mb_dict_set(struct mb_render *r, struct mb_dict *d, struct mb_value key,
-                 struct mb_value v);
+bool mb_dict_set(struct mb_render *r, struct mb_dict *d, struct mb_jinja_value key,
+                 struct mb_jinja_value v);
 /* Adds a key that is known not to be there. */
-bool mb_dict_add(struct mb_render *r, struct mb_dict *d, struct mb_value key,
-                 struct mb_value v);
+bool mb_dict_add(struct mb_render *r, struct mb_dict *d, struct mb_jinja_value key,
+                 struct mb_jinja_value v);
 
 /* ---- asking -------------------------------------------------------------------------------- */
 
 /* The name of its type as Python says it, for messages: "str", "list", "NoneType". */
-const char *mb_value_type(struct mb_value v);
-bool mb_value_is_text(struct mb_value v, const char *text);
-bool mb_value_is_true(struct mb_value v);
+const char *mb_jinja_value_type(struct mb_jinja_value v);
+bool mb_jinja_value_is_text(struct mb_jinja_value v, const char *text);
+bool mb_jinja_value_is_true(struct mb_jinja_value v);
 /* A bool, an int or a float. */
-bool mb_value_is_number(struct mb_value v);
+bool mb_jinja_value_is_number(struct mb_jinja_value v);
 /* As a float; for numbers only. */
-double mb_value_real(struct mb_value v);
+double mb_jinja_value_real(struct mb_jinja_value v);
 /* A bool or an int, as an int. */
-bool mb_value_integer(struct mb_value v, int64_t *ret);
+bool mb_jinja_value_integer(struct mb_jinja_value v, int64_t *ret);
 
 /* NULL when the key is not there. */
-struct mb_value *mb_dict_find(struct mb_render *r, const struct mb_dict *d,
-                              struct mb_value key);
+struct mb_jinja_value *mb_dict_find(struct mb_render *r, const struct mb_dict *d,
+                                    struct mb_jinja_value key);
 
 /* ==, < and "in" as Python decides them. order is below, at or above 0.
  * Errors: types that have no order; anything that has no contents; nesting too deep. */
-bool mb_value_equal(struct mb_render *r, struct mb_value a, struct mb_value b, bool *ret);
-bool mb_value_order(struct mb_render *r, struct mb_value a, struct mb_value b, int *ret);
-bool mb_value_contains(struct mb_render *r, struct mb_value whole, struct mb_value part,
-                       bool *ret);
+bool mb_jinja_value_equal(struct mb_render *r, struct mb_jinja_value a, struct mb_jinja_value b,
+                          bool *ret);
+bool mb_jinja_value_order(struct mb_render *r, struct mb_jinja_value a, struct mb_jinja_value b,
+                          int *ret);
+bool mb_jinja_value_contains(struct mb_render *r, struct mb_jinja_value whole,
+                             struct mb_jinja_value part, bool *ret);
 
 /* len(). Errors: it has none. */
-bool mb_value_length(struct mb_render *r, struct mb_value v, int64_t *ret);
+bool mb_jinja_value_length(struct mb_render *r, struct mb_jinja_value v, int64_t *ret);
 
 /* What a loop over v walks over: elements, keys, or characters. An iterator is used up by it.
  * The result is v's own memory where that can not change; it is not to be changed. */
-bool mb_value_elements(struct mb_render *r, struct mb_value v, struct mb_list *ret);
+bool mb_jinja_value_elements(struct mb_render *r, struct mb_jinja_value v, struct mb_list *ret);
 
 /* ---- parts --------------------------------------------------------------------------------- */
 
 /* v.name, and v[key]: what is not there is undefined. Errors: v is itself undefined. */
-bool mb_value_attribute(struct mb_render *r, struct mb_value v, struct mb_value name,
-                        struct mb_value *ret);
-bool mb_value_item(struct mb_render *r, struct mb_value v, struct mb_value key,
-                   struct mb_value *ret);
+bool mb_jinja_value_attribute(struct mb_render *r, struct mb_jinja_value v,
+                              struct mb_jinja_value name, struct mb_jinja_value *ret);
+bool mb_jinja_value_item(struct mb_render *r, struct mb_jinja_value v,
+                         struct mb_jinja_value key, struct mb_jinja_value *ret);
 /* v[start:stop:step], each of which may be absent or None. Errors: v is no string, list, tuple or
  * range. */
-bool mb_value_slice(struct mb_render *r, struct mb_value v, const struct mb_value bounds[3],
-                    struct mb_value *ret);
+bool mb_jinja_value_slice(struct mb_render *r, struct mb_jinja_value v,
+                          const struct mb_jinja_value bounds[3], struct mb_jinja_value *ret);
 
 /* ---- text ---------------------------------------------------------------------------------- */
 
 /* Puts str(v) or repr(v) into the render's output. */
-bool mb_value_print(struct mb_render *r, struct mb_value v);
-bool mb_value_print_repr(struct mb_render *r, struct mb_value v);
+bool mb_jinja_value_print(struct mb_render *r, struct mb_jinja_value v);
+bool mb_jinja_value_print_repr(struct mb_render *r, struct mb_jinja_value v);
 /* str(v); strings are themselves. */
-bool mb_value_text(struct mb_render *r, struct mb_value v, struct mb_value *ret);
+bool mb_jinja_value_text(struct mb_render *r, struct mb_jinja_value v,
+                         struct mb_jinja_value *ret);
 
 #endif

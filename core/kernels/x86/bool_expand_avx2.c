@@ -32,8 +32,8 @@ enum {
 };
 
 /* 8 sums, one a row; see bool_expand_avx512vnni.c for why it is not an __m256i. */
-typedef int sums __attribute__((vector_size(VECTOR)));
-typedef short narrow_sums __attribute__((vector_size(VECTOR)));
+typedef unsigned sums __attribute__((vector_size(VECTOR)));
+typedef unsigned short narrow_sums __attribute__((vector_size(VECTOR)));
 
 /* One group of n_tiles tiles: b as [column / 4][2 n_tiles halves][8 rows][4 columns]. */
 struct expanded {

@@ -21,8 +21,9 @@
 enum { TILES = MB_EXPAND_TILES, QUAD = 4, VECTOR = 64, WORD_QUADS = MB_WORD_COLS / QUAD };
 
 /* 16 sums, one a row. gcc keeps values of this type in place where it would copy an __m512i, whose
- * elements it takes for 64-bit ones, to and fro around every product. */
-typedef int sums __attribute__((vector_size(VECTOR)));
+ * elements it takes for 64-bit ones, to and fro around every product. Unsigned, because on the way to
+ * T, which fits, sums may wrap. */
+typedef unsigned sums __attribute__((vector_size(VECTOR)));
 
 static inline sums add_products(sums to, __m512i u, __m512i w)
 {

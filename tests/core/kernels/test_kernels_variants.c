@@ -19,7 +19,7 @@ static const struct {
     { "avx512", AVX512 },
     { "avx512vnni", AVX512 | MB_CPU_VNNI },
     { "avx512vbmi", AVX512 | MB_CPU_VNNI | MB_CPU_VBMI },
-    { "avx512gfni", AVX512 | MB_CPU_VNNI | MB_CPU_VBMI | MB_CPU_GFNI },
+    { "avx512gfni", AVX512 | MB_CPU_VNNI | MB_CPU_VBMI | MB_CPU_VPOPCNTDQ | MB_CPU_GFNI },
     { "all", ~0u },
 };
 enum { N_SETS = sizeof sets / sizeof sets[0] };
