@@ -4,6 +4,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/tokenizer/utf8.h"
+
+const uint16_t mb_trie_plain_chars[MB_TRIE_PLAINS] = { 4, 12, 32, MB_TRIE_DEPTH_MAX };
+
 struct entry {
     const uint8_t *at;
     uint32_t n, id;
@@ -121,6 +125,42 @@ static bool spells_json(const struct mb_token_trie *t)
     return true;
 }
 
+/* How many characters a token has, when it is plain; else 0. */
+static uint32_t plain_chars(const struct entry *e)
+{
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < e->n; i++) {
+        if (e->at[i] < 0x20 || e->at[i] == '"' || e->at[i] == '\\') {
+            return 0;
+        }
+        n += (e->at[i] & 0xc0) != 0x80;
+    }
+    return mb_utf8_valid(e->at, e->n) ? n : 0;
+}
+
+/* The masks of plain tokens, and in each node whether others are below. Nodes in reverse: what is below
+ * comes before. */
+static void find_plain(struct mb_token_trie *t, const struct entry *entries)
+{
+    for (uint32_t i = t->n_nodes; i-- > 0;) {
+        struct mb_trie_node *n = &t->nodes[i];
+        n->rest = MB_TRIE_ALL;
+        for (uint32_t j = n->token; j < n[1].token; j++) {
+            uint32_t chars = plain_chars(&entries[j]), id = entries[j].id;
+            for (unsigned k = 0; k < MB_TRIE_PLAINS; k++) {
+                if (chars > 0 && chars <= mb_trie_plain_chars[k]) {
+                    t->plain[k][id / 64] |= UINT64_C(1) << id % 64;
+                } else {
+                    n->rest |= (uint8_t) (1u << k);
+                }
+            }
+        }
+        for (uint32_t child = i + 1; child < n->end; child = t->nodes[child].end) {
+            n->rest |= t->nodes[child].rest;
+        }
+    }
+}
+
 static enum mb_status fill(struct mb_token_trie *t, struct entry *entries, struct mb_error *err)
 {
     size_t n_nodes;
@@ -130,7 +170,15 @@ static enum mb_status fill(struct mb_token_trie *t, struct entry *entries, struc
     if (!t->nodes || !t->tokens) {
         return mb_fail(err, MB_E_NOMEM, 0, "no memory for a vocabulary's tree");
     }
+    t->n_words = mb_tokenizer_n_vocab(t->tokenizer) / 64 + 1;
+    for (unsigned k = 0; k < MB_TRIE_PLAINS; k++) {
+        t->plain[k] = calloc(t->n_words, sizeof *t->plain[k]);
+        if (!t->plain[k]) {
+            return mb_fail(err, MB_E_NOMEM, 0, "no memory for a vocabulary's tree");
+        }
+    }
     build(t, entries);
+    find_plain(t, entries);
     assert(t->n_nodes == n_nodes);
     t->spells_json = spells_json(t);
     return MB_OK;
@@ -160,6 +208,9 @@ enum mb_status mb_token_trie_new(const struct mb_tokenizer *t, struct mb_token_t
 void mb_token_trie_free(struct mb_token_trie *t)
 {
     if (t) {
+        for (unsigned k = 0; k < MB_TRIE_PLAINS; k++) {
+            free(t->plain[k]);
+        }
         free(t->nodes);
         free(t->tokens);
         free(t);
