@@ -101,7 +101,7 @@ enum mb_status mb_constraint_new(struct mb_grammar *g, const struct mb_token_tri
                                  uint32_t n_vocab, struct mb_constraint **ret,
                                  struct mb_error *err)
 {
-    if (!trie->spells_json) {
+    if (trie->json_ids == 0 || trie->json_ids > n_vocab) {
         return mb_fail(err, MB_E_UNSUPPORTED, 0,
                        "this model's vocabulary has no token for every byte, so its output can "
                        "not be held to a format");

@@ -109,20 +109,22 @@ static void build(struct mb_token_trie *t, const struct entry *entries)
 }
 
 /* Whatever text goes on with, it can go on with one byte: ASCII but control characters, and what UTF-8
- * is made of. */
-static bool spells_json(const struct mb_token_trie *t)
+ * is made of. Returns how many ids it takes to have them all; 0 when there is none for some. */
+static uint32_t json_ids(const struct mb_token_trie *t)
 {
-    bool alone[256] = { false };
+    uint32_t id_of[256] = { 0 }; /* 1 + the lowest id */
     for (uint32_t i = 0; i < t->n_nodes; i = t->nodes[i].end) {
-        alone[t->nodes[i].byte] = t->nodes[i + 1].token > t->nodes[i].token;
+        const struct mb_trie_node *n = &t->nodes[i];
+        id_of[n->byte] = n[1].token > n->token ? 1 + t->tokens[n->token] : 0;
     }
+    uint32_t most = 0;
     for (unsigned byte = 0x20; byte <= 0xf4; byte++) {
-        bool used = byte != 0x7f && byte != 0xc0 && byte != 0xc1;
-        if (used && !alone[byte]) {
-            return false;
+        if (id_of[byte] == 0 && byte != 0xc0 && byte != 0xc1) {
+            return 0;
         }
+        most = id_of[byte] > most ? id_of[byte] : most;
     }
-    return true;
+    return most;
 }
 
 /* How many characters a token has, when it is plain; else 0. */
@@ -180,7 +182,7 @@ static enum mb_status fill(struct mb_token_trie *t, struct entry *entries, struc
     build(t, entries);
     find_plain(t, entries);
     assert(t->n_nodes == n_nodes);
-    t->spells_json = spells_json(t);
+    t->json_ids = json_ids(t);
     return MB_OK;
 }
 

@@ -42,9 +42,10 @@ struct mb_token_trie {
     uint32_t n_words;
     unsigned depth;    /* of the deepest node */
     unsigned brackets; /* the most of { [ and " that one token has */
-    bool
-        spells_json; /* each byte of UTF-8 text is a token alone, but control characters: whatever a
-                         text may go on with, there is a token */
+    uint32_t
+        json_ids; /* among so many of the first ids there is a token for each byte of UTF-8 text but
+                          control characters: whatever a text may go on with, it can. 0: there is
+                          none for some */
 };
 
 enum mb_status mb_token_trie_new(const struct mb_tokenizer *t, struct mb_token_trie **ret,
