@@ -393,10 +393,6 @@ static bool agree(const json_t *root, const struct mb_completion *c, struct mb_w
 
 static bool take_all(const json_t *root, struct mb_completion *c, struct mb_wire_error *err)
 {
-    if (!json_is_object(root)) {
-        mb_wire_error_fill(err, 400, NULL, NULL, "the body must be a JSON object");
-        return false;
-    }
     for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++) {
         const json_t *v = json_object_get(root, fields[i].name);
         if (v && !json_is_null(v) && !fields[i].take(&fields[i], v, c, err)) {
@@ -441,20 +437,32 @@ static void refuse_text(struct mb_wire_error *err, const char *text, size_t n,
                        name ? name : "", name ? "': " : "", where->line, where->column);
 }
 
-enum mb_status mb_completion_decode(const char *text, size_t n, struct mb_completion *ret,
-                                    struct mb_wire_error *err)
+json_t *mb_json_load_body(const char *text, size_t n, struct mb_wire_error *err)
 {
     if (n == 0) {
         mb_wire_error_fill(err, 400, NULL, NULL, "the body is empty; it must be a JSON object");
-        return MB_E_INVALID;
+        return NULL;
     }
     if (!bounded(text, n, err)) {
-        return MB_E_INVALID;
+        return NULL;
     }
     json_error_t where;
     json_t *root = json_loadb(text, n, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &where);
     if (!root) {
         refuse_text(err, text, n, &where);
+    } else if (!json_is_object(root)) {
+        mb_wire_error_fill(err, 400, NULL, NULL, "the body must be a JSON object");
+        json_decref(root);
+        root = NULL;
+    }
+    return root;
+}
+
+enum mb_status mb_completion_decode(const char *text, size_t n, struct mb_completion *ret,
+                                    struct mb_wire_error *err)
+{
+    json_t *root = mb_json_load_body(text, n, err);
+    if (!root) {
         return MB_E_INVALID;
     }
     struct mb_completion c = *ret; /* the caller's defaults; it owns nothing yet */

@@ -13,9 +13,11 @@ static bool make_arrays(struct mbd_runner *r, const struct mbd_engine_options *o
     r->seq = calloc(o->step_tokens_max, sizeof r->seq[0]);
     r->logits_of = calloc(o->sequences_max, sizeof r->logits_of[0]);
     r->row_slot = calloc(o->sequences_max, sizeof r->row_slot[0]);
+    r->hidden = calloc(r->model->shape.width, sizeof r->hidden[0]);
     r->logits =
         mb_alloc((size_t) o->sequences_max * r->model->shape.n_vocab, sizeof r->logits[0]);
-    return r->token && r->position && r->seq && r->logits_of && r->row_slot && r->logits;
+    return r->token && r->position && r->seq && r->logits_of && r->row_slot && r->hidden &&
+           r->logits;
 }
 
 static enum mb_status make(struct mbd_runner *r, const struct mbd_engine_options *o,
@@ -71,6 +73,7 @@ void mbd_runner_fini(struct mbd_runner *r)
     free(r->seq);
     free(r->logits_of);
     free(r->row_slot);
+    free(r->hidden);
     mb_free(r->logits);
     mb_stepper_free(r->stepper);
     mb_pool_free(r->pool);
@@ -109,6 +112,15 @@ static struct mb_batch fill(struct mbd_runner *r, const struct mbd_slot *slots,
     };
 }
 
+/* Adds the hidden states of the step's tokens where they are wanted. at: the batch's token. */
+static void gather_hidden(struct mbd_runner *r, struct mbd_slot *s, uint32_t at, uint32_t n)
+{
+    for (uint32_t i = 0; i < n && mbd_slot_wants_hidden(s); i++) {
+        mb_step_hidden(r->stepper, r->model, at + i, r->hidden);
+        mbd_slot_add_hidden(s, r->hidden, r->model->shape.width);
+    }
+}
+
 static enum mb_status run_parts(struct mbd_runner *r, struct mbd_slot *slots,
                                 const struct mbd_plan *plan, uint32_t first, uint32_t last,
                                 const atomic_bool *cancel)
@@ -121,7 +133,9 @@ static enum mb_status run_parts(struct mbd_runner *r, struct mbd_slot *slots,
         r->n_rows = first_row;
         return st;
     }
-    for (uint32_t i = first; i < last; i++) {
+    for (uint32_t i = first, at = 0; i < last; i++) {
+        gather_hidden(r, &slots[plan->parts[i].slot], at, plan->parts[i].n_tokens);
+        at += plan->parts[i].n_tokens;
         mbd_slot_stored(&slots[plan->parts[i].slot], plan->parts[i].n_tokens);
     }
     return MB_OK;

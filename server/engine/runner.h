@@ -27,6 +27,7 @@ struct mbd_runner {
     uint32_t *logits_of;              /* [sequences_max] */
     uint32_t n_rows;                  /* of logits, and slots that drew a token */
     uint32_t *row_slot;               /* [sequences_max] */
+    float *hidden;                    /* [D] of one token */
     float *logits;                    /* [sequences_max][n_vocab] */
 };
 
