@@ -4,6 +4,8 @@
 
 static const struct mbd_route routes[] = {
     { "completions", "POST", "/v1/completions", true, false, mbd_route_completions },
+    { "chat_completions", "POST", "/v1/chat/completions", true, false,
+      mbd_route_chat_completions },
     { "models", "GET", "/v1/models", false, false, mbd_route_models },
     { "model", "GET", "/v1/models/", false, false, mbd_route_model },
     { "healthz", "GET", "/healthz", false, true, mbd_route_healthz },
