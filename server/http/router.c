@@ -4,6 +4,8 @@
 
 static const struct mbd_route routes[] = {
     { "completions", "POST", "/v1/completions", true, false, mbd_route_completions },
+    { "chat_completions", "POST", "/v1/chat/completions", true, false,
+      mbd_route_chat_completions },
     { "embeddings", "POST", "/v1/embeddings", true, false, mbd_route_embeddings },
     { "tokenize", "POST", "/tokenize", true, false, mbd_route_tokenize },
     { "detokenize", "POST", "/detokenize", true, false, mbd_route_detokenize },
