@@ -38,6 +38,10 @@ void mbd_slot_fini(struct mbd_slot *s);
 
 /* Takes over the caller's reference on r, which becomes PREFILL. */
 void mbd_slot_start(struct mbd_slot *s, struct mbd_request *r, uint64_t order, uint64_t now_ns);
+/* Does somebody want to know how likely the tokens of the prompt are that is being stored? Then the
+ * logits of every position go to score. */
+bool mbd_slot_scores(const struct mbd_slot *s);
+void mbd_slot_score(struct mbd_slot *s, uint32_t position, const float *logits);
 /* Draws the next token from logits [n_vocab], where what a constraint forbids becomes -inf. */
 void mbd_slot_draw(struct mbd_slot *s, float *logits);
 /* Tells the token that was drawn, and returns why the sequence ends with it, if it does. */

@@ -4,6 +4,8 @@
 
 static const struct mbd_route routes[] = {
     { "completions", "POST", "/v1/completions", true, false, mbd_route_completions },
+    { "chat_completions", "POST", "/v1/chat/completions", true, false,
+      mbd_route_chat_completions },
     { "embeddings", "POST", "/v1/embeddings", true, false, mbd_route_embeddings },
     { "tokenize", "POST", "/tokenize", true, false, mbd_route_tokenize },
     { "detokenize", "POST", "/detokenize", true, false, mbd_route_detokenize },
@@ -25,6 +27,17 @@ static bool path_matches(const struct mbd_route *r, const char *path, const char
     }
     *ret_tail = path + n;
     return true;
+}
+
+bool mbd_route_is_ops(const char *path)
+{
+    const char *tail;
+    for (size_t i = 0; i < sizeof routes / sizeof routes[0]; i++) {
+        if (path_matches(&routes[i], path, &tail)) {
+            return routes[i].ops;
+        }
+    }
+    return false;
 }
 
 const struct mbd_route *mbd_route_find(const char *method, const char *path,

@@ -25,6 +25,8 @@ double *mbd_request_hidden_sum(struct mbd_request *r);
 struct mb_constraint *mbd_request_constraint(struct mbd_request *r); /* NULL: none */
 /* But for stop, which points nowhere now. */
 const struct mbd_request_params *mbd_request_params(const struct mbd_request *r);
+/* [prompt tokens], or NULL when nobody wants them. All are filled before the first event. */
+struct mbd_prompt_score *mbd_request_scores_to_fill(struct mbd_request *r);
 enum mbd_request_state mbd_request_state(const struct mbd_request *r);
 /* Or dropped by everybody but the caller, who holds one reference. */
 bool mbd_request_is_cancelled(const struct mbd_request *r);
