@@ -170,6 +170,15 @@ static const struct {
       "more work" },
     { "{% set s = 'x' * 1000000 %}{% for i in range(99999) %}{{ s|upper|length }}{% endfor %}",
       MB_E_LIMIT, "" },
+    /* What is looked for and not found is work, too. */
+    { "{% set s = 'a' * 1000000 %}{% for i in range(99999) %}{{ s.split('b')|length }}{% endfor %}",
+      MB_E_LIMIT, "more work" },
+    { "{% set s = 'a' * 1000000 %}{% set p = 'b' ~ 'a' * 1000 %}{% for i in range(99999) %}"
+      "{% if s.rfind(p) > 0 %}{% endif %}{% endfor %}",
+      MB_E_LIMIT, "more work" },
+    { "{% set a = 'a' * 1000000 ~ 'b' %}{% set b = 'a' * 1000000 ~ 'c' %}"
+      "{% for i in range(99999) %}{% if a == b %}{% endif %}{% endfor %}",
+      MB_E_LIMIT, "more work" },
     { "{{ [1]|map('map', 'map', 'map')|list }}", MB_E_INVALID, "" },
 };
 
