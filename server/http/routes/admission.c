@@ -1,5 +1,5 @@
-/* From a body of JSON to the engine: decode, find the model, write the chat as a prompt, tokenize,
- * admit. */
+/* From a body of JSON to the engine: decode, find the model, write the chat as a prompt,
+ * tokenize, admit. */
 #include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -267,8 +267,8 @@ static bool take_ids(struct mbd_admission *a, struct mb_prompt *p, struct mb_ids
     return true;
 }
 
-/* How many tokens there is room for behind a prompt of n: in the context, and in the KV cache, whose
- * last token is never stored. */
+/* How many tokens there is room for behind a prompt of n: in the context, and in the KV
+ * cache, whose last token is never stored. */
 static uint32_t room_behind(const struct mbd_admission *a, size_t n)
 {
     struct mbd_engine_stats stats;
@@ -278,8 +278,8 @@ static uint32_t room_behind(const struct mbd_admission *a, size_t n)
     return n < room ? (uint32_t) (room - n) : 0;
 }
 
-/* When max_tokens was not asked for, it is OpenAI's default: for a chat what there is room for, and
- * never more. */
+/* When max_tokens was not asked for, it is OpenAI's default: for a chat what there is room
+ * for, and never more. */
 static void set_max_tokens(struct mbd_admission *a, uint32_t room)
 {
     if (!a->asked.has_max_tokens) {
@@ -317,8 +317,8 @@ static bool take_prompts(struct mbd_admission *a)
 
 /* ---- the engine -------------------------------------------------------------------------- */
 
-/* What choice number i of a prompt asks of the engine. The first draws as the only one would, the
- * others from seeds of their own. */
+/* What choice number i of a prompt asks of the engine. The first draws as the only one
+ * would, the others from seeds of their own. */
 static struct mbd_request_params params_of(const struct mb_completion *c, size_t i)
 {
     struct mbd_request_params p = {
@@ -374,7 +374,8 @@ static bool make_requests(struct mbd_admission *a, struct mbd_completion *c)
     return true;
 }
 
-/* Puts the requests before the engine, which may refuse; then those that it took are cancelled. */
+/* Puts the requests before the engine, which may refuse; then those that it took are
+ * cancelled. */
 static bool submit(struct mbd_admission *a, struct mbd_completion *c)
 {
     struct mb_error err;

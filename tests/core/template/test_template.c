@@ -1,8 +1,8 @@
 /* Goal:   templates of models are rendered as transformers renders them, and no template and no
  *         conversation goes beyond the stated bounds.
- * Method: the cases of this folder against what Jinja made of them (compare.py wrote it, and compares
- *         again where there is a Jinja); each bound by a template that would pass it; each error by
- *         its words; many threads with one template. */
+ * Method: the cases of this folder against what Jinja made of them (compare.py wrote it,
+ *         and compares again where there is a Jinja); each bound by a template that would
+ *         pass it; each error by its words; many threads with one template. */
 #include "core/template/template.h"
 
 #include <pthread.h>
