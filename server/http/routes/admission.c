@@ -88,13 +88,18 @@ static struct mb_variable token_variable(const struct mbd_entry *m, const char *
     };
 }
 
+static size_t length_of(const char *text)
+{
+    return text ? strlen(text) : 0;
+}
+
 static struct mb_variable json_variable(const char *name, const char *json)
 {
     return (struct mb_variable) {
         .name = name,
         .kind = json ? MB_VARIABLE_JSON : MB_VARIABLE_NONE,
         .text = json,
-        .n = json ? strlen(json) : 0,
+        .n = length_of(json),
     };
 }
 
@@ -114,9 +119,7 @@ static enum mb_status write_chat(struct mbd_admission *a, struct mb_bytes *ret)
         json_variable("tools", chat->tool_choice == MB_TOOLS_NONE ? NULL : chat->tools),
         json_variable("documents", NULL),
         { .name = "add_generation_prompt", .kind = MB_VARIABLE_TRUE },
-        { .kind = MB_VARIABLE_JSON,
-          .text = chat->variables,
-          .n = chat->variables ? strlen(chat->variables) : 0 },
+        { .kind = MB_VARIABLE_JSON, .text = chat->variables, .n = length_of(chat->variables) },
     };
     size_t n = sizeof variables / sizeof variables[0] - (chat->variables == NULL);
     return mb_template_render(m->chat, variables, n, &a->now, ret, &a->encode_error);
@@ -227,7 +230,8 @@ static void prepare(void *arg)
 /* Bytes that encode has to read. */
 static size_t n_to_encode(const struct mbd_admission *a)
 {
-    size_t n = a->asked.is_chat ? strlen(a->asked.chat.messages) : 0;
+    const struct mb_chat *chat = &a->asked.chat;
+    size_t n = length_of(chat->messages) + length_of(chat->tools) + length_of(chat->variables);
     for (size_t i = 0; i < a->asked.n_prompts; i++) {
         n += a->asked.prompts[i].n_text;
     }
