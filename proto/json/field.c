@@ -1,4 +1,5 @@
 #include "proto/json/field.h"
+#include "proto/json/text_json.h"
 
 #include <float.h>
 #include <math.h>
@@ -249,30 +250,45 @@ static void refuse_text(struct mb_wire_error *err, const struct mb_fields *own,
                        name ? name : "", name ? "': " : "", where->line, where->column);
 }
 
-enum mb_status mb_body_decode(const char *text, size_t n, const struct mb_fields *own,
-                              mb_agree_fn *agree, struct mb_completion *ret,
-                              struct mb_wire_error *err)
+/* The body as an object, or NULL with err filled. own helps to name a field in a message. */
+static json_t *load(const char *text, size_t n, const struct mb_fields *own,
+                    struct mb_wire_error *err)
 {
     if (n == 0) {
         mb_wire_error_fill(err, 400, NULL, NULL, "the body is empty; it must be a JSON object");
-        return MB_E_INVALID;
+        return NULL;
     }
     if (!bounded(text, n, err)) {
-        return MB_E_INVALID;
+        return NULL;
     }
     json_error_t where;
     json_t *root = json_loadb(text, n, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &where);
     if (!root) {
         refuse_text(err, own, text, n, &where);
+    } else if (!json_is_object(root)) {
+        mb_wire_error_fill(err, 400, NULL, NULL, "the body must be a JSON object");
+        json_decref(root);
+        root = NULL;
+    }
+    return root;
+}
+
+json_t *mb_json_load_body(const char *text, size_t n, struct mb_wire_error *err)
+{
+    return load(text, n, &(struct mb_fields) { .n = 0 }, err);
+}
+
+enum mb_status mb_body_decode(const char *text, size_t n, const struct mb_fields *own,
+                              mb_agree_fn *agree, struct mb_completion *ret,
+                              struct mb_wire_error *err)
+{
+    json_t *root = load(text, n, own, err);
+    if (!root) {
         return MB_E_INVALID;
     }
     struct mb_completion c = *ret; /* the caller's defaults; it owns nothing yet */
-    bool ok = json_is_object(root);
-    if (!ok) {
-        mb_wire_error_fill(err, 400, NULL, NULL, "the body must be a JSON object");
-    }
-    ok = ok && take_table(&mb_sampling_fields, root, &c, err) &&
-         take_table(own, root, &c, err) && agree(root, &c, err);
+    bool ok = take_table(&mb_sampling_fields, root, &c, err) &&
+              take_table(own, root, &c, err) && agree(root, &c, err);
     json_decref(root);
     if (!ok) {
         mb_completion_fini(&c);

@@ -17,12 +17,13 @@ static bool make_arrays(struct mbd_runner *r, const struct mbd_engine_options *o
     r->logits_of = calloc(o->sequences_max, sizeof r->logits_of[0]);
     r->score_of = calloc(r->scores_max, sizeof r->score_of[0]);
     r->row_slot = calloc(o->sequences_max, sizeof r->row_slot[0]);
+    r->hidden = calloc(r->model->shape.width, sizeof r->hidden[0]);
     r->logits =
         mb_alloc((size_t) o->sequences_max * r->model->shape.n_vocab, sizeof r->logits[0]);
     r->score_logits =
         mb_alloc((size_t) r->scores_max * r->model->shape.n_vocab, sizeof r->score_logits[0]);
     return r->token && r->position && r->seq && r->logits_of && r->score_of && r->row_slot &&
-           r->logits && r->score_logits;
+           r->hidden && r->logits && r->score_logits;
 }
 
 static enum mb_status make(struct mbd_runner *r, const struct mbd_engine_options *o,
@@ -81,6 +82,7 @@ void mbd_runner_fini(struct mbd_runner *r)
     free(r->logits_of);
     free(r->score_of);
     free(r->row_slot);
+    free(r->hidden);
     mb_free(r->logits);
     mb_free(r->score_logits);
     mb_stepper_free(r->stepper);
@@ -131,6 +133,15 @@ static struct mb_batch fill(struct mbd_runner *r, const struct mbd_slot *slots,
     };
 }
 
+/* Adds the hidden states of the step's tokens where they are wanted. at: the batch's token. */
+static void gather_hidden(struct mbd_runner *r, struct mbd_slot *s, uint32_t at, uint32_t n)
+{
+    for (uint32_t i = 0; i < n && mbd_slot_wants_hidden(s); i++) {
+        mb_step_hidden(r->stepper, r->model, at + i, r->hidden);
+        mbd_slot_add_hidden(s, r->hidden, r->model->shape.width);
+    }
+}
+
 static enum mb_status run_parts(struct mbd_runner *r, struct mbd_slot *slots,
                                 const struct mbd_plan *plan, uint32_t first, uint32_t last,
                                 const atomic_bool *cancel)
@@ -146,10 +157,13 @@ static enum mb_status run_parts(struct mbd_runner *r, struct mbd_slot *slots,
         r->n_rows = first_row;
         return st;
     }
-    for (uint32_t i = first; i < last; i++) {
+    for (uint32_t i = first, at = 0; i < last; i++) {
         struct mbd_slot *s = &slots[plan->parts[i].slot];
+        uint32_t n = plan->parts[i].n_tokens;
         if (!mbd_slot_scores(s)) {
-            mbd_slot_stored(s, plan->parts[i].n_tokens);
+            gather_hidden(r, s, at, n);
+            mbd_slot_stored(s, n);
+            at += n;
         }
     }
     return MB_OK;

@@ -28,6 +28,7 @@ struct mbd_runner {
     uint32_t *logits_of;              /* [sequences_max] */
     uint32_t n_rows;                  /* of logits, and slots that drew a token */
     uint32_t *row_slot;               /* [sequences_max] */
+    float *hidden;                    /* [D] of one token */
     float *logits;                    /* [sequences_max][n_vocab] */
     uint32_t scores_max;              /* positions that are scored at a time */
     uint32_t *score_of;               /* [scores_max] */

@@ -91,8 +91,25 @@ static void hold_to(struct mbd_slot *s, const uint64_t *mask)
     s->drawn.token = token;
 }
 
+bool mbd_slot_wants_hidden(const struct mbd_slot *s)
+{
+    return mbd_request_hidden_sum(s->request) != NULL;
+}
+
+void mbd_slot_add_hidden(struct mbd_slot *s, const float *hidden, uint32_t width)
+{
+    double *sum = mbd_request_hidden_sum(s->request);
+    assert(width == mbd_request_params(s->request)->hidden_width);
+    for (uint32_t i = 0; i < width; i++) {
+        sum[i] += (double) hidden[i];
+    }
+}
+
 void mbd_slot_draw(struct mbd_slot *s, float *logits)
 {
+    if (mbd_slot_wants_hidden(s)) {
+        return;
+    }
     const struct mbd_request_params *p = mbd_request_params(s->request);
     struct mb_constraint *c = mbd_request_constraint(s->request);
     const uint64_t *mask = c ? mb_constraint_mask(c, p->ignore_eos) : NULL;
@@ -201,6 +218,9 @@ enum mb_finish mbd_slot_tell(struct mbd_slot *s, uint64_t now_ns, struct mbd_met
     }
     s->n_drawn++;
     observe(s, now_ns, metrics);
+    if (mbd_slot_wants_hidden(s)) {
+        return MB_FINISH_STOP; /* the reader finds the sum at the end */
+    }
     bool is_eos = ends_sequence(s);
     enum mb_finish finish = show(s, is_eos);
     struct mbd_event e = {

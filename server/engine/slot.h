@@ -53,6 +53,10 @@ void mbd_slot_end(struct mbd_slot *s, enum mbd_request_state state, enum mb_fini
  * drawn last. */
 uint32_t mbd_slot_next(const struct mbd_slot *s);
 uint32_t mbd_slot_token(const struct mbd_slot *s, uint32_t position);
+/* Are the hidden states of its prompt wanted? Then those of each position that a step stored are added,
+ * in order: hidden is [D]. No token is drawn. */
+bool mbd_slot_wants_hidden(const struct mbd_slot *s);
+void mbd_slot_add_hidden(struct mbd_slot *s, const float *hidden, uint32_t width);
 /* The next n positions are stored. */
 void mbd_slot_stored(struct mbd_slot *s, uint32_t n);
 

@@ -47,6 +47,8 @@ struct mbd_request {
     struct mbd_prompt_score *scores;
     enum mbd_request_state state;
     struct mb_stops *stops;
+    double *
+        hidden; /* [params.hidden_width] the engine's until the request is DONE; NULL: not wanted */
     struct mb_constraint *constraint; /* NULL: none; set before submission */
 
     /* Both threads'. */
@@ -164,10 +166,14 @@ enum mb_status mbd_request_new(const struct mb_tokenizer *tokenizer, const uint3
     r->prompt = malloc(n_prompt * sizeof r->prompt[0]);
     r->reading = malloc(RECORD_BYTES_MAX);
     r->ring_bytes = malloc(MBD_EVENT_RING_BYTES); /* not zeroed: untouched until it is used */
+    if (params->hidden_width > 0) {
+        r->hidden = calloc(params->hidden_width, sizeof r->hidden[0]);
+    }
     if (params->want_prompt_scores) {
         r->scores = calloc(n_prompt, sizeof r->scores[0]);
     }
     if (!r->prompt || !r->reading || !r->ring_bytes || !take_lists(r) ||
+        (params->hidden_width > 0 && !r->hidden) ||
         (params->want_prompt_scores && !r->scores)) {
         mbd_request_unref(r);
         return mb_fail(err, MB_E_NOMEM, 0, "no memory for a request of %u prompt tokens",
@@ -182,6 +188,11 @@ enum mb_status mbd_request_new(const struct mb_tokenizer *tokenizer, const uint3
     mbd_event_ring_init(&r->ring, r->ring_bytes, MBD_EVENT_RING_BYTES);
     *ret = r;
     return MB_OK;
+}
+
+const double *mbd_request_hidden(const struct mbd_request *r)
+{
+    return r->hidden;
 }
 
 void mbd_request_constrain(struct mbd_request *r, struct mb_constraint *c)
@@ -209,6 +220,7 @@ void mbd_request_unref(struct mbd_request *r)
     free(r->late);
     free(r->bias);
     mb_constraint_free(r->constraint);
+    free(r->hidden);
     free(r->ring_bytes);
     free(r->reading);
     free(r->prompt);
@@ -305,6 +317,11 @@ const struct mb_tokenizer *mbd_request_tokenizer(const struct mbd_request *r)
 struct mb_stops *mbd_request_stops(struct mbd_request *r)
 {
     return r->stops;
+}
+
+double *mbd_request_hidden_sum(struct mbd_request *r)
+{
+    return r->hidden;
 }
 
 struct mb_constraint *mbd_request_constraint(struct mbd_request *r)

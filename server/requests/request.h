@@ -77,6 +77,9 @@ struct mbd_request_params {
     const char *stop[MB_STOPS_MAX]; /* UTF-8; copied */
     size_t n_stop_bytes[MB_STOPS_MAX];
     size_t n_stops;
+    uint32_t
+        hidden_width; /* D of the model: the sum of the prompt's last hidden states is wanted,
+                              and no token; 0: not */
 };
 
 /* Copies prompt (n_prompt >= 1 ids) and params; borrows tokenizer for life. Starts QUEUED, with
@@ -86,6 +89,8 @@ struct mbd_request_params {
 enum mb_status mbd_request_new(const struct mb_tokenizer *tokenizer, const uint32_t *prompt,
                                uint32_t n_prompt, const struct mbd_request_params *params,
                                struct mbd_request **ret, struct mb_error *err);
+/* Once the request is DONE: the sum over the prompt's tokens, [hidden_width]; else NULL. */
+const double *mbd_request_hidden(const struct mbd_request *r);
 /* Before submission: the text is held to c, which the request takes over. Whatever the logits, tokens
  * outside of its mask have no chance, and log probabilities are of what is left. The request ends with
  * STOP as soon as nothing may follow. */

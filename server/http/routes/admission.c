@@ -12,6 +12,7 @@
 #include "server/clock.h"
 #include "server/http/router.h"
 #include "server/http/routes/completion.h"
+#include "server/http/routes/find_model.h"
 
 enum {
     LONG_PROMPT = 16 * 1024, /* bytes beyond which tokenizing would hold up the streams */
@@ -59,20 +60,6 @@ static bool refuse_length(struct mbd_admission *a, size_t n_prompt, const char *
                        "completion asks for %u",
                        a->model->context_max, more, n_prompt, a->asked.max_tokens);
     return false;
-}
-
-static bool find_model(struct mbd_admission *a)
-{
-    a->model = mbd_registry_find(a->service->registry, a->asked.model);
-    if (!a->model && a->asked.model) {
-        mb_wire_error_fill(&a->error, 404, "model_not_found", "model",
-                           "there is no model '%s' here; GET /v1/models lists them",
-                           a->asked.model);
-    } else if (!a->model) {
-        mb_wire_error_fill(&a->error, 400, NULL, "model",
-                           "'model' is required: there are several");
-    }
-    return a->model != NULL;
 }
 
 /* ---- prompts ----------------------------------------------------------------------------- */
@@ -525,7 +512,8 @@ static bool open_request(struct mbd_admission *a)
         a->asked.is_chat
             ? mb_chat_decode((const char *) body->at, body->len, &a->asked, &a->error)
             : mb_completion_decode((const char *) body->at, body->len, &a->asked, &a->error);
-    return st == MB_OK && find_model(a) && check_model(a) && make_prompts(a);
+    return st == MB_OK && (a->model = mbd_find_model(a->service, a->asked.model, &a->error)) &&
+           check_model(a) && make_prompts(a);
 }
 
 /* From there to the engine. */
