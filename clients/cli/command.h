@@ -31,7 +31,7 @@ struct mbc_command {
 };
 
 extern const struct mbc_command mbc_convert, mbc_inspect, mbc_verify, mbc_eval, mbc_generate,
-    mbc_bench;
+    mbc_bench, mbc_finetune;
 
 /* Walks the options of argv after the table c->options. Returns the next option's index, or
  * MBC_OPT_END with *ret_first the index of the first argument that is no option, or

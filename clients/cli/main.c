@@ -5,7 +5,8 @@
 #include "clients/cli/command.h"
 
 static const struct mbc_command *const commands[] = {
-    &mbc_convert, &mbc_inspect, &mbc_verify, &mbc_eval, &mbc_generate, &mbc_bench, NULL,
+    &mbc_convert,  &mbc_inspect, &mbc_verify,   &mbc_eval,
+    &mbc_generate, &mbc_bench,   &mbc_finetune, NULL,
 };
 
 static void print_commands(FILE *to)

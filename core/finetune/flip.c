@@ -27,7 +27,8 @@ enum { PART_ROWS = MB_TILE_ROWS, PATTERNS_MAX = 1 << MB_KERNELS_MAX };
 struct ladder {
     float unit; /* of evidence, in weights */
     uint8_t up[PATTERNS_MAX], down[PATTERNS_MAX];
-    uint8_t up_at[PATTERNS_MAX], down_at[PATTERNS_MAX]; /* 0: there is no such level */
+    uint8_t up_half[PATTERNS_MAX], down_half[PATTERNS_MAX]; /* units to the middle between */
+    uint8_t up_at[PATTERNS_MAX], down_at[PATTERNS_MAX]; /* where it goes; 0: no such level */
 };
 
 /* What one step has beside the optimizer itself. */
@@ -76,14 +77,13 @@ static void set_coefs(struct mb_bool_draft *w, size_t row, size_t g, const float
     }
 }
 
-static uint8_t units(float distance, float unit)
+static uint8_t units(float distance)
 {
-    float at = 0.5f * distance / unit;
-    return at < 1 ? 1 : (uint8_t) lrintf(at < EVIDENCE_MAX ? at : EVIDENCE_MAX);
+    return distance < 1 ? 1 : (uint8_t) lrintf(fminf(distance, EVIDENCE_MAX));
 }
 
 /* Neighbours in the order of all levels. Zero when the group is dead: all levels are 0. */
-static bool climb_all(struct ladder *l, const float *alpha, unsigned n_kernels)
+static bool climb_all(struct ladder *l, const float *alpha, unsigned n_kernels, float threshold)
 {
     struct mb_levels v;
     float most = 0;
@@ -97,24 +97,27 @@ static bool climb_all(struct ladder *l, const float *alpha, unsigned n_kernels)
     memset(l->up_at, 0, sizeof l->up_at);
     memset(l->down_at, 0, sizeof l->down_at);
     for (unsigned i = 0; l->unit > 0 && i + 1 < n; i++) {
-        uint8_t at = units(v.value[i + 1] - v.value[i], l->unit);
-        l->up[v.pattern[i]] = v.pattern[i + 1];
-        l->up_at[v.pattern[i]] = at;
-        l->down[v.pattern[i + 1]] = v.pattern[i];
-        l->down_at[v.pattern[i + 1]] = at;
+        float half = 0.5f * (v.value[i + 1] - v.value[i]) / l->unit;
+        unsigned low = v.pattern[i], high = v.pattern[i + 1];
+        l->up[low] = (uint8_t) high;
+        l->down[high] = (uint8_t) low;
+        l->up_half[low] = l->down_half[high] = units(half);
+        l->up_at[low] = l->down_at[high] = units(half * threshold);
     }
     return l->unit > 0;
 }
 
-static bool climb_last(struct ladder *l, const float *alpha, unsigned n_kernels)
+static bool climb_last(struct ladder *l, const float *alpha, unsigned n_kernels,
+                       float threshold)
 {
     unsigned bit = 1u << (n_kernels - 1);
     l->unit = alpha[n_kernels - 1] / HALF_UNITS;
     for (unsigned p = 0; p < 1u << n_kernels; p++) {
-        bool is_up = p & bit;
+        uint8_t at = units(HALF_UNITS * threshold);
         l->up[p] = l->down[p] = (uint8_t) (p ^ bit);
-        l->up_at[p] = is_up ? 0 : HALF_UNITS;
-        l->down_at[p] = is_up ? HALF_UNITS : 0;
+        l->up_half[p] = l->down_half[p] = HALF_UNITS;
+        l->up_at[p] = p & bit ? 0 : at;
+        l->down_at[p] = p & bit ? at : 0;
     }
     return l->unit > 0;
 }
@@ -122,10 +125,10 @@ static bool climb_last(struct ladder *l, const float *alpha, unsigned n_kernels)
 static bool climb(const struct mb_flipper *f, size_t row, size_t g, struct ladder *ret)
 {
     struct mb_bool_matrix w = mb_bool_draft_view(f->w);
-    float alpha[MB_KERNELS_MAX];
+    float alpha[MB_KERNELS_MAX], threshold = 1 + (float) f->o.hysteresis;
     coefs_of(&w, row, g, alpha);
-    return f->o.last_kernel ? climb_last(ret, alpha, w.shape.n_kernels)
-                            : climb_all(ret, alpha, w.shape.n_kernels);
+    return f->o.last_kernel ? climb_last(ret, alpha, w.shape.n_kernels, threshold)
+                            : climb_all(ret, alpha, w.shape.n_kernels, threshold);
 }
 
 /* Life. */
@@ -166,8 +169,8 @@ static bool allocate(struct mb_flipper *f)
 /* What a level leaves of a target as evidence, no nearer than share to what would flip. */
 static int8_t evidence_of(const struct ladder *l, unsigned p, float rest, float share)
 {
-    float most = l->up_at[p] ? share * (float) l->up_at[p] : EVIDENCE_MAX;
-    float least = l->down_at[p] ? -share * (float) l->down_at[p] : -EVIDENCE_MAX;
+    float most = l->up_at[p] ? share * (float) l->up_half[p] : EVIDENCE_MAX;
+    float least = l->down_at[p] ? -share * (float) l->down_half[p] : -EVIDENCE_MAX;
     float e = rest / l->unit;
     e = e < most ? e : most;
     return (int8_t) truncf(e > least ? e : least);
@@ -404,8 +407,9 @@ static void want_group(struct work *k, size_t part, size_t i, size_t g, float fa
                 k->over[part * (EVIDENCE_MAX + 1) + (unsigned) over]++;
             }
         } else {
-            unsigned half = x > 0 ? l.up_at[p] : l.down_at[p];
-            float chance = half ? fabsf(x) / (2 * (float) half) : 0;
+            unsigned half = x > 0 ? l.up_half[p] : l.down_half[p];
+            bool can = x > 0 ? l.up_at[p] : l.down_at[p];
+            float chance = can ? fabsf(x) / (2 * (float) half) : 0;
             k->wanted[part] += chance < 1 ? chance : 1;
         }
     }
@@ -488,15 +492,16 @@ static int decide(const struct work *k, const struct ladder *l, unsigned p, int 
         }
         return e > 0 ? 1 : -1;
     }
-    unsigned half = x > 0 ? l->up_at[p] : l->down_at[p];
-    double chance = half ? k->all_share * fabsf(x) / (2 * (double) half) : 0;
+    unsigned half = x > 0 ? l->up_half[p] : l->down_half[p];
+    bool can = x > 0 ? l->up_at[p] : l->down_at[p];
+    double chance = can ? k->all_share * fabsf(x) / (2 * (double) half) : 0;
     return u < chance ? (x > 0 ? 1 : -1) : 0;
 }
 
 static void move_weight(struct work *k, const struct ladder *l, size_t at, int way,
                         uint8_t *pattern)
 {
-    int half = way > 0 ? l->up_at[*pattern] : l->down_at[*pattern];
+    int half = way > 0 ? l->up_half[*pattern] : l->down_half[*pattern];
     if (k->f->evidence) {
         int e = k->f->evidence[at];
         e = k->f->o.reset ? 0 : e - way * 2 * half;

@@ -11,9 +11,9 @@
  * MB_FLIP_ACCUMULATE  x_ij is added to the evidence e_ij, 8 bits, in units of 1/100 of half the
  *                     group's largest distance between levels; what is less than a unit is added
  *                     with the probability that makes it right on average. When e passes half the
- *                     distance to the neighbouring level, the weight moves there, which may
- *                     flip several kernels' bits, and e is reduced by the distance: what
- *                     remains is not forgotten (or with reset, it is).
+ *                     distance to the neighbouring level, and hysteresis beyond it, the weight
+ *                     moves there, which may flip several kernels' bits, and e is reduced by
+ *                     the distance: what remains is not forgotten (or with reset, it is).
  * MB_FLIP_STOCHASTIC  no evidence: the weight moves to the neighbouring level with probability
  *                     |x_ij| / distance, so that it moves by x_ij on average.
  *
@@ -42,7 +42,8 @@ enum mb_flip_mode { MB_FLIP_ACCUMULATE, MB_FLIP_STOCHASTIC };
 struct mb_flip_options {
     enum mb_flip_mode mode;
     bool last_kernel;
-    bool reset;   /* after a flip, forget the rest of the evidence */
+    bool reset;        /* after a flip, forget the rest of the evidence */
+    double hysteresis; /* 0..0.25: how much more than half the distance a move takes */
     double start; /* 0..1: how near its threshold evidence may start, when there is a target */
 };
 

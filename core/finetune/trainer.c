@@ -429,21 +429,41 @@ struct mb_flip_counts mb_trainer_counts(const struct mb_trainer *t, size_t i,
 
 /* State: the step, then flippers and vectors in their order. */
 
-void mb_trainer_save(const struct mb_trainer *t, struct mb_bytes *ret)
+static void save_vector(const struct vector *y, struct mb_bytes *ret)
 {
-    mb_bytes_put_u64(ret, t->step);
-    for (size_t i = 0; i < mb_draft_linears(&t->draft.base->shape); i++) {
+    mb_bytes_put_f32(ret, y->unit);
+    mb_bytes_put(ret, y->value, y->n * sizeof *y->value);
+    mb_bytes_put(ret, y->m, y->n * sizeof *y->m);
+    mb_bytes_put(ret, y->v, y->n * sizeof *y->v);
+}
+
+static enum mb_status put_piece(struct mb_bytes *piece, mb_trainer_put_fn *put, void *self,
+                                struct mb_error *err)
+{
+    enum mb_status st = piece->failed ? mb_fail(err, MB_E_NOMEM, 0, "no memory for a snapshot")
+                                      : put(self, piece, err);
+    mb_bytes_clear(piece);
+    return st;
+}
+
+enum mb_status mb_trainer_save(const struct mb_trainer *t, mb_trainer_put_fn *put, void *self,
+                               struct mb_error *err)
+{
+    struct mb_bytes piece = { 0 };
+    mb_bytes_put_u64(&piece, t->step);
+    enum mb_status st = put_piece(&piece, put, self, err);
+    for (size_t i = 0; st == MB_OK && i < mb_draft_linears(&t->draft.base->shape); i++) {
         if (t->flippers[i].w) {
-            mb_flipper_save(&t->flippers[i], ret);
+            mb_flipper_save(&t->flippers[i], &piece);
+            st = put_piece(&piece, put, self, err);
         }
     }
-    for (size_t i = 0; i < t->n_vectors; i++) {
-        const struct vector *y = &t->vectors[i];
-        mb_bytes_put_f32(ret, y->unit);
-        mb_bytes_put(ret, y->value, y->n * sizeof *y->value);
-        mb_bytes_put(ret, y->m, y->n * sizeof *y->m);
-        mb_bytes_put(ret, y->v, y->n * sizeof *y->v);
+    for (size_t i = 0; st == MB_OK && i < t->n_vectors; i++) {
+        save_vector(&t->vectors[i], &piece);
+        st = put_piece(&piece, put, self, err);
     }
+    mb_bytes_fini(&piece);
+    return st;
 }
 
 static bool load_vector(struct vector *y, struct mb_cursor *from)

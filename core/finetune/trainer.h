@@ -69,9 +69,13 @@ double mb_trainer_state_bytes(const struct mb_trainer *t); /* per Boolean weight
 struct mb_flip_counts mb_trainer_counts(const struct mb_trainer *t, size_t i,
                                         uint64_t *ret_weights);
 
-/* The state after the last step, to go on from. _load: MB_E_FORMAT when it is not of a
- * trainer made alike. */
-void mb_trainer_save(const struct mb_trainer *t, struct mb_bytes *ret);
+/* The state after the last step, to go on from, piece by piece: at most one matrix is held twice.
+ * Errors: those of put; MB_E_NOMEM. */
+typedef enum mb_status mb_trainer_put_fn(void *self, const struct mb_bytes *piece,
+                                         struct mb_error *err);
+enum mb_status mb_trainer_save(const struct mb_trainer *t, mb_trainer_put_fn *put, void *self,
+                               struct mb_error *err);
+/* Errors: MB_E_FORMAT when the whole of from is not of a trainer made alike. */
 enum mb_status mb_trainer_load(struct mb_trainer *t, struct mb_cursor *from,
                                struct mb_error *err);
 

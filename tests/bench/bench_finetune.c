@@ -363,6 +363,8 @@ static bool take(struct bench *b, char *argument)
         b->o.flip.reset = x > 0;
     } else if (strcmp(argument, "last") == 0) {
         b->o.flip.last_kernel = x > 0;
+    } else if (strcmp(argument, "hysteresis") == 0) {
+        b->o.flip.hysteresis = x;
     } else if (strcmp(argument, "start") == 0) {
         b->o.flip.start = x;
     } else if (strcmp(argument, "vocabulary") == 0) {
