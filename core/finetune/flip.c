@@ -204,11 +204,37 @@ struct start_job {
     float *row; /* [workers][n] */
 };
 
+/* A target for each weight of a row that may be anywhere around its level. */
+static void guess_row(const struct mb_flipper *f, size_t row, float *ret)
+{
+    const struct mb_bool_shape *s = &f->w->shape;
+    struct mb_bool_matrix view = mb_bool_draft_view(f->w);
+    float share = (float) f->o.start;
+    uint8_t pattern[MB_GROUP_COLS_MAX];
+    mb_bool_row(&view, row, ret);
+    for (size_t g = 0; g < mb_bool_groups(s); g++) {
+        struct ladder l;
+        bool alive = climb(f, row, g, &l);
+        mb_weights_patterns(&view, row, g, pattern);
+        for (size_t j = 0; alive && j < mb_bool_group_cols(s, g); j++) {
+            size_t at = g * s->group + j;
+            unsigned p = pattern[j];
+            float u = (float) (2 * mb_rng_unit(f->o.seed, row, at) - 1);
+            bool up = (u > 0 && l.up_at[p]) || !l.down_at[p];
+            ret[at] += u * share * (float) (up ? l.up_half[p] : l.down_half[p]) * l.unit;
+        }
+    }
+}
+
 static void start_part(void *job, size_t part, size_t worker)
 {
     const struct start_job *j = job;
     float *row = j->row + worker * j->f->w->shape.n_cols;
-    j->target(j->self, part, row);
+    if (j->target) {
+        j->target(j->self, part, row);
+    } else {
+        guess_row(j->f, part, row);
+    }
     start_row(j->f, part, row);
 }
 
@@ -260,7 +286,7 @@ enum mb_status mb_flipper_init(struct mb_flipper *f, const struct mb_flip_option
     *f = (struct mb_flipper) { .o = *o, .w = w, .base = base };
     struct start_job j = { .f = f, .target = target, .self = target_self };
     bool ok = allocate(f);
-    if (ok && target && f->evidence && o->start > 0) {
+    if (ok && f->evidence && o->start > 0) {
         j.row = mb_alloc(mb_pool_threads(pool), w->shape.n_cols * sizeof *j.row);
         ok = j.row != NULL;
     }

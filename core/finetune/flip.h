@@ -44,7 +44,8 @@ struct mb_flip_options {
     bool last_kernel;
     bool reset;        /* after a flip, forget the rest of the evidence */
     double hysteresis; /* 0..0.25: how much more than half the distance a move takes */
-    double start; /* 0..1: how near its threshold evidence may start, when there is a target */
+    double start;      /* 0..1: how near its threshold evidence may start */
+    uint64_t seed;     /* of where it starts, when there is no target; this matrix's own */
 };
 
 /* One step's numbers, from the schedule. */
@@ -75,8 +76,10 @@ struct mb_flipper {
     struct mb_flip_counts counts;
 };
 
-/* target is the float matrix that w approximates, row by row, or NULL: evidence then starts at
- * what is left of it, else at 0. Errors: MB_E_NOMEM. */
+/* target is the float matrix that w approximates, row by row: evidence starts at what w leaves of
+ * it. Or NULL: then nothing is known of what was rounded away, and evidence starts anywhere
+ * within start of its thresholds, at random; so that a small move of all weights makes some of
+ * them flip, at once, and as many as it should. Errors: MB_E_NOMEM. */
 typedef void mb_flip_target_fn(const void *self, size_t row, float *ret);
 enum mb_status mb_flipper_init(struct mb_flipper *f, const struct mb_flip_options *o,
                                struct mb_bool_draft *w, const struct mb_bool_matrix *base,

@@ -6,6 +6,7 @@
 
 #include "core/base/half.h"
 #include "core/base/memory.h"
+#include "core/base/rng.h"
 #include "core/finetune/adam.h"
 #include "core/finetune/weights.h"
 
@@ -92,6 +93,8 @@ static enum mb_status add_flipper(struct mb_trainer *t, size_t i, struct mb_erro
     const struct mb_model *base = t->draft.base;
     size_t blocks = (size_t) base->shape.n_layers * MB_BLOCK_LINEARS;
     struct target target = { .l = NULL };
+    struct mb_flip_options o = t->o.flip;
+    o.seed = mb_rng_u64(t->o.seed, i, 0);
     if (!t->draft.linears[i].bits) {
         return MB_OK;
     }
@@ -103,7 +106,7 @@ static enum mb_status add_flipper(struct mb_trainer *t, size_t i, struct mb_erro
                 ? base->blocks[i / MB_BLOCK_LINEARS].input_scale[mb_block_linear_input(l)]
                 : (i > blocks ? base->head_input_scale : NULL);
     }
-    return mb_flipper_init(&t->flippers[i], &t->o.flip, &t->draft.linears[i],
+    return mb_flipper_init(&t->flippers[i], &o, &t->draft.linears[i],
                            &linear_of(base, i)->boolean, target.l ? target_row : NULL, &target,
                            t->o.gradient.pool, err);
 }
