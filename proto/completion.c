@@ -24,6 +24,7 @@ void mb_completion_fini(struct mb_completion *c)
     for (size_t i = 0; i < c->n_stops; i++) {
         free(c->stop[i]);
     }
+    mb_response_format_fini(&c->response_format);
     mb_completion_init(c);
 }
 

@@ -10,6 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "proto/response_format.h"
 #include "proto/status.h"
 
 /* Bounds of the wire, each with its reason. */
@@ -43,6 +44,7 @@ struct mb_completion {
     uint32_t logprobs; /* 0..MB_COMPLETION_LOGPROBS_MAX */
     bool echo;
     bool ignore_eos;
+    struct mb_response_format response_format;
     bool stream, include_usage;
 };
 

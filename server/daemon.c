@@ -145,6 +145,7 @@ static struct mbd_engine_options engine_options(const struct daemon *d)
         .kernels = &d->kernels,
         .sequences_max = o->sequences_max,
         .step_tokens_max = o->step_tokens,
+        .step_time_ms = o->step_time_ms,
         .kv_bytes = o->kv_memory,
         .context_max = o->context,
         .queue_requests_max = o->queue_requests,

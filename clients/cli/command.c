@@ -11,7 +11,9 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { OPTIONS_MAX = 48, HELP = 1000 };
+/* What getopt_long returns for option i is LONG + i: above every character, so that a wrong
+ * short option is told from a long one. */
+enum { OPTIONS_MAX = 48, LONG = 256, HELP = LONG + OPTIONS_MAX };
 
 static void print_help(const struct mbc_command *c)
 {
@@ -30,6 +32,27 @@ static void print_help(const struct mbc_command *c)
     printf("  %-26s %s\n", "--help", "print this and exit");
 }
 
+/* getopt's own messages name the command as a program. c is what getopt_long returned. */
+static int wrong_option(const struct mbc_command *c, int found, const struct option *longs,
+                        const char *text)
+{
+    if (found == ':') {
+        return mbc_usage_error(c, "option '%s' wants a value", text);
+    }
+    if (optopt >= LONG) {
+        return mbc_usage_error(c, "option '--%s' takes no value", longs[optopt - LONG].name);
+    }
+    if (optopt > 0) {
+        return mbc_usage_error(c, "there is no option '-%c'", optopt);
+    }
+    size_t n = strcspn(text + 2, "="), n_alike = 0;
+    for (const struct option *o = longs; o->name; o++) {
+        n_alike += strncmp(o->name, text + 2, n) == 0;
+    }
+    return n_alike > 1 ? mbc_usage_error(c, "option '%s' could be any of %zu", text, n_alike)
+                       : mbc_usage_error(c, "there is no option '%s'", text);
+}
+
 int mbc_next_option(const struct mbc_command *c, int argc, char **argv, const char **ret_value,
                     int *ret_first, int *ret_status)
 {
@@ -39,7 +62,7 @@ int mbc_next_option(const struct mbc_command *c, int argc, char **argv, const ch
     for (; c->options[n].name && n < OPTIONS_MAX; n++) {
         const struct mbc_option *o = &c->options[n];
         longs[n] = (struct option) { o->name, o->value ? required_argument : no_argument, NULL,
-                                     (int) n };
+                                     LONG + (int) n };
         if (strcmp(o->name, "output") == 0) {
             output = (int) n;
         }
@@ -47,7 +70,8 @@ int mbc_next_option(const struct mbc_command *c, int argc, char **argv, const ch
     longs[n] = (struct option) { "help", no_argument, NULL, HELP };
     longs[n + 1] = (struct option) { 0 };
 
-    int found = getopt_long(argc, argv, output >= 0 ? "ho:" : "h", longs, NULL);
+    opterr = 0;
+    int found = getopt_long(argc, argv, output >= 0 ? ":ho:" : ":h", longs, NULL);
     if (found == -1) {
         *ret_first = optind;
         return MBC_OPT_END;
@@ -57,13 +81,36 @@ int mbc_next_option(const struct mbc_command *c, int argc, char **argv, const ch
         *ret_status = MBC_DONE;
         return MBC_OPT_EXIT;
     }
-    if (found == '?') {
-        fprintf(stderr, "see: mbool %s --help\n", c->name);
-        *ret_status = MBC_USAGE;
+    if (found == '?' || found == ':') {
+        *ret_status = wrong_option(c, found, longs, argv[optind - 1]);
         return MBC_OPT_EXIT;
     }
     *ret_value = optarg;
-    return found == 'o' ? output : found;
+    return found == 'o' ? output : found - LONG;
+}
+
+bool mbc_parse_line(const struct mbc_command *c, int argc, char **argv, const char *wanted,
+                    bool (*take)(void *arguments, int option, const char *value),
+                    void *arguments, const char **ret_argument, int *ret_status)
+{
+    const char *value = NULL;
+    int first = 0, option;
+    while ((option = mbc_next_option(c, argc, argv, &value, &first, ret_status)) >= 0) {
+        if (!take(arguments, option, value)) {
+            *ret_status = MBC_USAGE;
+            return false;
+        }
+    }
+    if (option == MBC_OPT_EXIT) {
+        return false;
+    }
+    if (argc - first != 1) {
+        *ret_status =
+            mbc_usage_error(c, "wants one argument, %s; got %d", wanted, argc - first);
+        return false;
+    }
+    *ret_argument = argv[first];
+    return true;
 }
 
 int mbc_usage_error(const struct mbc_command *c, const char *fmt, ...)
@@ -90,10 +137,11 @@ int mbc_report_error(const struct mbc_command *c, const struct mb_error *err)
 bool mbc_parse_u64(const struct mbc_command *c, const char *option, const char *text,
                    uint64_t min, uint64_t max, uint64_t *ret)
 {
-    char *end;
     errno = 0;
-    unsigned long long v = strtoull(text, &end, 10);
-    if (errno || end == text || *end || text[0] == '-' || v < min || v > max) {
+    unsigned long long v = strtoull(text, NULL, 10);
+    /* Digits alone: strtoull takes spaces and signs, and makes a large number of " -5". */
+    bool digits = *text && strspn(text, "0123456789") == strlen(text);
+    if (errno || !digits || v < min || v > max) {
         (void) mbc_usage_error(c, "--%s: '%s' is not an integer in %llu..%llu", option, text,
                                (unsigned long long) min, (unsigned long long) max);
         return false;
@@ -135,6 +183,7 @@ static struct {
     struct sigaction before;
 } bar;
 static volatile sig_atomic_t interrupted;
+static char interrupted_line[64]; /* complete before the handler that writes it is set */
 
 static void on_interrupt(int sig)
 {
@@ -142,6 +191,21 @@ static void on_interrupt(int sig)
         _exit(MBC_INTERRUPTED);
     }
     interrupted = 1;
+}
+
+static void end_at_once(int sig)
+{
+    ssize_t n = write(STDERR_FILENO, interrupted_line, strlen(interrupted_line));
+    (void) n;
+    _exit(MBC_INTERRUPTED);
+}
+
+void mbc_end_on_interrupt(const struct mbc_command *c)
+{
+    (void) snprintf(interrupted_line, sizeof interrupted_line, "mbool %s: interrupted\n",
+                    c->name);
+    struct sigaction act = { .sa_handler = end_at_once };
+    (void) sigaction(SIGINT, &act, NULL);
 }
 
 static double now_s(void)
@@ -155,15 +219,15 @@ static bool draw(void *self, const char *what, uint64_t done, uint64_t total)
 {
     double now = now_s();
     if (bar.shown && total > 0 && (now - bar.drawn_s > 0.1 || done == total)) {
-        enum { CELLS = 30 };
+        enum { CELLS = 30, LEFT_S_MAX = 999 * 60 + 59 };
         double part = (double) done / (double) total;
         int full = (int) (part * CELLS);
         double elapsed = now - bar.started_s;
-        double left = done > 0 ? elapsed / part - elapsed : 0;
+        double left_s = done > 0 ? elapsed / part - elapsed : 0;
+        int left = (int) fmin(left_s, LEFT_S_MAX);
         fprintf(stderr, "\r%s [%.*s%.*s] %3.0f%%  %d:%02d left  %.40s\033[K", bar.title, full,
                 "##############################", CELLS - full,
-                "..............................", part * 100, (int) left / 60, (int) left % 60,
-                what);
+                "..............................", part * 100, left / 60, left % 60, what);
         fflush(stderr);
         bar.drawn_s = now;
     }

@@ -31,7 +31,7 @@ struct mbc_command {
 };
 
 extern const struct mbc_command mbc_convert, mbc_inspect, mbc_verify, mbc_eval, mbc_generate,
-    mbc_bench, mbc_finetune;
+    mbc_bench, mbc_finetune, mbc_synth, mbc_pretrain, mbc_delta;
 
 /* Walks the options of argv after the table c->options. Returns the next option's index, or
  * MBC_OPT_END with *ret_first the index of the first argument that is no option, or
@@ -41,13 +41,20 @@ enum { MBC_OPT_END = -1, MBC_OPT_EXIT = -2 };
 int mbc_next_option(const struct mbc_command *c, int argc, char **argv, const char **ret_value,
                     int *ret_first, int *ret_status);
 
+/* A whole line of options and one argument, such as "a checkpoint": take is told each option (an
+ * index of c->options) with its value, and returns false after saying what is wrong. Returns
+ * true with *ret_argument, or false with the exit status, when there is nothing to do. */
+bool mbc_parse_line(const struct mbc_command *c, int argc, char **argv, const char *wanted,
+                    bool (*take)(void *arguments, int option, const char *value),
+                    void *arguments, const char **ret_argument, int *ret_status);
+
 /* Prints "mbool NAME: ..." and how to get help; returns MBC_USAGE. */
 int mbc_usage_error(const struct mbc_command *c, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));
 /* Prints "mbool NAME: <err.what>"; returns MBC_FAILED, or MBC_INTERRUPTED for MB_E_CANCELLED. */
 int mbc_report_error(const struct mbc_command *c, const struct mb_error *err);
 
-/* Values of options. false, after saying what is allowed, when text is no number in range. */
+/* Values of options; an integer is digits, nothing else. false, after saying what is allowed, when text is no number in range. */
 bool mbc_parse_u64(const struct mbc_command *c, const char *option, const char *text,
                    uint64_t min, uint64_t max, uint64_t *ret);
 bool mbc_parse_f64(const struct mbc_command *c, const char *option, const char *text,
@@ -55,6 +62,10 @@ bool mbc_parse_f64(const struct mbc_command *c, const char *option, const char *
 
 /* Processors this process may use; what --threads defaults to. */
 uint64_t mbc_processors(void);
+
+/* Ctrl-C says "mbool NAME: interrupted" and ends the program with MBC_INTERRUPTED, at once: how
+ * every command begins. A command that leaves something to be undone catches it, below. */
+void mbc_end_on_interrupt(const struct mbc_command *c);
 
 /* A progress bar with rate and ETA on standard error, when that is a terminal; silent otherwise.
  * report stops the work (returns false) after Ctrl-C. One at a time. */

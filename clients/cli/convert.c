@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "clients/cli/command.h"
+#include "clients/cli/runtime.h"
 #include "core/base/bytes.h"
 #include "core/base/file.h"
 #include "core/convert/convert.h"
@@ -119,8 +120,9 @@ static bool take_f64(const char *option, const char *value, double min, double m
     return mbc_parse_f64(&mbc_convert, option, value, min, max, ret);
 }
 
-static bool take(struct arguments *a, int option, const char *value)
+static bool take(void *arguments, int option, const char *value)
 {
+    struct arguments *a = arguments;
     struct mb_convert_options *o = &a->convert;
     uint64_t v = 0;
     double x = 0;
@@ -175,31 +177,22 @@ static bool take(struct arguments *a, int option, const char *value)
     }
 }
 
-static int parse(int argc, char **argv, struct arguments *a, bool *ret_exit)
+/* Whether *a is complete; else *ret_status is the exit status. */
+static bool parse(int argc, char **argv, struct arguments *a, int *ret_status)
 {
-    const char *value = NULL;
-    int first = 0, status = MBC_DONE, option;
-    *ret_exit = true;
-    while ((option = mbc_next_option(&mbc_convert, argc, argv, &value, &first, &status)) >= 0) {
-        if (!take(a, option, value)) {
-            return MBC_USAGE;
-        }
-    }
-    if (option == MBC_OPT_EXIT) {
-        return status;
-    }
-    if (argc - first != 1) {
-        return mbc_usage_error(&mbc_convert, "one Hugging Face folder or GGUF file is wanted");
+    if (!mbc_parse_line(&mbc_convert, argc, argv, "a Hugging Face folder or a GGUF file", take,
+                        a, &a->dir, ret_status)) {
+        return false;
     }
     if (!a->output) {
-        return mbc_usage_error(&mbc_convert, "-o FILE is wanted");
+        *ret_status = mbc_usage_error(&mbc_convert, "-o FILE is wanted");
+        return false;
     }
     if (a->has_kernels && a->convert.bits > 0) {
-        return mbc_usage_error(&mbc_convert, "--bits and --kernels exclude each other");
+        *ret_status = mbc_usage_error(&mbc_convert, "--bits and --kernels exclude each other");
+        return false;
     }
-    a->dir = argv[first];
-    *ret_exit = false;
-    return MBC_DONE;
+    return true;
 }
 
 /* The most memory this process held, mapped pages of the source included. */
@@ -295,13 +288,8 @@ static enum mb_status convert(struct arguments *a, struct mb_error *err)
     struct mb_file_map text = { 0 };
     struct mb_pool *pool = NULL;
     struct mb_kernels kernels;
-    mb_cpu_flags cpu;
     struct mb_convert_report report;
-    enum mb_status st = mb_cpu_narrow(a->isa, mb_cpu_detect(), &cpu, err);
-    if (st == MB_OK) {
-        mb_kernels_select(&kernels, cpu);
-        st = mb_pool_new(a->n_threads, 0, &pool, err);
-    }
+    enum mb_status st = mbc_processor_open(a->isa, a->n_threads, &kernels, &pool, err);
     if (st == MB_OK && a->text) {
         st = mb_file_map(a->text, &text, err);
         a->convert.text = text.at ? (const char *) text.at : "";
@@ -339,9 +327,8 @@ static int run(int argc, char **argv)
         .n_threads = mbc_processors(),
     };
     struct mb_error err = { 0 };
-    bool is_exit;
-    int status = parse(argc, argv, &a, &is_exit);
-    if (is_exit) {
+    int status;
+    if (!parse(argc, argv, &a, &status)) {
         return status;
     }
     return convert(&a, &err) == MB_OK ? MBC_DONE : mbc_report_error(&mbc_convert, &err);

@@ -5,6 +5,7 @@
 
 #include "clients/cli/command.h"
 #include "clients/cli/load.h"
+#include "clients/cli/runtime.h"
 #include "core/base/file.h"
 #include "core/convert/svid_model.h"
 #include "core/infer/evaluate.h"
@@ -29,8 +30,9 @@ struct arguments {
     bool svid, json;
 };
 
-static bool take(struct arguments *a, int option, const char *value)
+static bool take(void *arguments, int option, const char *value)
 {
+    struct arguments *a = arguments;
     switch (option) {
     case TEXT:
         a->text = value;
@@ -59,30 +61,16 @@ static bool take(struct arguments *a, int option, const char *value)
     }
 }
 
-/* MBC_DONE when *a is complete, else the exit status; *ret_exit says that it is one. */
-static int parse(int argc, char **argv, struct arguments *a, bool *ret_exit)
+/* Whether *a is complete; else *ret_status is the exit status. */
+static bool parse(int argc, char **argv, struct arguments *a, int *ret_status)
 {
-    const char *value = NULL;
-    int first = 0, status = MBC_DONE, option;
-    *ret_exit = true;
-    while ((option = mbc_next_option(&mbc_eval, argc, argv, &value, &first, &status)) >= 0) {
-        if (!take(a, option, value)) {
-            return MBC_USAGE;
-        }
-    }
-    if (option == MBC_OPT_EXIT) {
-        return status;
-    }
-    if (argc - first != 1) {
-        return mbc_usage_error(&mbc_eval,
-                               "one model is wanted: an .mbool file, a folder or a GGUF file");
+    if (!mbc_parse_line(&mbc_eval, argc, argv, "a model", take, a, &a->model, ret_status)) {
+        return false;
     }
     if (!a->text) {
-        return mbc_usage_error(&mbc_eval, "--text is wanted");
+        *ret_status = mbc_usage_error(&mbc_eval, "--text is wanted");
     }
-    a->model = argv[first];
-    *ret_exit = false;
-    return MBC_DONE;
+    return a->text;
 }
 
 static enum mb_status read_windows(const struct arguments *a, const struct mbc_model *f,
@@ -150,13 +138,8 @@ static enum mb_status evaluate(const struct arguments *a, struct mb_error *err)
     struct mb_windows windows = { 0 };
     struct mb_pool *pool = NULL;
     struct mb_kernels kernels;
-    mb_cpu_flags cpu;
     struct mb_evaluation e;
-    enum mb_status st = mb_cpu_narrow(a->isa, mb_cpu_detect(), &cpu, err);
-    if (st == MB_OK) {
-        mb_kernels_select(&kernels, cpu);
-        st = mb_pool_new(a->n_threads, 0, &pool, err);
-    }
+    enum mb_status st = mbc_processor_open(a->isa, a->n_threads, &kernels, &pool, err);
     if (st == MB_OK) {
         st = mbc_load(a->model, &f, err);
     }
@@ -193,9 +176,8 @@ static int run(int argc, char **argv)
 {
     struct arguments a = { .isa = "auto", .n_kernels = 3, .n_threads = mbc_processors() };
     struct mb_error err = { 0 };
-    bool is_exit;
-    int status = parse(argc, argv, &a, &is_exit);
-    if (is_exit) {
+    int status;
+    if (!parse(argc, argv, &a, &status)) {
         return status;
     }
     return evaluate(&a, &err) == MB_OK ? MBC_DONE : mbc_report_error(&mbc_eval, &err);

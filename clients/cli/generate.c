@@ -149,8 +149,10 @@ static bool add_stop(struct request *r, const char *text)
     return true;
 }
 
-static bool set_option(struct request *r, enum option o, const char *text)
+static bool take(void *arguments, int option, const char *text)
 {
+    struct request *r = arguments;
+    enum option o = (enum option) option;
     const char *name = options[o].name;
     switch (o) {
     case PROMPT:
@@ -189,23 +191,13 @@ static int parse(int argc, char **argv, struct request *r, bool *ret_go)
         .n_threads = mbc_processors(),
         .sampling = { .temperature = 1, .top_p = 1, .repetition_penalty = 1 },
     };
-    const char *value;
-    int first, status, o;
-    while ((o = mbc_next_option(&mbc_generate, argc, argv, &value, &first, &status)) >= 0) {
-        if (!set_option(r, (enum option) o, value)) {
-            return MBC_USAGE;
-        }
-    }
-    if (o == MBC_OPT_EXIT) {
+    int status;
+    if (!mbc_parse_line(&mbc_generate, argc, argv, "a model", take, r, &r->model, &status)) {
         return status;
-    }
-    if (argc - first != 1) {
-        return mbc_usage_error(&mbc_generate, "names one MODEL; got %d", argc - first);
     }
     if (r->logprobs && !r->json) {
         return mbc_usage_error(&mbc_generate, "--logprobs needs --json");
     }
-    r->model = argv[first];
     *ret_go = true;
     return MBC_DONE;
 }
@@ -249,7 +241,7 @@ static enum mb_status open_runtime(struct generation *g, struct mb_error *err)
     };
     enum mb_status st = mbc_runtime_open(&g->runtime, g->loaded.model, &o, err);
     if (st == MB_OK) {
-        st = mb_sampler_new(s->n_vocab, &g->sampler, err);
+        st = mb_sampler_new(&g->runtime.kernels, s->n_vocab, &g->sampler, err);
     }
     if (st == MB_OK) {
         st = mb_stops_new(r->stops, r->n_stops, &g->stops, err);

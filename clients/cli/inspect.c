@@ -381,19 +381,22 @@ static int inspect(const char *path, bool json)
     return MBC_DONE;
 }
 
+static bool take(void *arguments, int option, const char *value)
+{
+    (void) value;
+    bool *json = arguments;
+    *json |= option == JSON;
+    return true;
+}
+
 static int run_inspect(int argc, char **argv)
 {
-    const char *value;
-    int first, status, option;
+    const char *path;
+    int status;
     bool json = false;
-    while ((option = mbc_next_option(&mbc_inspect, argc, argv, &value, &first, &status)) >= 0) {
-        json |= option == JSON;
-    }
-    if (option == MBC_OPT_EXIT) {
+    if (!mbc_parse_line(&mbc_inspect, argc, argv, "a checkpoint", take, &json, &path,
+                        &status)) {
         return status;
     }
-    if (argc - first != 1) {
-        return mbc_usage_error(&mbc_inspect, "one FILE is needed");
-    }
-    return inspect(argv[first], json);
+    return inspect(path, json);
 }

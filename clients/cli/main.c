@@ -5,8 +5,8 @@
 #include "clients/cli/command.h"
 
 static const struct mbc_command *const commands[] = {
-    &mbc_convert,  &mbc_inspect, &mbc_verify,   &mbc_eval,
-    &mbc_generate, &mbc_bench,   &mbc_finetune, NULL,
+    &mbc_convert,  &mbc_inspect, &mbc_verify,   &mbc_eval,  &mbc_generate, &mbc_bench,
+    &mbc_finetune, &mbc_synth,   &mbc_pretrain, &mbc_delta, NULL,
 };
 
 static void print_commands(FILE *to)
@@ -35,6 +35,7 @@ static int run(int argc, char **argv)
     }
     for (size_t i = 0; commands[i]; i++) {
         if (strcmp(commands[i]->name, name) == 0) {
+            mbc_end_on_interrupt(commands[i]);
             return commands[i]->run(argc - 1, argv + 1);
         }
     }

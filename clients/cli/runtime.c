@@ -5,20 +5,34 @@
 
 #include "clients/cli/command.h"
 
+enum mb_status mbc_processor_open(const char *isa, size_t n_threads, struct mb_kernels *ret,
+                                  struct mb_pool **ret_pool, struct mb_error *err)
+{
+    mb_cpu_flags cpu = 0;
+    enum mb_status st = mb_cpu_narrow(isa, mb_cpu_detect(), &cpu, err);
+    if (st == MB_OK) {
+        mb_kernels_select(ret, cpu);
+        st = mb_pool_new(n_threads, 0, ret_pool, err);
+    }
+    return st;
+}
+
 enum mb_status mbc_runtime_open(struct mbc_runtime *r, const struct mb_model *m,
                                 const struct mbc_runtime_options *o, struct mb_error *err)
 {
     *r = (struct mbc_runtime) { 0 };
-    mb_cpu_flags cpu = 0;
-    enum mb_status st = mb_cpu_narrow(o->isa, mb_cpu_detect(), &cpu, err);
+    enum mb_status st = mb_cpu_narrow(o->isa, mb_cpu_detect(), &r->cpu, err);
     if (st != MB_OK) {
         return st;
     }
-    mb_kernels_select(&r->kernels, cpu);
+    uint32_t n_blocks =
+        o->n_blocks > 0 ? o->n_blocks : o->n_seqs * mb_kv_blocks_for(o->positions_max);
+    mb_kernels_select(&r->kernels, r->cpu);
     st = mb_pool_new(o->n_threads, 1, &r->pool, err);
     if (st == MB_OK) {
-        st = mb_kv_new(&m->shape, o->kv_type, o->n_seqs * mb_kv_blocks_for(o->positions_max),
-                       o->n_seqs, o->positions_max, &r->kv, err);
+        mb_pool_pin_caller(r->pool);
+        st = mb_kv_new(&m->shape, o->kv_type, n_blocks, o->n_seqs, o->positions_max, &r->kv,
+                       err);
     }
     if (st == MB_OK) {
         struct mb_stepper_options so = {
@@ -39,6 +53,7 @@ void mbc_runtime_close(struct mbc_runtime *r)
 {
     mb_stepper_free(r->stepper);
     mb_kv_free(r->kv);
+    mb_pool_unpin_caller(r->pool);
     mb_pool_free(r->pool);
     *r = (struct mbc_runtime) { 0 };
 }

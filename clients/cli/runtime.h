@@ -6,17 +6,24 @@
 #include "core/kernels/kernels.h"
 
 struct mbc_runtime {
+    mb_cpu_flags cpu; /* what the kernels may use */
     struct mb_kernels kernels;
     struct mb_pool *pool;
     struct mb_kv_cache *kv;
     struct mb_stepper *stepper;
 };
 
+/* Kernels of the instruction set isa (as mb_cpu_narrow has it), and threads that are not
+ * pinned. Errors: MB_E_INVALID for an isa that there is not; the pool's. */
+enum mb_status mbc_processor_open(const char *isa, size_t n_threads, struct mb_kernels *ret,
+                                  struct mb_pool **ret_pool, struct mb_error *err);
+
 struct mbc_runtime_options {
     const char *isa; /* as mb_cpu_narrow has it */
     size_t n_threads;
     enum mb_kv_type kv_type;
-    uint32_t n_seqs, positions_max;  /* every sequence can have them all */
+    uint32_t n_seqs, positions_max;  /* every sequence can have them all, unless */
+    uint32_t n_blocks;               /* so many blocks are for all together; 0: no such bound */
     uint32_t tokens_max, logits_max; /* of a step */
 };
 

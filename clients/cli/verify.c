@@ -65,19 +65,21 @@ static int verify(const char *path, bool json)
     return st == MB_OK ? MBC_DONE : mbc_report_error(&mbc_verify, &err);
 }
 
+static bool take(void *arguments, int option, const char *value)
+{
+    (void) value;
+    bool *json = arguments;
+    *json |= option == JSON;
+    return true;
+}
+
 static int run_verify(int argc, char **argv)
 {
-    const char *value;
-    int first, status, option;
+    const char *path;
+    int status;
     bool json = false;
-    while ((option = mbc_next_option(&mbc_verify, argc, argv, &value, &first, &status)) >= 0) {
-        json |= option == JSON;
-    }
-    if (option == MBC_OPT_EXIT) {
+    if (!mbc_parse_line(&mbc_verify, argc, argv, "a checkpoint", take, &json, &path, &status)) {
         return status;
     }
-    if (argc - first != 1) {
-        return mbc_usage_error(&mbc_verify, "one FILE is needed");
-    }
-    return verify(argv[first], json);
+    return verify(path, json);
 }

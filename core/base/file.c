@@ -1,13 +1,16 @@
 #include "core/base/file.h"
 
 #include <assert.h>
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <libgen.h>
 #include <limits.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -61,6 +64,74 @@ struct mb_file_writer {
     char aside[PATH_MAX];
 };
 
+/* Is name what some writer of the file base calls its file aside: base.tmp-DIGITS? */
+static bool is_aside(const char *name, const char *base)
+{
+    static const char mark[] = ".tmp-";
+    size_t n = strlen(base);
+    if (strncmp(name, base, n) != 0 || strncmp(name + n, mark, sizeof mark - 1) != 0) {
+        return false;
+    }
+    const char *digits = name + n + sizeof mark - 1;
+    return *digits && strspn(digits, "0123456789") == strlen(digits);
+}
+
+/* Removes name unless its writer lives. A writer holds a lock, which ends with it however it
+ * ends, and which tells the living from the dead where a process number does not: in another
+ * container, or when the number is somebody else's by now. */
+static void remove_if_stale(int folder, const char *name)
+{
+    int fd = openat(folder, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    struct stat sb;
+    if (fd >= 0 && fstat(fd, &sb) == 0 && S_ISREG(sb.st_mode) &&
+        flock(fd, LOCK_EX | LOCK_NB) == 0) {
+        (void) unlinkat(folder, name, 0);
+    }
+    if (fd >= 0) {
+        (void) close(fd);
+    }
+}
+
+/* What writers of path that were killed have left. Whatever fails here only leaves it there. */
+static void remove_stale(const char *path)
+{
+    char a[PATH_MAX], b[PATH_MAX];
+    (void) snprintf(a, sizeof a, "%s", path);
+    (void) snprintf(b, sizeof b, "%s", path);
+    const char *base = basename(b);
+    DIR *d = opendir(dirname(a));
+    const struct dirent *e;
+    while (d && (e = readdir(d))) {
+        if (is_aside(e->d_name, base)) {
+            remove_if_stale(dirfd(d), e->d_name);
+        }
+    }
+    if (d) {
+        (void) closedir(d);
+    }
+}
+
+/* A new, locked file. Who removes what is stale may have taken it for that before it was locked:
+ * then it has no name any more, and another one is made. */
+static int create_aside(const char *aside)
+{
+    enum { TRIES = 8 };
+    for (int i = 0; i < TRIES; i++) {
+        int fd = open(aside, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0644);
+        struct stat sb;
+        if (fd < 0) {
+            return -1;
+        }
+        bool locked = flock(fd, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK;
+        if (locked && fstat(fd, &sb) == 0 && sb.st_nlink > 0) {
+            return fd; /* also on a file system that knows no locks */
+        }
+        (void) close(fd);
+    }
+    errno = EBUSY;
+    return -1;
+}
+
 enum mb_status mb_file_writer_open(const char *path, struct mb_file_writer **ret,
                                    struct mb_error *err)
 {
@@ -78,7 +149,8 @@ enum mb_status mb_file_writer_open(const char *path, struct mb_file_writer **ret
         free(w);
         return mb_fail(err, MB_E_INVALID, 0, "the path is too long: '%.200s'", path);
     }
-    w->fd = open(w->aside, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0644);
+    remove_stale(path);
+    w->fd = create_aside(w->aside);
     if (w->fd < 0) {
         int sys = errno;
         enum mb_status st = mb_fail(err, MB_E_IO, sys, "create '%s'", w->aside);
@@ -140,6 +212,11 @@ enum mb_status mb_file_writer_patch(struct mb_file_writer *w, uint64_t offset, c
 uint64_t mb_file_writer_offset(const struct mb_file_writer *w)
 {
     return w->offset;
+}
+
+const char *mb_file_writer_aside(const struct mb_file_writer *w)
+{
+    return w->aside;
 }
 
 /* A rename is durable only once its folder is on disk. */

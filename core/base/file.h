@@ -29,7 +29,9 @@ void mb_file_unmap(struct mb_file_map *m); /* leaves it empty; an empty one is a
  */
 struct mb_file_writer;
 
-/* What is at path now is a regular file, or nothing: a device is never replaced.
+/* What is at path now is a regular file, or nothing: a device is never replaced. Removes what
+ * writers of path left aside that were killed (one that lives holds a lock on its own). One
+ * writer of a path in a process at a time.
  * Errors: MB_E_INVALID, MB_E_IO, MB_E_NOMEM. */
 enum mb_status mb_file_writer_open(const char *path, struct mb_file_writer **ret,
                                    struct mb_error *err);
@@ -41,6 +43,7 @@ enum mb_status mb_file_writer_pad(struct mb_file_writer *w, size_t unit, struct 
 enum mb_status mb_file_writer_patch(struct mb_file_writer *w, uint64_t offset, const void *at,
                                     size_t n, struct mb_error *err);
 uint64_t mb_file_writer_offset(const struct mb_file_writer *w);
+const char *mb_file_writer_aside(const struct mb_file_writer *w); /* where it is until then */
 /* Syncs the file, renames it, syncs the folder. Frees w, whatever the outcome. */
 enum mb_status mb_file_writer_commit(struct mb_file_writer *w, struct mb_error *err);
 void mb_file_writer_abort(struct mb_file_writer *w); /* NULL is allowed */

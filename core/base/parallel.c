@@ -1,7 +1,12 @@
-/* How a job runs: the caller stores it, raises the epoch, wakes sleepers, and takes parts like
- * everyone else. Parts are claimed from one counter. A worker that finds no part left reports
- * once for the epoch; the caller returns when all workers have reported, so that no worker can
- * touch a job after its caller's stack frame is gone. */
+/* How a job runs. Its parts are cut into one share a thread, neighbours together. A thread takes
+ * its own share from the front, so that it reads memory in order, and then what is left of the
+ * others' from the back, so that a thread that the system has put aside holds up one part at
+ * most. A share is one word that is changed by compare-and-swap: whoever takes a part from it
+ * owns that part, whatever job it thought was running. A thread reports the parts it has done when
+ * it finds none left; the caller returns when as many are reported as there are; a worker that comes late finds the shares empty and touches nothing.
+ *
+ * The job's description is written before the shares are filled and read after a part was taken;
+ * it can not change in between, because that part is not reported. */
 #include "core/base/parallel.h"
 
 #include <assert.h>
@@ -15,9 +20,14 @@
 
 #include "core/base/memory.h"
 
-/* About 20 microseconds of spinning: longer than the gap between two jobs of one step,
- * shorter than anyone would notice on an idle machine. */
-enum { SPINS = 4000 };
+/* About 200 microseconds: longer than what one thread does alone between two jobs of a step, or
+ * between two steps; shorter than anyone would notice on an idle machine. */
+enum { SPINS = 16000 };
+
+/* Parts [begin, end) that nobody has taken, as begin + end * 2^32. */
+struct share {
+    _Alignas(MB_ALIGN) atomic_uint_fast64_t left;
+};
 
 struct worker {
     struct mb_pool *pool;
@@ -29,20 +39,27 @@ struct worker {
 struct mb_pool {
     size_t n_threads;
     int pin;
+    bool has_allowed;
+    cpu_set_t allowed; /* processors of the thread that made the pool */
 
-    /* The job: written by the caller before the epoch rises, read by workers after. */
+    /* The job: written by the caller before any share is filled. */
     mb_part_fn *fn;
     void *job;
     size_t n_parts;
-    bool stop;
+    uint64_t (*now_ns)(void); /* or NULL: nothing is measured */
+    uint64_t waited_ns;       /* the caller's alone */
 
-    _Alignas(MB_ALIGN) atomic_size_t next;         /* the first part that nobody claimed */
     _Alignas(MB_ALIGN) atomic_uint_fast64_t epoch; /* counts jobs */
-    _Alignas(MB_ALIGN) atomic_size_t reported;     /* workers that are done with this epoch */
+    atomic_bool stop;
+    atomic_size_t n_asleep;                          /* workers; changed under the lock */
+    _Alignas(MB_ALIGN) atomic_size_t n_done;         /* parts */
+    atomic_bool caller_asleep;                       /* changed under the lock */
+    _Alignas(MB_ALIGN) atomic_uint_fast64_t busy_ns; /* of all threads, in this job */
 
     pthread_mutex_t lock; /* only for sleeping */
     pthread_cond_t wake;  /* the epoch rose */
-    pthread_cond_t done;  /* all have reported */
+    pthread_cond_t done;  /* all parts are done */
+    struct share *shares; /* [n_threads] */
     struct worker workers[];
 };
 
@@ -55,14 +72,62 @@ static inline void relax(void)
 #endif
 }
 
+static inline uint64_t share_of(uint64_t begin, uint64_t end)
+{
+    return begin | end << 32;
+}
+
+/* Takes one part of the share, from the front or the back; false when it is empty. */
+static bool take(struct share *s, bool front, size_t *ret)
+{
+    uint64_t left = atomic_load_explicit(&s->left, memory_order_relaxed);
+    for (;;) {
+        uint64_t begin = left & UINT32_MAX, end = left >> 32;
+        if (begin >= end) {
+            return false;
+        }
+        uint64_t less = front ? share_of(begin + 1, end) : share_of(begin, end - 1);
+        if (atomic_compare_exchange_weak_explicit(&s->left, &left, less, memory_order_acquire,
+                                                  memory_order_relaxed)) {
+            *ret = front ? begin : end - 1;
+            return true;
+        }
+    }
+}
+
+/* n parts more are done; the last of a job wake its caller. */
+static void report(struct mb_pool *p, size_t n)
+{
+    size_t n_parts = p->n_parts; /* read before the job can end */
+    if (atomic_fetch_add(&p->n_done, n) + n == n_parts && atomic_load(&p->caller_asleep)) {
+        pthread_mutex_lock(&p->lock);
+        pthread_cond_signal(&p->done);
+        pthread_mutex_unlock(&p->lock);
+    }
+}
+
 static void take_parts(struct mb_pool *p, size_t worker)
 {
-    for (;;) {
-        size_t part = atomic_fetch_add_explicit(&p->next, 1, memory_order_relaxed);
-        if (part >= p->n_parts) {
-            return;
+    size_t i = worker, tried = 0, n = 0, part;
+    uint64_t begin = 0;
+    while (tried < p->n_threads) {
+        if (take(&p->shares[i], i == worker, &part)) {
+            if (n == 0 && p->now_ns) {
+                begin = p->now_ns();
+            }
+            p->fn(p->job, part, worker);
+            n++;
+            tried = 0;
+        } else {
+            i = i + 1 < p->n_threads ? i + 1 : 0;
+            tried++;
         }
-        p->fn(p->job, part, worker);
+    }
+    if (n > 0) {
+        if (p->now_ns) { /* before the report, so that the caller sees the sum of all */
+            atomic_fetch_add_explicit(&p->busy_ns, p->now_ns() - begin, memory_order_relaxed);
+        }
+        report(p, n);
     }
 }
 
@@ -74,36 +139,54 @@ static void wait_for_epoch(struct mb_pool *p, uint64_t seen)
         }
         relax();
     }
+    /* Either this thread sees the new epoch, or the caller sees that it sleeps: both orders are
+     * sequentially consistent. */
     pthread_mutex_lock(&p->lock);
-    while (atomic_load_explicit(&p->epoch, memory_order_acquire) == seen) {
+    atomic_fetch_add(&p->n_asleep, 1);
+    while (atomic_load(&p->epoch) == seen) {
         pthread_cond_wait(&p->wake, &p->lock);
     }
+    atomic_fetch_sub(&p->n_asleep, 1);
     pthread_mutex_unlock(&p->lock);
 }
 
-static void report(struct mb_pool *p)
+static void raise_epoch(struct mb_pool *p)
 {
-    size_t others = p->n_threads - 1;
-    if (atomic_fetch_add_explicit(&p->reported, 1, memory_order_acq_rel) + 1 == others) {
-        /* The lock orders this signal after the caller's decision to sleep. */
+    atomic_fetch_add(&p->epoch, 1);
+    if (atomic_load(&p->n_asleep) > 0) {
         pthread_mutex_lock(&p->lock);
-        pthread_cond_signal(&p->done);
+        pthread_cond_broadcast(&p->wake);
         pthread_mutex_unlock(&p->lock);
     }
 }
 
-static void pin_to(size_t index)
+static void wait_for_parts(struct mb_pool *p)
 {
-    cpu_set_t allowed, one;
-    if (sched_getaffinity(0, sizeof allowed, &allowed) != 0) {
-        return;
+    for (int i = 0; i < SPINS; i++) {
+        if (atomic_load_explicit(&p->n_done, memory_order_acquire) == p->n_parts) {
+            return;
+        }
+        relax();
     }
-    size_t n = (size_t) CPU_COUNT(&allowed), k = 0;
+    pthread_mutex_lock(&p->lock);
+    atomic_store(&p->caller_asleep, true);
+    while (atomic_load(&p->n_done) != p->n_parts) {
+        pthread_cond_wait(&p->done, &p->lock);
+    }
+    atomic_store(&p->caller_asleep, false);
+    pthread_mutex_unlock(&p->lock);
+}
+
+/* A wish, not a need: where it is refused, the thread stays where it was. */
+static void pin_to(const struct mb_pool *p, size_t index)
+{
+    size_t n = p->has_allowed ? (size_t) CPU_COUNT(&p->allowed) : 0, k = 0;
     for (int cpu = 0; cpu < CPU_SETSIZE && n > 0; cpu++) {
-        if (CPU_ISSET(cpu, &allowed) && k++ == index % n) {
+        if (CPU_ISSET(cpu, &p->allowed) && k++ == index % n) {
+            cpu_set_t one;
             CPU_ZERO(&one);
             CPU_SET(cpu, &one);
-            (void) sched_setaffinity(0, sizeof one, &one); /* a wish, not a need */
+            (void) sched_setaffinity(0, sizeof one, &one);
             return;
         }
     }
@@ -114,43 +197,30 @@ static void *worker_main(void *arg)
     struct worker *w = arg;
     struct mb_pool *p = w->pool;
     if (p->pin) {
-        pin_to(w->index);
+        pin_to(p, w->index);
     }
     for (uint64_t seen = 0;;) {
         wait_for_epoch(p, seen);
         seen = atomic_load_explicit(&p->epoch, memory_order_acquire);
-        if (p->stop) {
+        if (atomic_load_explicit(&p->stop, memory_order_relaxed)) {
             return NULL;
         }
         take_parts(p, w->index);
-        report(p);
     }
 }
 
-static void raise_epoch(struct mb_pool *p)
+static enum mb_status start_workers(struct mb_pool *p, struct mb_error *err)
 {
-    atomic_store_explicit(&p->next, 0, memory_order_relaxed);
-    atomic_store_explicit(&p->reported, 0, memory_order_relaxed);
-    pthread_mutex_lock(&p->lock);
-    atomic_fetch_add_explicit(&p->epoch, 1, memory_order_release);
-    pthread_cond_broadcast(&p->wake);
-    pthread_mutex_unlock(&p->lock);
-}
-
-static void wait_for_reports(struct mb_pool *p)
-{
-    size_t others = p->n_threads - 1;
-    for (int i = 0; i < SPINS; i++) {
-        if (atomic_load_explicit(&p->reported, memory_order_acquire) == others) {
-            return;
+    for (size_t i = 1; i < p->n_threads; i++) {
+        struct worker *w = &p->workers[i];
+        *w = (struct worker) { .pool = p, .index = i };
+        int sys = pthread_create(&w->thread, NULL, worker_main, w);
+        if (sys != 0) {
+            return mb_fail(err, MB_E_NOMEM, sys, "start worker thread %zu", i);
         }
-        relax();
+        w->started = true;
     }
-    pthread_mutex_lock(&p->lock);
-    while (atomic_load_explicit(&p->reported, memory_order_acquire) != others) {
-        pthread_cond_wait(&p->done, &p->lock);
-    }
-    pthread_mutex_unlock(&p->lock);
+    return MB_OK;
 }
 
 enum mb_status mb_pool_new(size_t n_threads, int pin, struct mb_pool **ret,
@@ -161,23 +231,23 @@ enum mb_status mb_pool_new(size_t n_threads, int pin, struct mb_pool **ret,
                        MB_THREADS_MAX);
     }
     struct mb_pool *p = mb_alloc(1, sizeof *p + n_threads * sizeof p->workers[0]);
-    if (!p) {
+    struct share *shares = mb_alloc(n_threads, sizeof *shares);
+    if (!p || !shares) {
+        mb_free(p);
+        mb_free(shares);
         return mb_fail(err, MB_E_NOMEM, 0, "no memory for a pool of %zu threads", n_threads);
     }
     p->n_threads = n_threads;
     p->pin = pin;
+    p->has_allowed = sched_getaffinity(0, sizeof p->allowed, &p->allowed) == 0;
+    p->shares = shares;
     pthread_mutex_init(&p->lock, NULL);
     pthread_cond_init(&p->wake, NULL);
     pthread_cond_init(&p->done, NULL);
-    for (size_t i = 1; i < n_threads; i++) {
-        struct worker *w = &p->workers[i];
-        *w = (struct worker) { .pool = p, .index = i };
-        int sys = pthread_create(&w->thread, NULL, worker_main, w);
-        if (sys != 0) {
-            mb_pool_free(p);
-            return mb_fail(err, MB_E_NOMEM, sys, "start worker thread %zu", i);
-        }
-        w->started = true;
+    enum mb_status st = start_workers(p, err);
+    if (st != MB_OK) {
+        mb_pool_free(p);
+        return st;
     }
     *ret = p;
     return MB_OK;
@@ -188,7 +258,7 @@ void mb_pool_free(struct mb_pool *p)
     if (!p) {
         return;
     }
-    p->stop = true;
+    atomic_store(&p->stop, true);
     raise_epoch(p);
     for (size_t i = 1; i < p->n_threads; i++) {
         if (p->workers[i].started) {
@@ -198,7 +268,22 @@ void mb_pool_free(struct mb_pool *p)
     pthread_cond_destroy(&p->done);
     pthread_cond_destroy(&p->wake);
     pthread_mutex_destroy(&p->lock);
+    mb_free(p->shares);
     mb_free(p);
+}
+
+void mb_pool_pin_caller(const struct mb_pool *p)
+{
+    if (p && p->pin) {
+        pin_to(p, 0);
+    }
+}
+
+void mb_pool_unpin_caller(const struct mb_pool *p)
+{
+    if (p && p->pin && p->has_allowed) {
+        (void) sched_setaffinity(0, sizeof p->allowed, &p->allowed);
+    }
 }
 
 size_t mb_pool_threads(const struct mb_pool *p)
@@ -214,10 +299,36 @@ void mb_pool_run(struct mb_pool *p, size_t n_parts, mb_part_fn *fn, void *job)
         }
         return;
     }
+    assert(n_parts <= UINT32_MAX);
     p->fn = fn;
     p->job = job;
     p->n_parts = n_parts;
+    atomic_store_explicit(&p->n_done, 0, memory_order_relaxed);
+    uint64_t begin = p->now_ns ? p->now_ns() : 0;
+    atomic_store_explicit(&p->busy_ns, 0, memory_order_relaxed);
+    for (size_t i = 0; i < p->n_threads; i++) {
+        uint64_t s = share_of(n_parts * i / p->n_threads, n_parts * (i + 1) / p->n_threads);
+        atomic_store_explicit(&p->shares[i].left, s, memory_order_release);
+    }
     raise_epoch(p);
     take_parts(p, 0);
-    wait_for_reports(p);
+    wait_for_parts(p);
+    if (p->now_ns) {
+        uint64_t all = (p->now_ns() - begin) * p->n_threads;
+        uint64_t busy = atomic_load_explicit(&p->busy_ns, memory_order_relaxed);
+        p->waited_ns += busy < all ? (all - busy) / p->n_threads : 0;
+    }
+}
+
+void mb_pool_set_clock(struct mb_pool *p, uint64_t (*now_ns)(void))
+{
+    if (p) {
+        p->now_ns = now_ns;
+        p->waited_ns = 0;
+    }
+}
+
+uint64_t mb_pool_waited_ns(const struct mb_pool *p)
+{
+    return p ? p->waited_ns : 0;
 }

@@ -8,6 +8,7 @@
 #include "core/base/checksum.h"
 #include "core/base/file.h"
 #include "core/checkpoint/format.h"
+#include "core/checkpoint/reader_map.h"
 #include "core/checkpoint/sections.h"
 
 struct mb_checkpoint {
@@ -277,6 +278,17 @@ enum mb_status mb_checkpoint_of_memory(const void *at, size_t n, struct mb_check
     }
     *ret = c;
     return MB_OK;
+}
+
+enum mb_status mb_checkpoint_of_map(struct mb_file_map map, size_t n,
+                                    struct mb_checkpoint **ret, struct mb_error *err)
+{
+    assert(n <= map.n);
+    enum mb_status st = mb_checkpoint_of_memory(map.at, n, ret, err);
+    if (st == MB_OK) {
+        (*ret)->map = map;
+    }
+    return st;
 }
 
 void mb_checkpoint_free(struct mb_checkpoint *c)

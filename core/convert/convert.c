@@ -35,6 +35,7 @@ struct conversion {
     struct mb_windows windows;
     struct mb_calibration *calibration; /* NULL without a text */
     struct mb_checkpoint_writer *writer;
+    struct mb_bytes provenance; /* written last: versions of a model differ in its length */
     struct mb_part *part;
     uint8_t *n_kernels; /* [layers * MB_BLOCK_LINEARS] */
     struct mb_convert_report report;
@@ -521,13 +522,11 @@ static enum mb_status read_text(struct conversion *c, const uint8_t *tokenizer, 
 
 /* Sections that say what the model is and where it comes from. */
 static enum mb_status write_words(struct conversion *c, const char *template,
-                                  const struct mb_bytes *tokenizer,
-                                  const struct mb_bytes *provenance, struct mb_error *err)
+                                  const struct mb_bytes *tokenizer, struct mb_error *err)
 {
     const struct mb_shape *s = &c->original->shape;
-    enum mb_status st =
-        mb_checkpoint_add_bytes(c->writer, "provenance", provenance->at, provenance->len, err);
-    if (st == MB_OK && tokenizer->len > 0) {
+    enum mb_status st = MB_OK;
+    if (tokenizer->len > 0) {
         st =
             mb_checkpoint_add_bytes(c->writer, "tokenizer", tokenizer->at, tokenizer->len, err);
     }
@@ -581,6 +580,7 @@ static void conclude(struct mb_convert_report *r)
 
 static void conversion_fini(struct conversion *c)
 {
+    mb_bytes_fini(&c->provenance);
     mb_calibration_free(c->calibration);
     mb_checkpoint_writer_abort(c->writer);
     mb_windows_fini(&c->windows);
@@ -700,7 +700,6 @@ static enum mb_status open_output(struct conversion *c, const char *dir, const c
                                   const char *template, const struct mb_bytes *tokenizer,
                                   struct mb_error *err)
 {
-    struct mb_bytes provenance = { 0 };
     struct mb_shape shape = c->original->shape;
     size_t n_tensors = (size_t) shape.n_layers * MB_BLOCK_LINEARS + 2;
     size_t n_others = (size_t) shape.n_layers * (MB_BLOCK_INPUTS + 2) + 5;
@@ -712,18 +711,17 @@ static enum mb_status open_output(struct conversion *c, const char *dir, const c
         st = mb_checkpoint_writer_open(path, &shape, n_tensors + n_others, &c->writer, err);
     }
     if (st == MB_OK) {
-        st = mb_provenance(dir, c->o, c->report.n_tokens, &provenance, err);
+        st = mb_provenance(dir, c->o, c->report.n_tokens, &c->provenance, err);
     }
     if (st == MB_OK) {
-        st = open_part(c, path, &provenance, err);
+        st = open_part(c, path, &c->provenance, err);
     }
     if (st == MB_OK && (st = choose_kernels(c, err)) == MB_OK) {
         st = plan_converted(c, &shape, err);
     }
     if (st == MB_OK) {
-        st = write_words(c, template, tokenizer, &provenance, err);
+        st = write_words(c, template, tokenizer, err);
     }
-    mb_bytes_fini(&provenance);
     return st;
 }
 
@@ -764,6 +762,10 @@ enum mb_status mb_convert(const char *dir, const char *path, const struct mb_con
     enum mb_status st = prepare(&c, dir, path, err);
     if (st == MB_OK) {
         st = convert_all(&c, err);
+    }
+    if (st == MB_OK) {
+        st = mb_checkpoint_add_bytes(c.writer, "provenance", c.provenance.at, c.provenance.len,
+                                     err);
     }
     if (st == MB_OK) {
         struct mb_checkpoint_writer *w = c.writer;

@@ -140,6 +140,21 @@ static enum mb_status read_vocabulary(const struct mb_gguf *g, struct mb_shape *
     return MB_OK;
 }
 
+static const struct mb_shape_names names = {
+    .n_layers = "key 'llama.block_count'",
+    .width = "key 'llama.embedding_length'",
+    .n_heads = "key 'llama.attention.head_count'",
+    .n_kv_heads = "key 'llama.attention.head_count_kv'",
+    .head_width = "key 'llama.attention.key_length'",
+    .ffn_width = "key 'llama.feed_forward_length'",
+    .n_vocab = "tensor 'token_embd.weight': rows",
+    .context = "key 'llama.context_length'",
+    .window = "key 'llama.attention.sliding_window'",
+    .n_planes = "planes", /* ours; a file does not say */
+    .norm_eps = "key 'llama.attention.layer_norm_rms_epsilon'",
+    .tied_head = "tensor 'output.weight'",
+};
+
 static enum mb_status read_shape(const struct mb_gguf *g, struct mb_shape *ret,
                                  struct mb_error *err)
 {
@@ -172,7 +187,7 @@ static enum mb_status read_shape(const struct mb_gguf *g, struct mb_shape *ret,
         return st;
     }
     s.norm_eps = (float) eps;
-    st = mb_shape_check(&s, err);
+    st = mb_shape_check_as(&s, &names, err);
     if (st == MB_OK) {
         *ret = s;
     }

@@ -49,7 +49,8 @@ enum mb_status mb_hf_tokenizer(const struct mb_hf *h, struct mb_bytes *ret,
 /* Chat template, or NULL; terminated. */
 const char *mb_hf_chat_template(const struct mb_hf *h);
 
-/* The float model over the mapped tensors: takes ownership of h on success. */
+/* The float model over the mapped tensors: takes ownership of h on success. Reads them all once.
+ * Errors: MB_E_FORMAT naming a tensor that holds an infinity or NaN; MB_E_NOMEM. */
 enum mb_status mb_model_from_hf(struct mb_hf *h, struct mb_model **ret, struct mb_error *err);
 
 #endif

@@ -203,6 +203,21 @@ static enum mb_status read_window(const json_t *root, const struct architecture 
                        err);
 }
 
+static const struct mb_shape_names names = {
+    .n_layers = "num_hidden_layers",
+    .width = "hidden_size",
+    .n_heads = "num_attention_heads",
+    .n_kv_heads = "num_key_value_heads",
+    .head_width = "head_dim",
+    .ffn_width = "intermediate_size",
+    .n_vocab = "vocab_size",
+    .context = "max_position_embeddings",
+    .window = "sliding_window",
+    .n_planes = "planes", /* ours; a folder does not say */
+    .norm_eps = "rms_norm_eps",
+    .tied_head = "tie_word_embeddings",
+};
+
 static enum mb_status read_shape(const json_t *root, const struct architecture *a,
                                  struct mb_shape *ret, struct mb_error *err)
 {
@@ -234,7 +249,7 @@ static enum mb_status read_shape(const json_t *root, const struct architecture *
     }
     s.norm_eps = (float) eps;
     s.tied_head = tied != 0;
-    st = mb_shape_check(&s, err);
+    st = mb_shape_check_as(&s, &names, err);
     if (st == MB_OK) {
         *ret = s;
     }

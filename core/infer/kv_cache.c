@@ -74,6 +74,8 @@ static enum mb_status acquire(struct mb_kv_cache *c, struct mb_error *err)
         return mb_fail(err, MB_E_NOMEM, 0, "kv cache: no memory for %zu bytes", c->pool_bytes);
     }
     c->pool = pool;
+    /* A wish: reading a long past meets a new page with every few blocks. */
+    (void) madvise(pool, c->pool_bytes, MADV_HUGEPAGE);
     for (uint32_t i = 0; i < c->n_seqs; i++) {
         c->seqs[i].blocks = c->tables + i * table;
     }

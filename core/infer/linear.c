@@ -6,18 +6,23 @@
 
 struct code_job {
     struct mb_stepper *s;
-    size_t n_cols, group, n_planes;
-    bool planes;
+    size_t n_tokens, n_cols, group, n_planes;
+    bool panels; /* that some product will read */
 };
 
-static void code_token(const void *args, size_t t)
+/* The tokens of one panel: what is coded is laid side by side while it is near. */
+static void code_panel(const void *args, size_t panel)
 {
     const struct code_job *j = args;
     const struct mb_kernels *k = j->s->kernels;
-    struct mb_codes *c = &j->s->codes[t];
-    k->code(c, j->s->in + t * j->n_cols, j->n_cols, j->group, j->n_planes);
-    if (j->planes) {
-        k->code_planes(c, mb_div_up(j->n_cols, MB_WORD_COLS), j->n_planes);
+    size_t first = panel * MB_PANEL_TOKENS;
+    size_t end = first + MB_PANEL_TOKENS < j->n_tokens ? first + MB_PANEL_TOKENS : j->n_tokens;
+    struct mb_codes *c = j->s->codes;
+    for (size_t t = first; t < end; t++) {
+        k->code(&c[t], j->s->in + t * j->n_cols, j->n_cols, j->group, j->n_planes);
+    }
+    if (j->panels) {
+        mb_code_panels(c + first, end - first, j->n_cols, j->group);
     }
 }
 
@@ -30,19 +35,23 @@ static bool use_popcount(const struct mb_stepper *s, const struct mb_linear *w, 
 static void code_inputs(struct mb_stepper *s, size_t n, size_t n_cols,
                         const struct mb_product *products, size_t n_products)
 {
-    struct code_job j = { .s = s, .n_cols = n_cols, .n_planes = s->shape.n_planes };
+    struct code_job j = {
+        .s = s, .n_tokens = n, .n_cols = n_cols, .n_planes = s->shape.n_planes
+    };
     for (size_t i = 0; i < n_products; i++) {
         const struct mb_linear *w = products[i].w;
         if (w->kind == MB_LINEAR_BOOL) {
             assert(j.group == 0 || j.group == w->boolean.shape.group);
             assert(mb_bool_groups(&w->boolean.shape) <= s->groups_max);
+            assert(mb_code_panel_bytes(n_cols, w->boolean.shape.group) <= s->panel_bytes);
             assert(mb_bool_expand_scratch(&w->boolean.shape) <= s->expand_bytes);
             j.group = w->boolean.shape.group;
-            j.planes |= use_popcount(s, w, n);
+            j.panels |= !use_popcount(s, w, n);
         }
     }
     if (j.group != 0) {
-        mb_step_for_tokens(s, n, n_cols, code_token, &j);
+        mb_step_for_tokens(s, mb_div_up(n, MB_PANEL_TOKENS), n_cols * MB_PANEL_TOKENS,
+                           code_panel, &j);
     }
 }
 
@@ -53,6 +62,7 @@ struct product_job {
     size_t n_tokens, n_cols;
     size_t n_tiles; /* of all products together */
     size_t tiles_per_part;
+    uint64_t id;
 };
 
 static size_t tiles_of(const struct mb_linear *w)
@@ -70,6 +80,31 @@ static void run_dense(const struct product_job *j, const struct mb_product *p, s
     dense(p->y, p->w->n_rows, p->w->dense, j->s->in, j->n_cols, j->n_tokens, row, row_end);
 }
 
+/* The worker's codes with the tables of this job, built at its first part that needs them. */
+static const struct mb_codes *codes_with_tables(const struct product_job *j, size_t worker)
+{
+    struct mb_step_worker *w = &j->s->workers[worker];
+    if (w->tables_of != j->id) {
+        for (size_t t = 0; t < j->n_tokens; t++) {
+            j->s->kernels->code_tables(&w->codes[t], j->n_cols, j->s->shape.n_planes);
+        }
+        w->tables_of = j->id;
+    }
+    return w->codes;
+}
+
+static void run_boolean(const struct product_job *j, const struct mb_product *p, size_t tile,
+                        size_t tile_end, size_t worker)
+{
+    const struct mb_stepper *s = j->s;
+    bool popcount = use_popcount(s, p->w, j->n_tokens);
+    mb_bool_product_fn *product =
+        popcount ? s->kernels->bool_popcount : s->kernels->bool_expand;
+    const struct mb_codes *codes = popcount ? codes_with_tables(j, worker) : s->codes;
+    product(p->y, p->w->n_rows, &p->w->boolean, codes, j->n_tokens, s->shape.n_planes, tile,
+            tile_end, s->workers[worker].expand);
+}
+
 static void run_tiles(const struct product_job *j, const struct mb_product *p, size_t tile,
                       size_t tile_end, size_t worker)
 {
@@ -78,11 +113,7 @@ static void run_tiles(const struct product_job *j, const struct mb_product *p, s
     size_t row = tile * MB_TILE_ROWS, row_end = tile_end * MB_TILE_ROWS;
     row_end = row_end < n_rows ? row_end : n_rows;
     if (p->w->kind == MB_LINEAR_BOOL) {
-        mb_bool_product_fn *product = use_popcount(s, p->w, j->n_tokens)
-                                          ? s->kernels->bool_popcount
-                                          : s->kernels->bool_expand;
-        product(p->y, n_rows, &p->w->boolean, s->codes, j->n_tokens, s->shape.n_planes, tile,
-                tile_end, s->workers[worker].expand);
+        run_boolean(j, p, tile, tile_end, worker);
     } else {
         run_dense(j, p, row, row_end);
     }
@@ -108,6 +139,32 @@ static void run_part(void *job, size_t part, size_t worker)
     }
 }
 
+static bool any_expands(const struct product_job *j)
+{
+    for (size_t i = 0; i < j->n_products; i++) {
+        const struct mb_linear *w = j->products[i].w;
+        if (w->kind == MB_LINEAR_BOOL && !use_popcount(j->s, w, j->n_tokens)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* No part ends within the tiles that kernels take at a time. Popcounts want long parts, to read far
+ * in order. Expanding does not, and a part is worth its call at about twenty microseconds: so
+ * no thread waits long for the last. */
+static size_t part_tiles(const struct product_job *j)
+{
+    enum { EXPAND_PARTS_OF_WORK = 8, PASS_TILES = MB_EXPAND_TILES };
+    size_t tile_work = MB_TILE_ROWS * j->n_cols * j->n_tokens;
+    size_t tiles = mb_div_up(j->n_tiles, mb_step_parts(j->s, j->n_tiles * tile_work));
+    if (any_expands(j)) {
+        size_t worth = mb_div_up(EXPAND_PARTS_OF_WORK * j->s->part_work, tile_work);
+        tiles = worth < tiles ? worth : tiles;
+    }
+    return mb_div_up(tiles, PASS_TILES) * PASS_TILES;
+}
+
 void mb_step_linears(struct mb_stepper *s, size_t n, size_t n_cols,
                      const struct mb_product *products, size_t n_products, enum mb_phase phase)
 {
@@ -121,13 +178,13 @@ void mb_step_linears(struct mb_stepper *s, size_t n, size_t n_cols,
         .n_products = n_products,
         .n_tokens = n,
         .n_cols = n_cols,
+        .id = ++s->n_jobs,
     };
     for (size_t i = 0; i < n_products; i++) {
         assert(products[i].w->n_cols == n_cols);
         j.n_tiles += tiles_of(products[i].w);
     }
-    size_t work = j.n_tiles * MB_TILE_ROWS * n_cols * n;
-    j.tiles_per_part = mb_div_up(j.n_tiles, mb_step_parts(s, work));
+    j.tiles_per_part = part_tiles(&j);
     mb_pool_run(s->pool, mb_div_up(j.n_tiles, j.tiles_per_part), run_part, &j);
     mb_step_lap(s, phase);
 }

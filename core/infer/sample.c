@@ -1,6 +1,9 @@
-/* Why one heap serves top_k, top_p and min_p: each of them keeps a prefix of the tokens sorted
- * by logit. So tokens are taken from a heap, best first, for as long as all three agree; what
- * remains of a vocabulary of 128,000 is never sorted. */
+/* Nothing is sorted. Each of top_k, top_p and min_p keeps a prefix of the tokens in the order of
+ * likelihood, and the draw is a place in that order; so partitioning finds the end of the prefix and
+ * then the place, in time linear in the tokens that come into question. Those are found by
+ * chunks of the vocabulary, most of which hold nothing likely.
+ *
+ * Sums over the vocabulary add the chunks' sums in float64, ascending. */
 #include "core/infer/sample.h"
 
 #include <assert.h>
@@ -15,73 +18,57 @@
 /* What OpenAI's interface says for "practically impossible"; keeps infinities out of JSON. */
 #define LOGPROB_MIN (-9999.0)
 
+enum { CHUNK = 256 };
+
+/* Of a filtered draw, the weights that are looked at first; all others together are small. */
+#define LIKELY 0x1p-12f
+
 struct candidate {
     float z; /* penalised logit */
+    float w; /* its weight */
     uint32_t id;
 };
 
 struct mb_sampler {
-    uint32_t n_vocab;
+    const struct mb_kernels *kernels;
+    uint32_t n_vocab, n_chunks;
     struct mb_sampling params;
     uint64_t n_drawn;
-    float *z;               /* [V] penalised logits, NaN replaced by -inf */
-    float *w;               /* [V] their weights, when all are needed */
-    struct candidate *heap; /* [V] */
-    uint32_t *count;        /* [V] times in the output */
-    uint8_t *known;         /* [V] is in touched */
+    float *penalised;         /* [V] logits, when there are penalties */
+    float *w;                 /* [V] exp((z - max) / temperature), NaN being 0 */
+    float *chunk_max;         /* [chunks] of z */
+    double *chunk_sum;        /* [chunks] of w */
+    struct candidate *likely; /* [V] */
+    uint32_t *count;          /* [V] times in the output */
+    uint8_t *known;           /* [V] is in touched */
     uint32_t *touched; /* what penalties concern: prompt (if asked) and output, once each */
     uint32_t n_touched;
 };
 
-static enum mb_status check_range(const char *field, double value, double min, double max,
-                                  struct mb_error *err)
-{
-    if (value >= min && value <= max) {
-        return MB_OK;
-    }
-    return mb_fail(err, MB_E_INVALID, 0, "%s is %g, outside %g..%g", field, value, min, max);
-}
-
-enum mb_status mb_sampling_check(const struct mb_sampling *p, struct mb_error *err)
-{
-    const struct {
-        const char *field;
-        double value, min, max;
-    } rows[] = {
-        { "temperature", p->temperature, 0, 2 },
-        { "top_p", p->top_p, 1e-9, 1 },
-        { "min_p", p->min_p, 0, 1 },
-        { "repetition_penalty", p->repetition_penalty, 0.01, 100 },
-        { "presence_penalty", p->presence_penalty, -2, 2 },
-        { "frequency_penalty", p->frequency_penalty, -2, 2 },
-    };
-    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
-        enum mb_status st =
-            check_range(rows[i].field, rows[i].value, rows[i].min, rows[i].max, err);
-        if (st != MB_OK) {
-            return st;
-        }
-    }
-    return MB_OK;
-}
-
-enum mb_status mb_sampler_new(uint32_t n_vocab, struct mb_sampler **ret, struct mb_error *err)
+enum mb_status mb_sampler_new(const struct mb_kernels *kernels, uint32_t n_vocab,
+                              struct mb_sampler **ret, struct mb_error *err)
 {
     assert(n_vocab > 0);
     struct mb_sampler *s = mb_alloc(1, sizeof *s);
     if (!s) {
         return mb_fail(err, MB_E_NOMEM, 0, "sampler: no memory");
     }
+    uint32_t n_chunks = (n_vocab + CHUNK - 1) / CHUNK;
     *s = (struct mb_sampler) {
+        .kernels = kernels,
         .n_vocab = n_vocab,
-        .z = mb_alloc(n_vocab, sizeof *s->z),
+        .n_chunks = n_chunks,
+        .penalised = mb_alloc(n_vocab, sizeof *s->penalised),
         .w = mb_alloc(n_vocab, sizeof *s->w),
-        .heap = mb_alloc(n_vocab, sizeof *s->heap),
+        .chunk_max = mb_alloc(n_chunks, sizeof *s->chunk_max),
+        .chunk_sum = mb_alloc(n_chunks, sizeof *s->chunk_sum),
+        .likely = mb_alloc(n_vocab, sizeof *s->likely),
         .count = mb_alloc(n_vocab, sizeof *s->count),
         .known = mb_alloc(n_vocab, sizeof *s->known),
         .touched = mb_alloc(n_vocab, sizeof *s->touched),
     };
-    if (!s->z || !s->w || !s->heap || !s->count || !s->known || !s->touched) {
+    if (!s->penalised || !s->w || !s->chunk_max || !s->chunk_sum || !s->likely || !s->count ||
+        !s->known || !s->touched) {
         mb_sampler_free(s);
         return mb_fail(err, MB_E_NOMEM, 0, "sampler: no memory for %u logits",
                        (unsigned) n_vocab);
@@ -95,9 +82,11 @@ void mb_sampler_free(struct mb_sampler *s)
     if (!s) {
         return;
     }
-    mb_free(s->z);
+    mb_free(s->penalised);
     mb_free(s->w);
-    mb_free(s->heap);
+    mb_free(s->chunk_max);
+    mb_free(s->chunk_sum);
+    mb_free(s->likely);
     mb_free(s->count);
     mb_free(s->known);
     mb_free(s->touched);
@@ -142,50 +131,86 @@ static float penalised(const struct mb_sampling *p, float z, uint32_t count)
     if (count > 0) {
         z -= p->presence_penalty + p->frequency_penalty * (float) count;
     }
-    return no_nan(z);
+    return z;
 }
 
-/* Fills z, and returns the id of its largest, the lowest of equals. */
-static uint32_t penalise(struct mb_sampler *s, const float *logits)
+/* The logits with penalties, where there are any; else the logits themselves. */
+static const float *penalise(struct mb_sampler *s, const float *logits)
 {
-    for (uint32_t i = 0; i < s->n_vocab; i++) {
-        s->z[i] = no_nan(logits[i]);
+    const struct mb_sampling *p = &s->params;
+    if (s->n_touched == 0 ||
+        (p->repetition_penalty == 1 && p->presence_penalty == 0 && p->frequency_penalty == 0)) {
+        return logits;
     }
+    memcpy(s->penalised, logits, s->n_vocab * sizeof *logits);
     for (uint32_t i = 0; i < s->n_touched; i++) {
         uint32_t id = s->touched[i];
-        s->z[id] = penalised(&s->params, s->z[id], s->count[id]);
+        s->penalised[id] = penalised(p, logits[id], s->count[id]);
     }
-    uint32_t best = 0;
-    for (uint32_t i = 1; i < s->n_vocab; i++) {
-        best = s->z[i] > s->z[best] ? i : best;
-    }
-    return best;
+    return s->penalised;
 }
 
-/* exp((z - max) / temperature), 1 for the largest even when it is infinite. */
-static float weight(float z, float max, float temperature)
+static uint32_t chunk_begin(uint32_t chunk)
 {
-    return z == max ? 1 : mb_exp((z - max) / temperature);
+    return chunk * CHUNK;
 }
 
-/* A draw from all tokens: unit picks a place in the sum of weights, in order of ids. */
-static uint32_t draw_from_all(struct mb_sampler *s, float max, double unit)
+static uint32_t chunk_end(const struct mb_sampler *s, uint32_t chunk)
+{
+    return s->n_vocab - chunk * CHUNK < CHUNK ? s->n_vocab : (chunk + 1) * CHUNK;
+}
+
+/* Fills chunk_max, and returns the id of the largest of z, the lowest of equals; 0 when there is
+ * none above -inf. */
+static uint32_t find_best(struct mb_sampler *s, const float *z)
+{
+    uint32_t best = 0;
+    for (uint32_t c = 0; c < s->n_chunks; c++) {
+        uint32_t begin = chunk_begin(c);
+        s->chunk_max[c] = s->kernels->max(z + begin, chunk_end(s, c) - begin);
+        best = s->chunk_max[c] > s->chunk_max[best] ? c : best;
+    }
+    float max = s->chunk_max[best];
+    for (uint32_t i = chunk_begin(best); i < chunk_end(s, best); i++) {
+        if (z[i] == max) {
+            return max > -INFINITY ? i : 0;
+        }
+    }
+    return 0; /* all are NaN */
+}
+
+/* Fills w and chunk_sum, and returns the sum of all. */
+static double weigh(struct mb_sampler *s, const float *z, float max, float temperature)
 {
     double sum = 0;
-    for (uint32_t i = 0; i < s->n_vocab; i++) {
-        s->w[i] = weight(s->z[i], max, s->params.temperature);
-        sum += (double) s->w[i];
+    for (uint32_t c = 0; c < s->n_chunks; c++) {
+        uint32_t begin = chunk_begin(c);
+        s->chunk_sum[c] = (double) s->kernels->weigh(
+            s->w + begin, z + begin, chunk_end(s, c) - begin, max, 1 / temperature);
+        sum += s->chunk_sum[c];
     }
-    double place = unit * sum, at = 0;
-    uint32_t last = 0;
-    for (uint32_t i = 0; i < s->n_vocab; i++) {
+    return sum;
+}
+
+/* A draw from all tokens: place is a place in the sum of weights, in order of ids. */
+static uint32_t draw_from_all(const struct mb_sampler *s, double place)
+{
+    double at = 0;
+    uint32_t c = 0;
+    while (c + 1 < s->n_chunks && at + s->chunk_sum[c] <= place) {
+        at += s->chunk_sum[c++];
+    }
+    for (uint32_t i = chunk_begin(c); i < s->n_vocab; i++) {
         at += (double) s->w[i];
         if (at > place) {
             return i;
         }
-        last = s->w[i] > 0 ? i : last;
     }
-    return last; /* rounding: place was the whole sum */
+    uint32_t last = s->n_vocab - 1; /* rounding: place was the whole sum */
+    while (s->w[last] == 0) {
+        last--; /* one has a weight of 1 */
+    }
+    return last;
 }
 
 static bool before(struct candidate a, struct candidate b)
@@ -193,114 +218,141 @@ static bool before(struct candidate a, struct candidate b)
     return a.z > b.z || (a.z == b.z && a.id < b.id);
 }
 
-static void sift_down(struct candidate *heap, size_t n, size_t i)
+static void swap(struct candidate *a, struct candidate *b)
 {
-    struct candidate c = heap[i];
-    for (size_t child; (child = 2 * i + 1) < n; i = child) {
-        if (child + 1 < n && before(heap[child + 1], heap[child])) {
-            child++;
+    struct candidate c = *a;
+    *a = *b;
+    *b = c;
+}
+
+/* Moves what comes before a middling one of [begin, end) to the front of it, and that one behind
+ * them; returns its index. Adds the weights of those before it to *sum. */
+static size_t partition(struct candidate *c, size_t begin, size_t end, double *sum)
+{
+    size_t last = end - 1, middle = begin + (end - begin) / 2;
+    if (before(c[middle], c[begin])) {
+        swap(&c[middle], &c[begin]);
+    }
+    if (before(c[last], c[middle])) {
+        swap(&c[last], &c[middle]);
+    }
+    if (before(c[middle], c[begin])) {
+        swap(&c[middle], &c[begin]);
+    }
+    struct candidate pivot = c[middle];
+    swap(&c[middle], &c[last]);
+    size_t n = begin;
+    for (size_t i = begin; i < last; i++) {
+        if (before(c[i], pivot)) {
+            *sum += (double) c[i].w;
+            swap(&c[i], &c[n++]);
         }
-        if (!before(heap[child], c)) {
+    }
+    swap(&c[n], &c[last]);
+    return n;
+}
+
+/* The least number m of the best of n candidates with m >= count or a sum of weights above (or,
+ * when reached is enough, at) weight; at most n. Afterwards they are the first m, the last of them
+ * at m - 1; *ret_sum is their sum. */
+static size_t best_until(struct candidate *c, size_t n, size_t count, double weight,
+                         bool reached, double *ret_sum)
+{
+    size_t begin = 0, end = n;
+    double sum = 0; /* of [0, begin), which come before all others and are not enough */
+    while (begin < end) {
+        double with = sum;
+        size_t pivot = partition(c, begin, end, &with);
+        if (pivot > begin && (pivot >= count || with > weight || (reached && with == weight))) {
+            end = pivot;
+            continue;
+        }
+        sum = with + (double) c[pivot].w;
+        begin = pivot + 1;
+        if (begin >= count || sum > weight || (reached && sum == weight)) {
             break;
         }
-        heap[i] = heap[child];
-    }
-    heap[i] = c;
-}
-
-static void heapify(struct mb_sampler *s)
-{
-    for (uint32_t i = 0; i < s->n_vocab; i++) {
-        s->heap[i] = (struct candidate) { .z = s->z[i], .id = i };
-    }
-    for (size_t i = s->n_vocab / 2; i-- > 0;) {
-        sift_down(s->heap, s->n_vocab, i);
-    }
-}
-
-/* The i-th best; called for i = 0, 1, ... in turn. It is left behind the shrinking heap, so
- * that the sorted tokens lie at the end of the array, best last. */
-static struct candidate take_best(struct mb_sampler *s, size_t i)
-{
-    size_t last = s->n_vocab - 1 - i;
-    struct candidate best = s->heap[0];
-    s->heap[0] = s->heap[last];
-    s->heap[last] = best;
-    sift_down(s->heap, last, 0);
-    return best;
-}
-
-static struct candidate taken(const struct mb_sampler *s, size_t i)
-{
-    return s->heap[s->n_vocab - 1 - i];
-}
-
-/* The weight that top_p is a part of: of the top_k tokens (which are taken), or of all. */
-static double total_weight(struct mb_sampler *s, float max, size_t n_taken)
-{
-    double sum = 0;
-    for (size_t i = 0; i < n_taken; i++) {
-        sum += (double) weight(taken(s, i).z, max, s->params.temperature);
-    }
-    for (uint32_t i = 0; n_taken == 0 && i < s->n_vocab; i++) {
-        sum += (double) weight(s->z[i], max, s->params.temperature);
-    }
-    return sum;
-}
-
-/* How many of the best tokens all filters keep, at least one; *ret_sum is their weight. */
-static size_t filter(struct mb_sampler *s, float max, double *ret_sum)
-{
-    const struct mb_sampling *p = &s->params;
-    size_t n_taken = 0;
-    heapify(s);
-    while (n_taken < p->top_k && n_taken < s->n_vocab) {
-        (void) take_best(s, n_taken++);
-    }
-    size_t limit = n_taken > 0 ? n_taken : s->n_vocab;
-    double enough = p->top_p < 1 ? p->top_p * total_weight(s, max, n_taken) : INFINITY;
-
-    double sum = 0;
-    size_t n_kept = 0;
-    while (n_kept < limit && sum < enough) {
-        struct candidate c = n_kept < n_taken ? taken(s, n_kept) : take_best(s, n_kept);
-        float w = weight(c.z, max, p->temperature);
-        if (w < p->min_p || w == 0) {
-            break; /* never the first, whose weight is 1 */
-        }
-        sum += (double) w;
-        n_kept++;
     }
     *ret_sum = sum;
+    return begin;
+}
+
+/* The tokens of a weight of at least least, and above 0. */
+static size_t gather_likely(struct mb_sampler *s, const float *z, float max, float least)
+{
+    size_t n = 0;
+    for (uint32_t c = 0; c < s->n_chunks; c++) {
+        float most;
+        (void) s->kernels->weigh(&most, &s->chunk_max[c], 1, max, 1 / s->params.temperature);
+        if (most < least * 0.999f) {
+            continue; /* and no other rounds to more */
+        }
+        for (uint32_t i = chunk_begin(c); i < chunk_end(s, c); i++) {
+            s->likely[n] = (struct candidate) { z[i], s->w[i], i };
+            n += s->w[i] >= least && s->w[i] > 0;
+        }
+    }
+    return n;
+}
+
+/* Leaves what top_k and top_p keep of n candidates in front, and returns how many, or 0 when more
+ * candidates are needed to say. *ret_sum is their weight. */
+static size_t filter(struct mb_sampler *s, size_t n, bool is_all, double total, double *ret_sum)
+{
+    const struct mb_sampling *p = &s->params;
+    if (p->top_k != 0) {
+        if (n < p->top_k && !is_all) {
+            return 0;
+        }
+        n = best_until(s->likely, n, p->top_k, INFINITY, false, &total);
+        *ret_sum = total;
+    }
+    if (p->top_p < 1) {
+        double enough = (double) p->top_p * total;
+        n = best_until(s->likely, n, n, enough, true, ret_sum);
+        if (*ret_sum < enough && !is_all && p->top_k == 0) {
+            return 0;
+        }
+    }
+    return n;
+}
+
+/* Leaves those of n that min_p keeps in front; the best is always one. */
+static size_t keep_min_p(struct mb_sampler *s, size_t n, double *ret_sum)
+{
+    size_t n_kept = 0;
+    *ret_sum = 0;
+    for (size_t i = 0; i < n; i++) {
+        if (s->likely[i].w >= s->params.min_p) {
+            *ret_sum += (double) s->likely[i].w;
+            s->likely[n_kept++] = s->likely[i];
+        }
+    }
     return n_kept;
 }
 
-static uint32_t draw_filtered(struct mb_sampler *s, float max, double unit)
+/* total is the weight of all tokens. */
+static uint32_t draw_filtered(struct mb_sampler *s, const float *z, float max, double total,
+                              double unit)
 {
-    double sum;
-    size_t n_kept = filter(s, max, &sum);
-    double place = unit * sum, at = 0;
-    for (size_t i = 0; i < n_kept; i++) {
-        at += (double) weight(taken(s, i).z, max, s->params.temperature);
-        if (at > place) {
-            return taken(s, i).id;
-        }
+    const struct mb_sampling *p = &s->params;
+    bool by_order = p->top_k != 0 || p->top_p < 1;
+    double sum = 0;
+    size_t n = gather_likely(s, z, max, by_order ? LIKELY : p->min_p);
+    n = by_order ? filter(s, n, false, total, &sum) : n;
+    if (n == 0) {
+        n = gather_likely(s, z, max, 0);
+        n = filter(s, n, true, total, &sum);
     }
-    return taken(s, n_kept - 1).id; /* rounding: place was the whole sum */
+    n = keep_min_p(s, n, &sum);
+    size_t at = best_until(s->likely, n, n, unit * sum, false, &sum);
+    return s->likely[at - 1].id;
 }
 
-/* Logarithm of the sum of exp(logits), as max + log(sum exp(logits - max)). */
-static double log_sum_exp(const float *logits, uint32_t n)
+/* Logarithm of the sum of exp(logits), as max + log(sum exp(logits - max)). Overwrites w. */
+static double log_sum_exp(struct mb_sampler *s, const float *logits, float max)
 {
-    float max = -INFINITY;
-    for (uint32_t i = 0; i < n; i++) {
-        max = no_nan(logits[i]) > max ? logits[i] : max;
-    }
-    double sum = 0;
-    for (uint32_t i = 0; isfinite(max) && i < n; i++) {
-        sum += (double) weight(no_nan(logits[i]), max, 1);
-    }
-    return isfinite(max) ? (double) max + log(sum) : (double) max;
+    return isfinite(max) ? (double) max + log(weigh(s, logits, max, 1)) : (double) max;
 }
 
 static float logprob(const float *logits, uint32_t id, double log_sum)
@@ -309,35 +361,41 @@ static float logprob(const float *logits, uint32_t id, double log_sum)
     return (float) (lp >= LOGPROB_MIN ? lp : LOGPROB_MIN); /* inf - inf is NaN: the same */
 }
 
-/* The want best of the raw logits, by insertion: want is small. */
-static uint32_t best_of(const float *logits, uint32_t n, uint32_t want,
+/* The want best of the logits, by insertion: want is small. chunk_max is that of the logits. */
+static uint32_t best_of(const struct mb_sampler *s, const float *logits, uint32_t want,
                         struct candidate best[MB_LOGPROBS_MAX])
 {
     uint32_t n_best = 0;
-    for (uint32_t i = 0; i < n; i++) {
-        struct candidate c = { .z = no_nan(logits[i]), .id = i };
-        if (n_best == want && !before(c, best[want - 1])) {
-            continue;
+    for (uint32_t chunk = 0; chunk < s->n_chunks; chunk++) {
+        if (n_best == want && s->chunk_max[chunk] <= best[want - 1].z) {
+            continue; /* equals have higher ids */
         }
-        uint32_t at = n_best < want ? n_best++ : want - 1;
-        for (; at > 0 && before(c, best[at - 1]); at--) {
-            best[at] = best[at - 1];
+        for (uint32_t i = chunk_begin(chunk); i < chunk_end(s, chunk); i++) {
+            struct candidate c = { .z = no_nan(logits[i]), .id = i };
+            if (n_best == want && !before(c, best[want - 1])) {
+                continue;
+            }
+            uint32_t at = n_best < want ? n_best++ : want - 1;
+            for (; at > 0 && before(c, best[at - 1]); at--) {
+                best[at] = best[at - 1];
+            }
+            best[at] = c;
         }
-        best[at] = c;
     }
     return n_best;
 }
 
-static void report(const struct mb_sampler *s, const float *logits, uint32_t want_top,
+static void report(struct mb_sampler *s, const float *logits, uint32_t want_top,
                    struct mb_sampled *ret)
 {
-    double log_sum = log_sum_exp(logits, s->n_vocab);
+    float max = no_nan(logits[find_best(s, logits)]);
+    double log_sum = log_sum_exp(s, logits, max);
     ret->logprob = logprob(logits, ret->token, log_sum);
     if (want_top == 0) {
         return;
     }
     struct candidate best[MB_LOGPROBS_MAX];
-    ret->n_top = best_of(logits, s->n_vocab, want_top, best);
+    ret->n_top = best_of(s, logits, want_top, best);
     for (uint32_t i = 0; i < ret->n_top; i++) {
         ret->top[i].token = best[i].id;
         ret->top[i].logprob = logprob(logits, best[i].id, log_sum);
@@ -349,14 +407,17 @@ void mb_sampler_draw(struct mb_sampler *s, const float *logits, uint32_t want_to
 {
     assert(want_top <= MB_LOGPROBS_MAX);
     const struct mb_sampling *p = &s->params;
-    uint32_t best = penalise(s, logits);
-    float max = s->z[best];
+    const float *z = penalise(s, logits);
+    uint32_t best = find_best(s, z);
+    float max = no_nan(z[best]);
     double unit = mb_rng_unit(p->seed, 0, s->n_drawn++);
     bool filters = p->top_k != 0 || p->top_p < 1 || p->min_p > 0;
 
     *ret = (struct mb_sampled) { .token = best };
     if (p->temperature > 0 && max > -INFINITY) {
-        ret->token = filters ? draw_filtered(s, max, unit) : draw_from_all(s, max, unit);
+        double total = weigh(s, z, max, p->temperature);
+        ret->token =
+            filters ? draw_filtered(s, z, max, total, unit) : draw_from_all(s, unit * total);
     }
     if (want_logprob || want_top > 0) {
         report(s, logits, want_top, ret);

@@ -12,7 +12,7 @@
 
 #include <stdint.h>
 
-#include "proto/status.h"
+#include "core/kernels/kernels.h"
 
 #define MB_LOGPROBS_MAX 20
 
@@ -27,13 +27,11 @@ struct mb_sampling {
     uint64_t seed;
 };
 
-/* Every field within its range? Errors: MB_E_INVALID, naming the field and its range. */
-enum mb_status mb_sampling_check(const struct mb_sampling *p, struct mb_error *err);
-
 struct mb_sampler;
 
-/* Scratch for n_vocab logits. */
-enum mb_status mb_sampler_new(uint32_t n_vocab, struct mb_sampler **ret, struct mb_error *err);
+/* Scratch for n_vocab logits; kernels is borrowed for life. */
+enum mb_status mb_sampler_new(const struct mb_kernels *kernels, uint32_t n_vocab,
+                              struct mb_sampler **ret, struct mb_error *err);
 void mb_sampler_free(struct mb_sampler *s);
 
 /* Starts a request anew. prompt counts for the repetition penalty only. Allocates nothing. */
@@ -52,7 +50,7 @@ struct mb_sampled {
     struct mb_logprob top[MB_LOGPROBS_MAX];
 };
 
-/* Draws the next token and counts it. logprob and top are 0 and empty unless wanted; logprobs
+/* Draws the next token and counts it. Allocates nothing. logprob and top are 0 and empty unless wanted; logprobs
  * are at least -9999. logits [n_vocab] is left as it was. With want_top 0 and
  * !want_logprob no softmax over the vocabulary is computed for greedy. NaN logits count as
  * -inf; when all are, token 0 is drawn. */

@@ -24,7 +24,7 @@ static void run_tokens(void *job, size_t part, size_t worker)
 
 size_t mb_step_parts(const struct mb_stepper *s, size_t work)
 {
-    enum { PARTS_PER_THREAD = 6 };
+    enum { PARTS_PER_THREAD = 16 };
     size_t n_threads = mb_pool_threads(s->pool);
     size_t most = n_threads == 1 ? 1 : n_threads * PARTS_PER_THREAD;
     size_t worth = work / s->part_work;
@@ -233,7 +233,7 @@ enum mb_status mb_step(struct mb_stepper *s, const struct mb_model *m, struct mb
     }
 
     mb_step_lap_start(s);
-    mb_step_angles(s, m, b);
+    mb_step_prepare(s, m, b);
     embed(s, m, b, s->x);
     for (uint32_t layer = 0; layer < m->shape.n_layers; layer++) {
         if (is_cancelled(cancel)) {
@@ -274,7 +274,7 @@ enum mb_status mb_step_block(struct mb_stepper *s, const struct mb_model *m, uin
     }
     forget_positions(kv, b, b->n_tokens); /* another layer may come to the same positions */
     mb_step_lap_start(s);
-    mb_step_angles(s, m, b);
+    mb_step_prepare(s, m, b);
     return mb_step_block_run(s, m, layer, kv, kv_layer, b, tap, x, err);
 }
 

@@ -83,7 +83,7 @@ enum mb_status mb_step_head(struct mb_stepper *s, const struct mb_model *m, cons
                             uint32_t n, float *logits, struct mb_error *err);
 
 /* Where the time of the steps since set_clock went, in nanoseconds, when the stepper was given
- * a clock (core itself reads none). */
+ * a clock (core itself reads none). The pool gets the same clock, see mb_pool_waited_ns. */
 enum mb_phase {
     MB_PHASE_EMBED,
     MB_PHASE_NORM,
@@ -92,6 +92,7 @@ enum mb_phase {
     MB_PHASE_ATTEND,
     MB_PHASE_GATE,
     MB_PHASE_HEAD,
+    MB_PHASE_BARRIER, /* threads waiting for each other, taken out of the others */
     MB_PHASES
 };
 void mb_stepper_set_clock(struct mb_stepper *s, uint64_t (*now_ns)(void));

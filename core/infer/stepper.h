@@ -4,15 +4,31 @@
 #ifndef MB_CORE_STEPPER_H
 #define MB_CORE_STEPPER_H
 
+#include <stdatomic.h>
+
 #include "core/base/checked.h"
 #include "core/infer/step.h"
 
 /* Scratch that one worker uses for the part it runs. */
 struct mb_step_worker {
-    void *expand;    /* of the widest linear, see mb_bool_expand_scratch */
-    float *attn_sum; /* [H / KV heads][16] */
-    float *attn_max; /* [H / KV heads] */
+    void *expand; /* of the widest linear, see mb_bool_expand_scratch */
+    struct mb_attend_tile *tiles, *segment; /* [tiles of a unit] */
+    float *widened; /* [2][MB_KV_BLOCK][d]: a block of keys and values */
+
+    /* The stepper's codes with tables of its own, for as many tokens as bool_popcount is used
+     * for: building them again costs less than fetching what another core has just written. */
+    struct mb_codes *codes;
+    uint64_t tables_of; /* the job that they were built for */
 };
+
+/* Neighbouring tokens of the batch that belong to one sequence. */
+struct mb_step_piece {
+    uint32_t token, n_tokens;
+};
+
+/* Tiles of a unit of attention: what passes over a block of keys and values while it is in the
+ * first-level cache, with as much state as stays there beside it. */
+#define MB_STEP_UNIT_TILES 4
 
 struct mb_stepper {
     const struct mb_kernels *kernels;
@@ -30,15 +46,29 @@ struct mb_stepper {
 
     struct mb_codes *codes; /* [T], the coded form of in */
     uint8_t *codes_u;       /* what codes points into */
-    uint32_t *codes_planes;
     float *codes_a;
-    size_t groups_max, expand_bytes; /* what was sized, for asserting that a model fits */
+    uint8_t *codes_panels;
+    uint64_t n_jobs;                              /* of products so far; names a job */
+    size_t groups_max, panel_bytes, expand_bytes; /* sized so; asserts that a model fits */
 
     struct mb_step_worker *workers; /* [threads of pool] */
     uint8_t *workers_memory;
+    struct mb_codes *workers_codes;
+
+    struct mb_step_piece *pieces; /* [T], of the step's batch */
+    size_t n_pieces;
+
+    /* For units of attention that several threads share: tiles of segments before they are merged,
+     * and how many of a unit's are done. The number of tiles is what a few segments for each
+     * thread take, whatever the context. */
+    struct mb_attend_tile *partials; /* [n_partials] */
+    size_t n_partials;
+    atomic_size_t *partials_done; /* [split_units_max] */
+    size_t split_units_max;       /* more units than this are enough for the threads */
+    float *tiles_memory;          /* what all tiles point into */
 
     uint64_t (*now_ns)(void);
-    uint64_t mark_ns;
+    uint64_t mark_ns, waited_ns; /* of the clock and of the pool, at the last lap */
     uint64_t spent_ns[MB_PHASES];
 };
 
@@ -52,7 +82,8 @@ typedef void mb_token_fn(const void *args, size_t token);
 void mb_step_for_tokens(struct mb_stepper *s, size_t n, size_t width, mb_token_fn *fn,
                         const void *args);
 
-/* The time since the last lap (or start) goes to a phase. */
+/* The time since the last lap (or start) goes to a phase, and to MB_PHASE_BARRIER what of it the
+ * pool's threads waited for each other. */
 void mb_step_lap_start(struct mb_stepper *s);
 void mb_step_lap(struct mb_stepper *s, enum mb_phase p);
 
@@ -78,14 +109,30 @@ void mb_step_norm(struct mb_stepper *s, const float *x, const uint32_t *rows, si
 /* in *= t over n rows of width columns; nothing when t is NULL. */
 void mb_step_scale(struct mb_stepper *s, const uint16_t *t, size_t n, size_t width);
 
-/* sin and cos of the batch's positions, which all layers share. */
-void mb_step_angles(struct mb_stepper *s, const struct mb_model *m, const struct mb_batch *b);
+/* What all layers share: sin and cos of the batch's positions, and its pieces. */
+void mb_step_prepare(struct mb_stepper *s, const struct mb_model *m, const struct mb_batch *b);
+
+/* Query heads that share a key head. */
+static inline size_t mb_step_heads_per_key(const struct mb_stepper *s)
+{
+    return s->shape.n_heads / s->shape.n_kv_heads;
+}
+
+/* The most tiles that a unit has. */
+static inline size_t mb_step_unit_tiles(const struct mb_stepper *s)
+{
+    size_t n = (mb_step_heads_per_key(s) + MB_ATTEND_ROWS - 1) / MB_ATTEND_ROWS;
+    return n > MB_STEP_UNIT_TILES ? n : MB_STEP_UNIT_TILES;
+}
+
+/* Makes all rows of n tiles fresh. */
+void mb_step_fresh_tiles(const struct mb_stepper *s, struct mb_attend_tile *tiles, size_t n);
 
 /* Rotates q and k, stores k and v, and attends: in = attention's output. */
 void mb_step_attend(struct mb_stepper *s, struct mb_kv_cache *kv, uint32_t kv_layer,
                     const struct mb_batch *b);
 
-/* A block, after mb_step_angles; the batch is valid. tap may be NULL.
+/* A block, after mb_step_prepare; the batch is valid. tap may be NULL.
  * Errors: MB_E_CANCELLED when the tap said so. */
 enum mb_status mb_step_block_run(struct mb_stepper *s, const struct mb_model *m, uint32_t layer,
                                  struct mb_kv_cache *kv, uint32_t kv_layer,

@@ -82,8 +82,9 @@ static bool cut(struct mb_windows *w, size_t *cap, size_t first, size_t window)
 }
 
 static enum mb_status add_document(struct mb_windows *w, size_t *cap,
-                                   const struct mb_tokenizer *t, struct mb_text document,
-                                   size_t window, size_t tokens_max, struct mb_error *err)
+                                   const struct mb_tokenizer *t, unsigned flags,
+                                   struct mb_text document, size_t window, size_t tokens_max,
+                                   struct mb_error *err)
 {
     size_t first = w->ids.len;
     uint32_t bos;
@@ -91,7 +92,7 @@ static enum mb_status add_document(struct mb_windows *w, size_t *cap,
         return mb_fail(err, MB_E_NOMEM, 0, "no memory for the tokens of a text");
     }
     enum mb_status st =
-        mb_tokenizer_encode(t, document.at, document.n, 0, SIZE_MAX, &w->ids, err);
+        mb_tokenizer_encode(t, document.at, document.n, flags, SIZE_MAX, &w->ids, err);
     if (st != MB_OK) {
         return st;
     }
@@ -103,9 +104,9 @@ static enum mb_status add_document(struct mb_windows *w, size_t *cap,
                : mb_fail(err, MB_E_NOMEM, 0, "no memory for the windows of a text");
 }
 
-enum mb_status mb_windows_of_text(const struct mb_tokenizer *t, const char *text, size_t n,
-                                  size_t window, size_t tokens_max, struct mb_windows *ret,
-                                  struct mb_error *err)
+static enum mb_status windows_of(const struct mb_tokenizer *t, unsigned flags, const char *text,
+                                 size_t n, size_t window, size_t tokens_max,
+                                 struct mb_windows *ret, struct mb_error *err)
 {
     if (window < 2) { /* a model's context may be 1 */
         return mb_fail(err, MB_E_INVALID, 0, "a window of %zu tokens predicts nothing", window);
@@ -117,7 +118,7 @@ enum mb_status mb_windows_of_text(const struct mb_tokenizer *t, const char *text
     while (st == MB_OK && rest.n > 0 && (tokens_max == 0 || w.ids.len + 2 <= tokens_max)) {
         struct mb_text document = mb_text_document(&rest);
         if (document.n > 0) {
-            st = add_document(&w, &cap, t, document, window, tokens_max, err);
+            st = add_document(&w, &cap, t, flags, document, window, tokens_max, err);
         }
     }
     if (st == MB_OK && w.n == 0) {
@@ -129,6 +130,20 @@ enum mb_status mb_windows_of_text(const struct mb_tokenizer *t, const char *text
     }
     *ret = w;
     return MB_OK;
+}
+
+enum mb_status mb_windows_of_text(const struct mb_tokenizer *t, const char *text, size_t n,
+                                  size_t window, size_t tokens_max, struct mb_windows *ret,
+                                  struct mb_error *err)
+{
+    return windows_of(t, 0, text, n, window, tokens_max, ret, err);
+}
+
+enum mb_status mb_windows_of_marked_text(const struct mb_tokenizer *t, const char *text,
+                                         size_t n, size_t window, size_t tokens_max,
+                                         struct mb_windows *ret, struct mb_error *err)
+{
+    return windows_of(t, MB_ENCODE_PARSE_SPECIAL, text, n, window, tokens_max, ret, err);
 }
 
 void mb_windows_fini(struct mb_windows *w)

@@ -34,6 +34,10 @@ struct mb_text mb_text_document(struct mb_text *rest);
 enum mb_status mb_windows_of_text(const struct mb_tokenizer *t, const char *text, size_t n,
                                   size_t window, size_t tokens_max, struct mb_windows *ret,
                                   struct mb_error *err);
+/* The same of a text in which special tokens are written out, e.g. "<|end|>" of a chat. */
+enum mb_status mb_windows_of_marked_text(const struct mb_tokenizer *t, const char *text,
+                                         size_t n, size_t window, size_t tokens_max,
+                                         struct mb_windows *ret, struct mb_error *err);
 void mb_windows_fini(struct mb_windows *w);
 
 static inline size_t mb_windows_tokens(const struct mb_windows *w)

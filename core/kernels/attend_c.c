@@ -1,6 +1,8 @@
 #include <math.h>
+#include <string.h>
 
 #include "core/base/half.h"
+#include "core/kernels/attend_rows.h"
 #include "core/kernels/lanes_c.h"
 #include "core/kernels/variants.h"
 
@@ -20,24 +22,24 @@ static size_t k_at(size_t i, size_t j, size_t d)
     return (j / MB_LANES * d + i) * MB_LANES + j % MB_LANES;
 }
 
-/* One query head; see kernels.h. */
-static inline void attend_head(float *out, float *sum, float *max, const float *q, size_t d,
-                               const void *k, const void *v, size_t first, size_t n,
-                               float qk_scale, float (*load)(const void *p, size_t i))
+/* Row r over positions [first, n) of a block; see kernels.h. */
+static void attend_row(struct mb_attend_tile *t, size_t r, size_t d, const void *k,
+                       const void *v, size_t first, size_t n, float qk_scale,
+                       float (*load)(const void *p, size_t i))
 {
     float z[MB_KV_BLOCK];
-    float m = *max;
+    float m = t->max[r], *sum = t->sum[r], *out = t->out + r * d;
     for (size_t j = first; j < n; j++) {
         float dot = 0;
         for (size_t i = 0; i < d; i++) {
-            dot = fmaf(q[i], load(k, k_at(i, j, d)), dot);
+            dot = fmaf(t->q[i * MB_ATTEND_ROWS + r], load(k, k_at(i, j, d)), dot);
         }
         z[j] = dot * qk_scale;
         m = z[j] > m ? z[j] : m;
     }
     m = m + 0.0f; /* -0 becomes +0: which zero wins a maximum depends on the order */
-    if (*max > -INFINITY) {
-        float f = mb_exp(*max - m);
+    if (t->max[r] > -INFINITY) {
+        float f = mb_exp(t->max[r] - m);
         for (size_t l = 0; l < MB_LANES; l++) {
             sum[l] *= f;
         }
@@ -52,38 +54,62 @@ static inline void attend_head(float *out, float *sum, float *max, const float *
             out[i] = fmaf(p, load(v, j * d + i), out[i]);
         }
     }
-    *max = m;
+    t->max[r] = m;
 }
 
-void mb_attend_f16_c(float *out, float *sum, float *max, const float *q, size_t n_q, size_t d,
-                     const void *k, const void *v, size_t first, size_t n, float qk_scale)
+static inline void attend(struct mb_attend_tile *t, size_t d, const void *k, const void *v,
+                          size_t base, float qk_scale, float (*load)(const void *p, size_t i))
 {
-    for (size_t h = 0; h < n_q; h++) {
-        attend_head(out + h * d, sum + h * MB_LANES, max + h, q + h * d, d, k, v, first, n,
-                    qk_scale, load_f16);
+    for (size_t r = 0; r < t->n_rows; r++) {
+        size_t first = mb_attend_first(t, r, base), n = mb_attend_end(t, r, base);
+        if (first < n) {
+            attend_row(t, r, d, k, v, first, n, qk_scale, load);
+        }
     }
 }
 
-void mb_attend_f32_c(float *out, float *sum, float *max, const float *q, size_t n_q, size_t d,
-                     const void *k, const void *v, size_t first, size_t n, float qk_scale)
+void mb_attend_f16_c(struct mb_attend_tile *t, size_t d, const void *kv, size_t base,
+                     float qk_scale, const void *next)
 {
-    for (size_t h = 0; h < n_q; h++) {
-        attend_head(out + h * d, sum + h * MB_LANES, max + h, q + h * d, d, k, v, first, n,
-                    qk_scale, load_f32);
-    }
+    (void) next;
+    attend(t, d, kv, (const uint16_t *) kv + MB_KV_BLOCK * d, base, qk_scale, load_f16);
 }
 
-void mb_attend_finish_c(float *out, const float *sum, size_t n_q, size_t d)
+void mb_attend_f32_c(struct mb_attend_tile *t, size_t d, const void *kv, size_t base,
+                     float qk_scale, const void *next)
 {
-    for (size_t h = 0; h < n_q; h++) {
-        float lane[MB_LANES];
-        for (size_t l = 0; l < MB_LANES; l++) {
-            lane[l] = sum[h * MB_LANES + l];
-        }
-        float total = mb_lanes_sum(lane);
-        for (size_t i = 0; i < d; i++) {
-            out[h * d + i] = out[h * d + i] / total;
-        }
+    (void) next;
+    attend(t, d, kv, (const float *) kv + MB_KV_BLOCK * d, base, qk_scale, load_f32);
+}
+
+static void merge_row(struct mb_attend_tile *t, const struct mb_attend_tile *s, size_t r,
+                      size_t d)
+{
+    float m = t->max[r] > s->max[r] ? t->max[r] : s->max[r];
+    float f = t->max[r] < m ? mb_exp(t->max[r] - m) : 1;
+    float g = s->max[r] < m ? mb_exp(s->max[r] - m) : 1;
+    for (size_t l = 0; l < MB_LANES; l++) {
+        t->sum[r][l] = fmaf(s->sum[r][l], g, t->sum[r][l] * f);
+    }
+    for (size_t i = r * d; i < (r + 1) * d; i++) {
+        t->out[i] = fmaf(s->out[i], g, t->out[i] * f);
+    }
+    t->max[r] = m;
+}
+
+void mb_attend_merge_c(struct mb_attend_tile *t, const struct mb_attend_tile *segment, size_t d,
+                       size_t base)
+{
+    mb_attend_merge_rows(t, segment, d, base, merge_row);
+}
+
+void mb_attend_finish_c(float *y, const struct mb_attend_tile *t, size_t row, size_t d)
+{
+    float lane[MB_LANES];
+    memcpy(lane, t->sum[row], sizeof lane);
+    float total = mb_lanes_sum(lane);
+    for (size_t i = 0; i < d; i++) {
+        y[i] = t->out[row * d + i] / total;
     }
 }
 

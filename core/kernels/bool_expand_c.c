@@ -1,16 +1,17 @@
 #include <math.h>
 
 #include "core/base/half.h"
+#include "core/kernels/strip.h"
 #include "core/kernels/variants.h"
 
-/* What the hungriest variant keeps: two tiles of one group as bytes, or 8 bytes of table for
- * each column of a row. The variants share the size, not the layout. */
+/* What the hungriest variant keeps: four tiles of one group as bytes, and the sums of so many rows
+ * for a strip of tokens. The variants share the size, not the layout. */
 size_t mb_bool_expand_scratch(const struct mb_bool_shape *s)
 {
     size_t cols = mb_bool_words(s) * MB_WORD_COLS;
-    size_t expanded = 2 * MB_TILE_ROWS * (cols < s->group ? cols : s->group);
-    size_t tables = 8 * cols;
-    return expanded > tables ? expanded : tables;
+    size_t rows = MB_EXPAND_TILES * MB_TILE_ROWS;
+    size_t expanded = rows * (cols < s->group ? cols : s->group);
+    return expanded + mb_strip_floats(MB_EXPAND_TILES) * sizeof(float);
 }
 
 /* w8 = sum_k c_k B_k, in [-127, 127], as [column][16 rows]; 0 past n_cols. */

@@ -38,7 +38,7 @@ static void tile_rows(float *y, const struct mb_bool_matrix *w, const struct mb_
         size_t words_before = g * (s->group / MB_WORD_COLS);
         group_sums(t, w->bits + mb_bool_bits_at(s, tile, g),
                    w->coef + mb_bool_coef_at(s, tile, g),
-                   x->planes + words_before * MB_PLANES_MAX, s->n_kernels,
+                   (const uint32_t *) x->tables + words_before * MB_PLANES_MAX, s->n_kernels,
                    mb_bool_group_words(s, g), mb_bool_group_cols(s, g), n_planes);
         const uint16_t *scale = w->scale + mb_bool_scale_at(s, tile, g);
         float a = w->scale_all * x->a[g];

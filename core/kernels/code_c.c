@@ -56,15 +56,55 @@ void mb_code_c(struct mb_codes *ret, const float *x, size_t n, size_t group, siz
     memset(ret->u + n, 0, mb_div_up(n, MB_WORD_COLS) * MB_WORD_COLS - n);
 }
 
-void mb_code_planes_c(struct mb_codes *c, size_t n_words, size_t n_planes)
+void mb_code_tables_c(struct mb_codes *c, size_t n_cols, size_t n_planes)
 {
-    for (size_t w = 0; w < n_words; w++) {
+    uint32_t *planes = c->tables;
+    for (size_t w = 0; w < mb_div_up(n_cols, MB_WORD_COLS); w++) {
         for (size_t p = 0; p < n_planes; p++) {
             uint32_t plane = 0;
             for (size_t b = 0; b < MB_WORD_COLS; b++) {
                 plane |= (uint32_t) (c->u[w * MB_WORD_COLS + b] >> p & 1) << b;
             }
-            c->planes[w * MB_PLANES_MAX + p] = plane;
+            planes[w * MB_PLANES_MAX + p] = plane;
         }
+    }
+}
+
+static int32_t sum_of(const uint8_t *u, size_t n)
+{
+    int32_t sum = 0;
+    for (size_t j = 0; j < n; j++) {
+        sum += u[j];
+    }
+    return sum;
+}
+
+static void panel(uint8_t *to, const struct mb_codes *x, size_t n_tokens, size_t n,
+                  size_t group)
+{
+    enum { QUAD = 4 };
+    size_t n_cols = mb_div_up(n, MB_WORD_COLS) * MB_WORD_COLS;
+    for (size_t at = 0; at < n; at += group) {
+        size_t cols = n_cols - at < group ? n_cols - at : group;
+        for (size_t t = 0; t < n_tokens; t++, to += sizeof(float)) {
+            memcpy(to, &x[t].a[at / group], sizeof(float));
+        }
+        for (size_t t = 0; t < n_tokens; t++, to += sizeof(int32_t)) {
+            int32_t sum = sum_of(x[t].u + at, cols);
+            memcpy(to, &sum, sizeof sum);
+        }
+        for (size_t j = at; j < at + cols; j += QUAD) {
+            for (size_t t = 0; t < n_tokens; t++, to += QUAD) {
+                memcpy(to, x[t].u + j, QUAD);
+            }
+        }
+    }
+}
+
+void mb_code_panels(const struct mb_codes *x, size_t n_tokens, size_t n, size_t group)
+{
+    for (size_t t = 0; t < n_tokens; t += MB_PANEL_TOKENS) {
+        size_t left = n_tokens - t;
+        panel(x[t].panel, x + t, left < MB_PANEL_TOKENS ? left : MB_PANEL_TOKENS, n, group);
     }
 }

@@ -28,6 +28,7 @@ enum {
     L7_EBX_AVX512DQ = 1u << 17,
     L7_EBX_AVX512BW = 1u << 30,
     L7_ECX_VBMI = 1u << 1,
+    L7_ECX_GFNI = 1u << 8,
     L7_ECX_VNNI = 1u << 11,
     L7_ECX_VPOPCNTDQ = 1u << 14,
 };
@@ -61,6 +62,7 @@ mb_cpu_flags mb_cpu_detect(void)
     ret |= c & L7_ECX_VPOPCNTDQ ? MB_CPU_VPOPCNTDQ : 0;
     ret |= c & L7_ECX_VNNI ? MB_CPU_VNNI : 0;
     ret |= c & L7_ECX_VBMI ? MB_CPU_VBMI : 0;
+    ret |= c & L7_ECX_GFNI ? MB_CPU_GFNI : 0;
     return ret;
 }
 
@@ -113,7 +115,7 @@ void mb_cpu_describe(mb_cpu_flags cpu, char *ret, size_t n)
         const char *name;
     } flags[] = {
         { MB_CPU_AVX2, "avx2" }, { MB_CPU_AVX512, "avx512" }, { MB_CPU_VPOPCNTDQ, "vpopcntdq" },
-        { MB_CPU_VNNI, "vnni" }, { MB_CPU_VBMI, "vbmi" },
+        { MB_CPU_VNNI, "vnni" }, { MB_CPU_VBMI, "vbmi" },     { MB_CPU_GFNI, "gfni" },
     };
     assert(n > 0);
     size_t at = 0;

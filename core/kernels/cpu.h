@@ -13,9 +13,10 @@ typedef unsigned mb_cpu_flags;
 enum {
     MB_CPU_AVX2 = 1u << 0,      /* AVX2, FMA, F16C, POPCNT */
     MB_CPU_AVX512 = 1u << 1,    /* F, BW, VL, DQ, on top of AVX2 */
-    MB_CPU_VPOPCNTDQ = 1u << 2, /* with AVX512 */
+    MB_CPU_VPOPCNTDQ = 1u << 2, /* with AVX512; kernels take it with GFNI only */
     MB_CPU_VNNI = 1u << 3,      /* AVX512_VNNI, with AVX512 */
-    MB_CPU_VBMI = 1u << 4,      /* AVX512_VBMI, with AVX512 */
+    MB_CPU_VBMI = 1u << 4,      /* AVX512_VBMI, with AVX512 (used together with VNNI) */
+    MB_CPU_GFNI = 1u << 5,      /* GFNI, with AVX512 (used together with all of the above) */
 };
 
 /* What this processor and this operating system offer (XCR0 is asked too). */

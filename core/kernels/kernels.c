@@ -10,7 +10,7 @@ static void select_c(struct mb_kernels *k)
     *k = (struct mb_kernels) {
         .name = "c",
         .code = mb_code_c,
-        .code_planes = mb_code_planes_c,
+        .code_tables = mb_code_tables_c,
         .bool_popcount = mb_bool_popcount_c,
         .bool_expand = mb_bool_expand_c,
         .dense_f32 = mb_dense_f32_c,
@@ -21,8 +21,12 @@ static void select_c(struct mb_kernels *k)
         .silu_mul = mb_silu_mul_c,
         .add = mb_add_c,
         .scale_f16 = mb_scale_f16_c,
+        .widen_f16 = mb_widen_f16_c,
+        .max = mb_max_c,
+        .weigh = mb_weigh_c,
         .attend_f16 = mb_attend_f16_c,
         .attend_f32 = mb_attend_f32_c,
+        .attend_merge = mb_attend_merge_c,
         .attend_finish = mb_attend_finish_c,
         .kv_store_f16 = mb_kv_store_f16_c,
         .kv_store_f32 = mb_kv_store_f32_c,
@@ -34,7 +38,7 @@ static void select_avx2(struct mb_kernels *k)
 {
     k->name = "avx2";
     k->code = mb_code_avx2;
-    k->code_planes = mb_code_planes_avx2;
+    k->code_tables = mb_code_tables_avx2;
     k->bool_popcount = mb_bool_popcount_avx2;
     k->bool_expand = mb_bool_expand_avx2;
     k->dense_f32 = mb_dense_f32_avx2;
@@ -45,8 +49,12 @@ static void select_avx2(struct mb_kernels *k)
     k->silu_mul = mb_silu_mul_avx2;
     k->add = mb_add_avx2;
     k->scale_f16 = mb_scale_f16_avx2;
+    k->widen_f16 = mb_widen_f16_avx2;
+    k->max = mb_max_avx2;
+    k->weigh = mb_weigh_avx2;
     k->attend_f16 = mb_attend_f16_avx2;
     k->attend_f32 = mb_attend_f32_avx2;
+    k->attend_merge = mb_attend_merge_avx2;
     k->attend_finish = mb_attend_finish_avx2;
     k->kv_store_f16 = mb_kv_store_f16_avx2;
 }
@@ -58,7 +66,6 @@ static void select_avx512(struct mb_kernels *k)
 {
     k->name = "avx512";
     k->code = mb_code_avx512;
-    k->code_planes = mb_code_planes_avx512;
     k->dense_f32 = mb_dense_f32_avx512;
     k->dense_f16 = mb_dense_f16_avx512;
     k->dense_bf16 = mb_dense_bf16_avx512;
@@ -67,8 +74,12 @@ static void select_avx512(struct mb_kernels *k)
     k->silu_mul = mb_silu_mul_avx512;
     k->add = mb_add_avx512;
     k->scale_f16 = mb_scale_f16_avx512;
+    k->widen_f16 = mb_widen_f16_avx512;
+    k->max = mb_max_avx512;
+    k->weigh = mb_weigh_avx512;
     k->attend_f16 = mb_attend_f16_avx512;
     k->attend_f32 = mb_attend_f32_avx512;
+    k->attend_merge = mb_attend_merge_avx512;
     k->attend_finish = mb_attend_finish_avx512;
     k->kv_store_f16 = mb_kv_store_f16_avx512;
 }
@@ -81,17 +92,15 @@ static const struct crossing {
 } crossings[] = {
     { mb_bool_popcount_c, mb_bool_expand_c, { 0, 14, 4, 2, 1, 1, 1, 1, 1 } },
 #ifdef MB_HAVE_AVX2
-    { mb_bool_popcount_avx2, mb_bool_expand_avx2, { 0, 5, 2, 1, 1, 1, 1, 1, 1 } },
+    { mb_bool_popcount_avx2, mb_bool_expand_avx2, { 0, 16, 5, 3, 3, 2, 2, 2, 2 } },
 #endif
 #ifdef MB_HAVE_AVX512VNNI
-    { mb_bool_popcount_avx2, mb_bool_expand_avx512vnni, { 0, 0, 0, 0, 0, 0, 0, 0, 0 } },
-#ifdef MB_HAVE_AVX512VPOPCNTDQ
-    { mb_bool_popcount_avx512vpopcntdq,
-      mb_bool_expand_avx512vnni,
-      { 0, 6, 2, 1, 1, 1, 1, 1, 1 } },
-#endif
+    { mb_bool_popcount_avx2, mb_bool_expand_avx512vnni, { 0, 3, 2, 1, 1, 1, 1, 1, 1 } },
 #ifdef MB_HAVE_AVX512VBMI
-    { mb_bool_popcount_avx512vbmi, mb_bool_expand_avx512vnni, { 0, 24, 3, 3, 2, 2, 2, 2, 2 } },
+    { mb_bool_popcount_avx512vbmi, mb_bool_expand_avx512vnni, { 0, 16, 5, 4, 3, 2, 2, 2, 2 } },
+#ifdef MB_HAVE_AVX512GFNI
+    { mb_bool_popcount_avx512vbmi, mb_bool_expand_avx512gfni, { 0, 16, 4, 3, 3, 2, 2, 2, 2 } },
+#endif
 #endif
 #endif
 };
@@ -130,13 +139,9 @@ void mb_kernels_select(struct mb_kernels *ret, mb_cpu_flags cpu)
         select_avx512(ret);
     }
 #endif
-#ifdef MB_HAVE_AVX512VPOPCNTDQ
-    if (has(cpu, MB_CPU_VPOPCNTDQ)) {
-        ret->bool_popcount = mb_bool_popcount_avx512vpopcntdq;
-    }
-#endif
 #ifdef MB_HAVE_AVX512VBMI
-    if (has(cpu, MB_CPU_VBMI)) {
+    if (has(cpu, MB_CPU_VBMI | MB_CPU_VNNI)) {
+        ret->code_tables = mb_code_tables_avx512vbmi;
         ret->bool_popcount = mb_bool_popcount_avx512vbmi;
     }
 #endif
@@ -145,11 +150,17 @@ void mb_kernels_select(struct mb_kernels *ret, mb_cpu_flags cpu)
         ret->bool_expand = mb_bool_expand_avx512vnni;
     }
 #endif
+#ifdef MB_HAVE_AVX512GFNI
+    if (has(cpu, MB_CPU_GFNI | MB_CPU_VBMI | MB_CPU_VNNI | MB_CPU_VPOPCNTDQ)) {
+        ret->bool_expand = mb_bool_expand_avx512gfni;
+    }
+#endif
     set_tokens_max(ret);
 
-    assert(ret->code && ret->code_planes && ret->bool_popcount && ret->bool_expand);
+    assert(ret->code && ret->code_tables && ret->bool_popcount && ret->bool_expand);
     assert(ret->dense_f32 && ret->dense_f16 && ret->dense_bf16);
     assert(ret->rmsnorm && ret->rope && ret->silu_mul && ret->add && ret->scale_f16);
-    assert(ret->attend_f16 && ret->attend_f32 && ret->attend_finish);
+    assert(ret->widen_f16 && ret->max && ret->weigh);
+    assert(ret->attend_f16 && ret->attend_f32 && ret->attend_merge && ret->attend_finish);
     assert(ret->kv_store_f16 && ret->kv_store_f32);
 }

@@ -20,19 +20,24 @@
 
 #define MB_PLANES_MAX 8
 #define MB_KV_BLOCK   32 /* positions in a block of the KV cache, and in a block of attention */
+#define MB_PANEL_TOKENS \
+    6 /* tokens whose codes lie side by side; so many by so many tiles are */
+#define MB_EXPAND_TILES 4 /* what bool_expand keeps in registers */
 
 /* One token's input of a linear layer in coded form (DESIGN 2.2). Per column group g of the
  * layer's G, with L = 2^P - 1:
  *
  *     x[j] ~ a[g] * (2 u[j] - L),    u[j] = sum_p 2^p * bit p, 0 <= u[j] <= L
  *
- * Shapes: n columns, W = ceil(n / 32) words, ceil(n / G) groups. Padding of u and planes is
- * zero. planes has a stride of MB_PLANES_MAX words, of which the first P are used. */
+ * Shapes: n columns, W = ceil(n / 32) words, ceil(n / G) groups. Padding of u is zero. */
 struct mb_codes {
-    uint8_t *u;       /* [W * 32], 64-byte aligned */
-    uint32_t *planes; /* [W][MB_PLANES_MAX]: bit b of planes[w][p] is bit p of u[32*w + b] */
-    float *a;         /* [groups] */
+    uint8_t *u; /* [W * 32], 64-byte aligned */
+    void
+        *tables; /* [W][MB_WORD_TABLE_BYTES], 64-byte aligned; NULL if no popcount reads them */
+    float *a;    /* [groups] */
+    uint8_t *panel; /* of the panel that the token is in, see mb_code_panels */
 };
+#define MB_WORD_TABLE_BYTES 256
 
 /* Codes x into u and a:
  *     m = max |x[j]| over the group (NaN counts as nothing)
@@ -43,8 +48,28 @@ struct mb_codes {
 typedef void mb_code_fn(struct mb_codes *ret, const float *x, size_t n, size_t group,
                         size_t n_planes);
 
-/* planes from u; n_words words. */
-typedef void mb_code_planes_fn(struct mb_codes *c, size_t n_words, size_t n_planes);
+/* tables from u, in the form that bool_popcount of the same set reads; what the form is, these
+ * two agree on. Portable C: tables is uint32 [W][MB_PLANES_MAX], bit b of tables[w][p] is bit p
+ * of u[32*w + b], for p < P. */
+typedef void mb_code_tables_fn(struct mb_codes *c, size_t n_cols, size_t n_planes);
+
+/* Lays u and a of tokens [0, n_tokens) side by side, as bool_expand reads them: front to back,
+ * and four neighbouring columns of a panel's N tokens at a time. Tokens are in panels of
+ * MB_PANEL_TOKENS from token 0 on, the last may have fewer; x[t].panel of a panel's first token
+ * is where it lies. The others' is not read.
+ *
+ * Shapes: a panel is, per group: a [N] float32; the sum of u over the group's columns [N] int32;
+ *         u [quads][N][4], quads of 4 columns up to the end of the group's last word. So
+ *         mb_code_panel_bytes(n, group) per token.
+ * It takes a thousandth of the time of a product of a few hundred rows: portable C is enough. */
+#define MB_PANEL_HEAD_BYTES (sizeof(float) + sizeof(int32_t))
+void mb_code_panels(const struct mb_codes *x, size_t n_tokens, size_t n, size_t group);
+
+static inline size_t mb_code_panel_bytes(size_t n, size_t group)
+{
+    size_t words = (n + MB_WORD_COLS - 1) / MB_WORD_COLS, groups = (n + group - 1) / group;
+    return words * MB_WORD_COLS + groups * MB_PANEL_HEAD_BYTES;
+}
 
 /* The Boolean product for tokens t in [0, n_tokens) and row tiles [tile, tile_end):
  *
@@ -54,14 +79,13 @@ typedef void mb_code_planes_fn(struct mb_codes *c, size_t n_words, size_t n_plan
  *            = sum_j (sum_k c_k B_k[i,j]) * (2 u[j] - L)                        the same integer
  *
  * with G_g the columns that the group really has. Writes rows below n_rows only.
- * Both read u, a and planes as they need, take scratch of mb_bool_expand_scratch(shape) bytes,
- * 64-byte aligned, and return the same bits. A variant of bool_popcount may write 8 n bytes of
- * scratch per call and token before it starts, so give it many tiles at once (16 or more). */
+ * bool_popcount reads tables and a; bool_expand reads u, a and panels, and takes scratch of
+ * mb_bool_expand_scratch(shape) bytes, 64-byte aligned. They return the same bits. */
 typedef void mb_bool_product_fn(float *y, size_t ldy, const struct mb_bool_matrix *w,
                                 const struct mb_codes *x, size_t n_tokens, size_t n_planes,
                                 size_t tile, size_t tile_end, void *scratch);
 
-/* Enough for either product of any variant. */
+/* Enough for bool_expand of any variant. */
 size_t mb_bool_expand_scratch(const struct mb_bool_shape *s);
 
 /* Dense rows: y[t*ldy + i] = dot(w_i, x_t) with 16 partial sums, for rows [row, row_end).
@@ -85,8 +109,34 @@ typedef void mb_add_fn(float *y, const float *x, size_t n);
 /* x[i] = x[i] * float(t[i]), t float16. */
 typedef void mb_scale_f16_fn(float *y, const float *x, const uint16_t *t, size_t n);
 
-/* One absolute block of KV positions for the n_q query heads that share a key head: streaming
- * softmax with a fixed order. Visible positions are [first, n) of the block, not empty.
+/* y[i] = float(x[i]), x float16: exact. */
+typedef void mb_widen_f16_fn(float *y, const uint16_t *x, size_t n);
+
+/* The largest of n; -inf when there is none. */
+typedef float mb_max_fn(const float *x, size_t n);
+
+/* Weights of a softmax, for z <= max and scale > 0:
+ *     w[i] = 1 where z[i] = max, else exp((z[i] - max) * scale), 0 where that is NaN
+ * Returns their sum by 16 partial sums, each by addition. */
+typedef float mb_weigh_fn(float *w, const float *z, size_t n, float max, float scale);
+
+#define MB_ATTEND_ROWS 8 /* of a tile: queries that read the same keys and values together */
+
+/* The state of streaming softmax for up to 8 queries, a row each: heads that share a key head,
+ * of one token or of several tokens of a sequence. Row r sees positions [begin[r], end[r]),
+ * which is not empty. A fresh row has max -inf and sum and out 0. */
+struct mb_attend_tile {
+    /* Partial sums of the weights: position j is in lane j mod 16. A line of memory each. */
+    _Alignas(64) float sum[MB_ATTEND_ROWS][16];
+    float max[MB_ATTEND_ROWS];
+    uint32_t begin[MB_ATTEND_ROWS], end[MB_ATTEND_ROWS];
+    size_t n_rows; /* 1..MB_ATTEND_ROWS */
+    float *q;      /* [d][MB_ATTEND_ROWS]: element i of row r is q[i * MB_ATTEND_ROWS + r] */
+    float *out;    /* [MB_ATTEND_ROWS][d] */
+};
+
+/* The absolute block of positions [base, base + MB_KV_BLOCK), base a multiple of it, for every
+ * row of the tile that sees any of it; the others, and rows beyond n_rows, stay as they are:
  *
  *     z_j   = (sum over i < d ascending, fma from 0, of q[i] * K[i][j]) * qk_scale
  *     m'    = max(m, max_j z_j);  f = exp(m - m')       (f is not applied when m is -inf)
@@ -94,15 +144,28 @@ typedef void mb_scale_f16_fn(float *y, const float *x, const uint16_t *t, size_t
  *     p_j   = exp(z_j - m');      sum_{j mod 16} += p_j, ascending j
  *     out[i] = fma(p_j, V[j][i], out[i]), ascending j
  *
- * State, per query head: max starts at -inf, sum (16 lanes) and out (d, stride d) at 0.
- * Shapes: q, out [n_q][d]; sum [n_q][16]; max [n_q];
- *         K [2][d][16]: position 16*h + l of the block is K[h][.][l];  V [MB_KV_BLOCK][d]. */
-typedef void mb_attend_fn(float *out, float *sum, float *max, const float *q, size_t n_q,
-                          size_t d, const void *k, const void *v, size_t first, size_t n,
-                          float qk_scale);
+ * Shapes: kv is K [2][d][16], where position 16*h + l of the block is K[h][.][l], and at once V
+ *         [MB_KV_BLOCK][d]. next is a block that will be read soon, or kv: a hint, never
+ *         an address that is not there. */
+typedef void mb_attend_fn(struct mb_attend_tile *t, size_t d, const void *kv, size_t base,
+                          float qk_scale, const void *next);
 
-/* out[i] = out[i] / (the fixed tree over the 16 lanes of sum), per query head. */
-typedef void mb_attend_finish_fn(float *out, const float *sum, size_t n_q, size_t d);
+#define MB_ATTEND_SEGMENT 256 /* positions that one pass of streaming softmax covers */
+
+/* Longer pasts are attended in absolute segments of MB_ATTEND_SEGMENT positions, each from a fresh
+ * tile, which are merged in ascending order; so segments may be computed in any order, by any
+ * thread. Merges the segment from position base on into t, whose rows, ranges and d are the
+ * same; a row that sees nothing of the segment stays as it is; one for which it is the first
+ * (begin >= base) is copied; else
+ *
+ *     m' = max(m, m_s);  f = exp(m - m') if m < m', else 1;  g = exp(m_s - m') if m_s < m', else 1
+ *     sum_l = fma(sum_s_l, g, sum_l * f);                    out[i] = fma(out_s[i], g, out[i] * f) */
+typedef void mb_attend_merge_fn(struct mb_attend_tile *t, const struct mb_attend_tile *segment,
+                                size_t d, size_t base);
+
+/* y[i] = out[i] / (the fixed tree over the 16 lanes of sum) of one row. */
+typedef void mb_attend_finish_fn(float *y, const struct mb_attend_tile *t, size_t row,
+                                 size_t d);
 
 /* Stores one position: k and v are d floats; j is its place in the block. Float16 rounds to
  * nearest even and saturates to +-65504. */
@@ -112,7 +175,7 @@ typedef void mb_kv_store_fn(void *k_block, void *v_block, const float *k, const 
 struct mb_kernels {
     const char *name; /* "avx512", "avx2", "c": which set was selected, for people */
     mb_code_fn *code;
-    mb_code_planes_fn *code_planes;
+    mb_code_tables_fn *code_tables;
     mb_bool_product_fn *bool_popcount;
     mb_bool_product_fn *bool_expand;
     mb_dense_fn *dense_f32, *dense_f16, *dense_bf16;
@@ -121,7 +184,11 @@ struct mb_kernels {
     mb_silu_mul_fn *silu_mul;
     mb_add_fn *add;
     mb_scale_f16_fn *scale_f16;
+    mb_widen_f16_fn *widen_f16;
+    mb_max_fn *max;
+    mb_weigh_fn *weigh;
     mb_attend_fn *attend_f16, *attend_f32;
+    mb_attend_merge_fn *attend_merge;
     mb_attend_finish_fn *attend_finish;
     mb_kv_store_fn *kv_store_f16, *kv_store_f32;
     /* Up to this many tokens bool_popcount is the faster one, for K = index. Measured, see

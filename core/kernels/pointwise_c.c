@@ -45,3 +45,30 @@ void mb_scale_f16_c(float *y, const float *x, const uint16_t *t, size_t n)
         y[i] = x[i] * mb_f16_to_f32(t[i]);
     }
 }
+
+void mb_widen_f16_c(float *y, const uint16_t *x, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        y[i] = mb_f16_to_f32(x[i]);
+    }
+}
+
+float mb_max_c(const float *x, size_t n)
+{
+    float m = -INFINITY;
+    for (size_t i = 0; i < n; i++) {
+        m = x[i] > m ? x[i] : m; /* a NaN is not */
+    }
+    return m + 0.0f;
+}
+
+float mb_weigh_c(float *w, const float *z, size_t n, float max, float scale)
+{
+    float lane[MB_LANES] = { 0 };
+    for (size_t i = 0; i < n; i++) {
+        float x = (z[i] - max) * scale;
+        w[i] = z[i] == max ? 1 : x == x ? mb_exp(x) : 0;
+        lane[i % MB_LANES] += w[i];
+    }
+    return mb_lanes_sum(lane);
+}

@@ -37,6 +37,16 @@ struct mb_shape {
 /* Errors: MB_E_INVALID, naming the field and its range. */
 enum mb_status mb_shape_check(const struct mb_shape *s, struct mb_error *err);
 
+/* What a file that a shape was read from calls its fields. */
+struct mb_shape_names {
+    const char *n_layers, *width, *n_heads, *n_kv_heads, *head_width, *ffn_width, *n_vocab,
+        *context, *window, *n_planes, *norm_eps, *tied_head;
+};
+
+/* The same for a reader of other people's files: an error names the field as the file does. */
+enum mb_status mb_shape_check_as(const struct mb_shape *s, const struct mb_shape_names *names,
+                                 struct mb_error *err);
+
 static inline size_t mb_shape_q_width(const struct mb_shape *s)
 {
     return (size_t) s->n_heads * s->head_width;

@@ -30,7 +30,9 @@ struct encoder {
     const struct mb_tokenizer *t;
     const struct mb_added *raw_added;
     struct mb_ids *ids;
-    size_t len_max; /* of ids */
+    size_t n_text;  /* bytes of all that is to be encoded */
+    size_t ids_max; /* that it may become, after the len_before that were there */
+    size_t len_before;
     struct mb_bytes utf8;
     struct mb_rewrite normal;
     struct mb_pieces pieces;
@@ -86,8 +88,10 @@ static void put_with_foreign(const uint8_t *at, size_t n, struct mb_bytes *ret)
 
 static enum mb_status emit(struct encoder *e, uint32_t id, struct mb_error *err)
 {
-    if (e->ids->len >= e->len_max) {
-        return mb_fail(err, MB_E_LIMIT, 0, "the text is more tokens than allowed");
+    if (e->ids->len - e->len_before >= e->ids_max) { /* how many more is not counted: R1 */
+        return mb_fail(err, MB_E_LIMIT, 0,
+                       "a text of %zu bytes is more tokens than the %zu allowed", e->n_text,
+                       e->ids_max);
     }
     return mb_ids_push(e->ids, id) ? MB_OK : no_memory(err);
 }
@@ -312,7 +316,9 @@ enum mb_status mb_tokenizer_encode(const struct mb_tokenizer *t, const char *tex
         .t = t,
         .raw_added = &t->added[special ? MB_ADDED_PLAIN_OR_SPECIAL : MB_ADDED_PLAIN],
         .ids = ret,
-        .len_max = ids_max > SIZE_MAX - len_before ? SIZE_MAX : len_before + ids_max,
+        .n_text = n,
+        .ids_max = ids_max,
+        .len_before = len_before,
     };
     enum mb_status st = mb_matcher_init(&e.matcher, n, err);
     if (st == MB_OK) {

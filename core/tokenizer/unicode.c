@@ -164,3 +164,45 @@ bool mb_is_word(uint32_t c)
     return (k >= UTF8PROC_CATEGORY_LU && k <= UTF8PROC_CATEGORY_NO) ||
            k == UTF8PROC_CATEGORY_PC;
 }
+
+static utf8proc_category_t category(uint32_t c)
+{
+    return utf8proc_category((utf8proc_int32_t) c);
+}
+
+bool mb_is_letter(uint32_t c)
+{
+    utf8proc_category_t k = category(c);
+    return k >= UTF8PROC_CATEGORY_LU && k <= UTF8PROC_CATEGORY_LO;
+}
+
+bool mb_is_digit(uint32_t c)
+{
+    return category(c) == UTF8PROC_CATEGORY_ND;
+}
+
+bool mb_is_printable(uint32_t c)
+{
+    utf8proc_category_t k = category(c);
+    return c == ' ' || (k >= UTF8PROC_CATEGORY_LU && k <= UTF8PROC_CATEGORY_SO);
+}
+
+uint32_t mb_to_upper(uint32_t c)
+{
+    return (uint32_t) utf8proc_toupper((utf8proc_int32_t) c);
+}
+
+uint32_t mb_to_lower(uint32_t c)
+{
+    return (uint32_t) utf8proc_tolower((utf8proc_int32_t) c);
+}
+
+bool mb_is_upper(uint32_t c)
+{
+    return category(c) == UTF8PROC_CATEGORY_LU;
+}
+
+bool mb_is_lower(uint32_t c)
+{
+    return category(c) == UTF8PROC_CATEGORY_LL;
+}

@@ -1,4 +1,4 @@
-/* What tokenizers ask of Unicode: normal forms, white space, word characters. The tables are
+/* What tokenizers and chat templates ask of Unicode: normal forms, classes of characters, case. The tables are
  * those of libutf8proc.
  *
  * Threads: pure. */
@@ -21,5 +21,15 @@ void mb_normal_form(enum mb_normal_form form, const uint8_t *at, size_t n,
 
 bool mb_is_space(uint32_t c); /* White_Space */
 bool mb_is_word(uint32_t c);  /* letters, marks, numbers, connecting punctuation */
+bool mb_is_letter(uint32_t c);
+bool mb_is_digit(uint32_t c); /* decimal */
+bool mb_is_printable(
+    uint32_t c); /* a space, or none of: other, separators (Python's isprintable) */
+
+/* Of one character to one character: what needs two ("SS" of the German sharp s) stays as it is. */
+uint32_t mb_to_upper(uint32_t c);
+uint32_t mb_to_lower(uint32_t c);
+bool mb_is_upper(uint32_t c);
+bool mb_is_lower(uint32_t c);
 
 #endif

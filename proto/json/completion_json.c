@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "proto/json/response_format_json.h"
 #include "proto/json/text_json.h"
 
 void mb_json_init(void)
@@ -335,6 +336,12 @@ static bool take_nothing(const struct field *f, const json_t *v, struct mb_compl
     return empty || refuse(err, f, "is not supported");
 }
 
+static bool take_response_format(const struct field *f, const json_t *v,
+                                 struct mb_completion *c, struct mb_wire_error *err)
+{
+    return mb_response_format_take(v, &c->response_format, err);
+}
+
 #define AT(member) offsetof(struct mb_completion, member)
 
 static const struct field fields[] = {
@@ -353,6 +360,7 @@ static const struct field fields[] = {
     { "logprobs", take_logprobs, AT(logprobs), 0, MB_COMPLETION_LOGPROBS_MAX },
     { "echo", take_bool, AT(echo), 0, 0 },
     { "ignore_eos", take_bool, AT(ignore_eos), 0, 0 },
+    { "response_format", take_response_format, 0, 0, 0 },
     { "stream", take_bool, AT(stream), 0, 0 },
     { "stream_options", take_stream_options, 0, 0, 0 },
     { "n", take_one, 0, 0, 0 },

@@ -17,9 +17,9 @@
 #include "proto/completion.h"
 #include "proto/wire_error.h"
 
-#define MB_JSON_DEPTH_MAX      16
-#define MB_JSON_CONTAINERS_MAX 1024
-#define MB_JSON_MEMBERS_MAX    1024
+#define MB_JSON_DEPTH_MAX      72    /* a schema's 64, and what is around it */
+#define MB_JSON_CONTAINERS_MAX 16384 /* a schema of 5,000 properties, OpenAI's limit */
+#define MB_JSON_MEMBERS_MAX    16384
 #define MB_JSON_VALUES_MAX     (MB_PROMPT_IDS_MAX + 1024)
 
 /* Seeds the hash of JSON objects, so that nobody outside can choose names that collide. Once,

@@ -42,7 +42,8 @@ struct mbd_options {
     const char *isa; /* a constant */
     uint32_t sequences_max;
     uint32_t step_tokens;
-    uint32_t context; /* 0: the model's */
+    uint32_t step_time_ms; /* 0: no bound */
+    uint32_t context;      /* 0: the model's */
     uint64_t kv_memory;
     uint32_t queue_requests;
     uint64_t queue_tokens;

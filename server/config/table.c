@@ -30,8 +30,13 @@ const struct mbd_row mbd_table[] = {
     { "max-sequences", MBD_KIND_U32, AT(sequences_max), 1, 1024, "16", .metavar = "N",
       .help = "sequences that are computed at once; others wait in the queue" },
     { "step-tokens", MBD_KIND_U32, AT(step_tokens), 1, 65536, "256", .metavar = "N",
-      .help = "tokens of a step: those that decode first, then parts of prompts. Smaller keeps "
-              "streams smooth while long prompts are read; at least max-sequences" },
+      .help = "tokens of a step: those that decode first, then parts of prompts; at least "
+              "max-sequences" },
+    { "step-time", MBD_KIND_SECONDS, AT(step_time_ms), 0, 60, "0.15", .metavar = "SECONDS",
+      .help =
+          "while others stream, a step takes as much of a prompt as this time allows, and so "
+          "their tokens come at least so often. Longer: prompts are read faster. 0: no bound "
+          "but step-tokens" },
     { "context", MBD_KIND_U32, AT(context), 0, 1 << 20, "0", .metavar = "N",
       .help =
           "positions of a sequence, prompt and completion; 0: what the model was made for" },

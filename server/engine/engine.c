@@ -20,6 +20,7 @@
 #include "server/engine/slot.h"
 #include "server/metrics/metrics.h"
 #include "server/requests/request_engine.h"
+#include "server/scheduler/pace.h"
 #include "server/scheduler/plan.h"
 
 struct mbd_engine {
@@ -31,6 +32,7 @@ struct mbd_engine {
     struct mbd_runner runner;
     struct mbd_queue queue;
     struct mbd_plan plan;
+    struct mbd_pace pace;
     struct mbd_slot *slots;           /* [sequences_max] */
     struct mbd_plan_slot *plan_slots; /* [sequences_max], what the plan sees of them */
     uint64_t n_admitted;
@@ -180,7 +182,7 @@ static void plan(struct mbd_engine *e)
         running += s->request != NULL;
         prefilling += e->plan_slots[i].prompt_left > 0;
     }
-    mbd_plan_step(&e->plan, e->plan_slots, e->o.step_tokens_max);
+    mbd_plan_step(&e->plan, e->plan_slots, e->o.step_tokens_max, e->pace.tokens);
 
     uint32_t free_blocks = mb_kv_blocks_free(e->runner.kv), blocks = mb_kv_blocks(e->runner.kv);
     atomic_store_explicit(&e->prefilling, prefilling, memory_order_relaxed);
@@ -212,6 +214,8 @@ static void step(struct mbd_engine *e)
             end(e, slot, MBD_REQUEST_DONE, finish, MB_OK);
         }
     }
+    mbd_pace_observe(&e->pace, e->plan.n_decoding, e->plan.n_tokens - e->plan.n_decoding,
+                     mbd_now_ns() - began);
     atomic_fetch_add_explicit(&e->steps, 1, memory_order_relaxed);
     mbd_metrics_add(e->o.metrics, MBD_ENGINE_STEPS, 1);
     mbd_metrics_observe(e->o.metrics, MBD_STEP_SECONDS, now - began);
@@ -230,6 +234,7 @@ static void wake_control(struct mbd_engine *e)
 static void *engine_main(void *arg)
 {
     struct mbd_engine *e = arg;
+    mb_pool_pin_caller(e->runner.pool);
     while (!atomic_load(&e->stop)) {
         atomic_store_explicit(&e->heartbeat_ns, mbd_now_ns(), memory_order_relaxed);
         hear(e);
@@ -261,7 +266,7 @@ static enum mb_status make_slots(struct mbd_engine *e, struct mb_error *err)
     }
     enum mb_status st = MB_OK;
     for (uint32_t i = 0; i < n && st == MB_OK; i++) {
-        st = mbd_slot_init(&e->slots[i], e->runner.model->shape.n_vocab, err);
+        st = mbd_slot_init(&e->slots[i], e->o.kernels, e->runner.model->shape.n_vocab, err);
     }
     return st;
 }
@@ -288,6 +293,8 @@ static enum mb_status start(struct mbd_engine *e, struct mb_model *model, struct
     if (st != MB_OK) {
         return st;
     }
+    mbd_pace_init(&e->pace, (uint64_t) e->o.step_time_ms * (MBD_SECOND_NS / 1000),
+                  e->o.step_tokens_max);
     atomic_init(&e->kv_blocks_free, mb_kv_blocks_free(e->runner.kv));
     atomic_init(&e->heartbeat_ns, mbd_now_ns());
     int sys = pthread_create(&e->thread, NULL, engine_main, e);

@@ -23,6 +23,7 @@ struct mbd_engine_options {
     const struct mb_kernels *kernels; /* borrowed for life */
     uint32_t sequences_max;           /* slots: sequences in a step */
     uint32_t step_tokens_max;         /* token budget of a step: decoding first, then prompts */
+    uint32_t step_time_ms;            /* of a step, wanted while sequences decode; 0: any */
     uint64_t kv_bytes;           /* of the KV cache; 0: enough for sequences_max at context,
                                       within a quarter of the machine's (the cgroup's) memory */
     uint32_t context_max;        /* positions of a sequence; 0: the model's */

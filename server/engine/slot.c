@@ -3,6 +3,7 @@
 #include <assert.h>
 #include <stdlib.h>
 
+#include "core/constrain/constraint.h"
 #include "core/infer/stop.h"
 #include "server/requests/request_engine.h"
 
@@ -16,10 +17,11 @@ static bool make_room(struct mb_bytes *b)
     return ok;
 }
 
-enum mb_status mbd_slot_init(struct mbd_slot *s, uint32_t n_vocab, struct mb_error *err)
+enum mb_status mbd_slot_init(struct mbd_slot *s, const struct mb_kernels *kernels,
+                             uint32_t n_vocab, struct mb_error *err)
 {
-    *s = (struct mbd_slot) { 0 };
-    enum mb_status st = mb_sampler_new(n_vocab, &s->sampler, err);
+    *s = (struct mbd_slot) { .n_vocab = n_vocab };
+    enum mb_status st = mb_sampler_new(kernels, n_vocab, &s->sampler, err);
     if (st != MB_OK) {
         return st;
     }
@@ -72,10 +74,37 @@ void mbd_slot_stored(struct mbd_slot *s, uint32_t n)
     s->n_stored += n;
 }
 
-void mbd_slot_draw(struct mbd_slot *s, const float *logits)
+static bool is_in(const uint64_t *mask, uint32_t token)
+{
+    return mask[token / 64] >> token % 64 & 1;
+}
+
+/* With logits that are all NaN or -inf the sampler draws a token that the mask need not hold: then
+ * the first that it does hold. */
+static void hold_to(struct mbd_slot *s, const uint64_t *mask)
+{
+    uint32_t token = s->drawn.token;
+    for (uint32_t i = 0; !is_in(mask, token) && i < s->n_vocab; i++) {
+        token = i;
+    }
+    s->drawn.token = token;
+}
+
+void mbd_slot_draw(struct mbd_slot *s, float *logits)
 {
     const struct mbd_request_params *p = mbd_request_params(s->request);
+    struct mb_constraint *c = mbd_request_constraint(s->request);
+    const uint64_t *mask = c ? mb_constraint_mask(c, p->ignore_eos) : NULL;
+    if (mask) {
+        mb_mask_logits(mask, logits, s->n_vocab);
+    }
     mb_sampler_draw(s->sampler, logits, p->want_top, p->want_logprob, &s->drawn);
+    if (mask) {
+        hold_to(s, mask);
+        bool accepted = mb_constraint_accept(c, s->drawn.token);
+        assert(accepted);
+        (void) accepted;
+    }
 }
 
 static bool ends_sequence(const struct mbd_slot *s)
@@ -90,6 +119,13 @@ static bool ends_sequence(const struct mbd_slot *s)
     return false;
 }
 
+/* Nothing may follow: the end of the sequence need not be drawn to know it. */
+static bool is_complete(const struct mbd_slot *s)
+{
+    const struct mb_constraint *c = mbd_request_constraint(s->request);
+    return c && mb_constraint_is_complete(c);
+}
+
 /* What may be shown now that the token is drawn, into s->shown; why it ends, if it does. */
 static enum mb_finish show(struct mbd_slot *s, bool is_eos)
 {
@@ -101,7 +137,9 @@ static enum mb_finish show(struct mbd_slot *s, bool is_eos)
         finish = MB_FINISH_STOP;
     } else {
         mb_decoder_push(&s->decoder, s->drawn.token, &s->decoded);
-        if (s->n_drawn == mbd_request_params(s->request)->max_tokens) {
+        if (is_complete(s)) {
+            finish = MB_FINISH_STOP;
+        } else if (s->n_drawn == mbd_request_params(s->request)->max_tokens) {
             finish = MB_FINISH_LENGTH;
         }
     }

@@ -1,7 +1,7 @@
 /* A slot: the place in the engine of one sequence at a time, and what turns its logits to
  * events.
  *
- *     logits -> sampler -> token -> decoder -> text -> stops -> what may be shown -> ring
+ *     logits -> constraint -> sampler -> token -> decoder -> text -> stops -> what may be shown -> ring
  *
  * Memory:  everything at _init; a token allocates nothing.
  * Threads: the engine's. draw may run on a worker of the engine's pool; it touches its slot
@@ -26,17 +26,19 @@ struct mbd_slot {
     uint64_t last_ns;            /* when the last was told; before the first, the submission */
     struct mb_sampled drawn;     /* the last one */
     struct mb_sampler *sampler;
+    uint32_t n_vocab;
     struct mb_decoder decoder;
     struct mb_bytes decoded, shown; /* of one token; cleared for each */
 };
 
-enum mb_status mbd_slot_init(struct mbd_slot *s, uint32_t n_vocab, struct mb_error *err);
+enum mb_status mbd_slot_init(struct mbd_slot *s, const struct mb_kernels *kernels,
+                             uint32_t n_vocab, struct mb_error *err);
 void mbd_slot_fini(struct mbd_slot *s);
 
 /* Takes over the caller's reference on r, which becomes PREFILL. */
 void mbd_slot_start(struct mbd_slot *s, struct mbd_request *r, uint64_t order, uint64_t now_ns);
-/* Draws the next token from logits [n_vocab]. */
-void mbd_slot_draw(struct mbd_slot *s, const float *logits);
+/* Draws the next token from logits [n_vocab], where what a constraint forbids becomes -inf. */
+void mbd_slot_draw(struct mbd_slot *s, float *logits);
 /* Tells the token that was drawn, and returns why the sequence ends with it, if it does. */
 enum mb_finish mbd_slot_tell(struct mbd_slot *s, uint64_t now_ns, struct mbd_metrics *metrics);
 /* Ends the request: tells its final state, gives the reference back, and frees the slot. */

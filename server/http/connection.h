@@ -29,7 +29,9 @@ struct mbd_connection {
     struct mbd_listener *listener;
     struct MHD_Connection *mhd;
     int fd;
-    struct mbd_watch *watch; /* for the client's leaving, while asleep */
+    struct mbd_watch *watch; /* for the client's leaving */
+    bool watched;            /* from the first sleep of an answer to its end, and not anew for
+                                each token: that would be three system calls */
     enum mbd_phase phase;
     uint64_t deadline_ns; /* 0: none */
     bool asleep;

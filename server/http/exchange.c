@@ -153,9 +153,9 @@ static void take_client_id(struct mbd_exchange *x)
     memcpy(x->client_id, id, n + 1);
 }
 
-/* How a body says where it ends. */
+/* How a body says where it ends, and whom the request is for. */
 struct framing {
-    unsigned n_lengths, n_codings;
+    unsigned n_lengths, n_codings, n_hosts;
     bool chunked; /* all codings are this one */
 };
 
@@ -169,14 +169,17 @@ static enum MHD_Result see_header(void *cls, enum MHD_ValueKind kind, const char
     } else if (strcasecmp(name, "Transfer-Encoding") == 0) {
         f->n_codings++;
         f->chunked = f->chunked && value && strcasecmp(value, "chunked") == 0;
+    } else if (strcasecmp(name, "Host") == 0) {
+        f->n_hosts++;
     }
     return MHD_YES;
 }
 
 /* libmicrohttpd takes the first of two lengths, prefers chunks to a length, and reads a coding it
  * does not know until the client gives up. A proxy before us may have chosen otherwise, and what
- * it took for a body would be somebody's next request here (RFC 9112, 6.1 and 6.3). */
-static bool judge_framing(struct mbd_exchange *x)
+ * it took for a body would be somebody's next request here (RFC 9112, 6.1 and 6.3). Nor does it
+ * ask for a Host, as it is told not to: its refusal would not be in OpenAI's shape (3.2). */
+static bool judge_framing(struct mbd_exchange *x, const char *version)
 {
     struct framing f = { .chunked = true };
     (void) MHD_get_connection_values(x->connection->mhd, MHD_HEADER_KIND, see_header, &f);
@@ -184,18 +187,21 @@ static bool judge_framing(struct mbd_exchange *x)
         refuse(x, 400, NULL, "the header says more than once how long the body is");
     } else if (!f.chunked) {
         refuse(x, 501, NULL, "the only transfer coding here is 'chunked'");
+    } else if (f.n_hosts > 1 || (f.n_hosts == 0 && strcmp(version, "HTTP/1.1") == 0)) {
+        refuse(x, 400, NULL, "the header must have one Host");
     }
     return !x->refused;
 }
 
 /* What can be judged by the header alone. Returns whether a body is to come. */
-static bool judge_header(struct mbd_exchange *x, const char *method, const char *path)
+static bool judge_header(struct mbd_exchange *x, const char *method, const char *path,
+                         const char *version)
 {
     const char *tail = "";
     const char *length = header(x, "Content-Length");
     unsigned long long n = length ? strtoull(length, NULL, 10) : 0;
     bool has_body = n > 0 || header(x, "Transfer-Encoding");
-    if (!judge_framing(x)) {
+    if (!judge_framing(x, version)) {
         return true;
     }
 
@@ -460,14 +466,14 @@ static enum MHD_Result queue(struct mbd_exchange *x)
 
 /* The header is there. */
 static enum MHD_Result begin(struct mbd_connection *c, const char *method, const char *path,
-                             void **exchange)
+                             const char *version, void **exchange)
 {
     struct mbd_exchange *x = exchange_new(c);
     if (!x) {
         return MHD_NO;
     }
     *exchange = x;
-    bool has_body = judge_header(x, method, path);
+    bool has_body = judge_header(x, method, path, version);
     if (x->refused && has_body) {
         /* Said now, before the body travels; what is on its way already is not read. */
         reply_refusal(x, true);
@@ -503,14 +509,13 @@ enum MHD_Result mbd_exchange_access(void *cls, struct MHD_Connection *mhd, const
                                     void **exchange)
 {
     (void) cls;
-    (void) version;
     struct mbd_connection *c = mbd_connection_of(mhd);
     struct mbd_exchange *x = *exchange;
     if (!c || c->gone) {
         return MHD_NO;
     }
     if (!x) {
-        return begin(c, method, url, exchange);
+        return begin(c, method, url, version, exchange);
     }
     if (*upload_size > 0) {
         gather(x, upload_data, *upload_size);

@@ -32,6 +32,14 @@ struct mbd_connection *mbd_connection_of(struct MHD_Connection *mhd)
     return info ? info->socket_context : NULL;
 }
 
+static void unwatch(struct mbd_connection *c)
+{
+    if (c->watched) {
+        mbd_watch_stop(c->watch);
+        c->watched = false;
+    }
+}
+
 void mbd_connection_phase(struct mbd_connection *c, enum mbd_phase phase)
 {
     const struct mbd_options *o = c->listener->service->options;
@@ -52,15 +60,19 @@ void mbd_connection_phase(struct mbd_connection *c, enum mbd_phase phase)
     case MBD_PHASE_ANSWER:
         break;
     }
+    if (phase != MBD_PHASE_ANSWER) {
+        unwatch(c);
+    }
     c->phase = phase;
     c->deadline_ns = ms ? mbd_now_ns() + ms * (MBD_SECOND_NS / 1000) : 0;
 }
 
-/* The client left while its connection was asleep. What waits for it learns of it when
- * libmicrohttpd asks for the answer. */
+/* The client left while it was being answered. What waits for it learns of it when libmicrohttpd
+ * asks for the answer. */
 static void on_hangup(void *arg)
 {
     struct mbd_connection *c = arg;
+    unwatch(c); /* it would be told again and again */
     c->gone = true;
     mbd_connection_awake(c);
 }
@@ -71,6 +83,10 @@ void mbd_connection_sleep(struct mbd_connection *c)
     struct mb_error err;
     MHD_suspend_connection(c->mhd);
     c->asleep = true;
+    if (c->watched) {
+        return;
+    }
+    c->watched = true;
     if (mbd_watch_start(c->watch, MBD_WATCH_HANGUP, &err) != MB_OK) {
         /* Nobody would see the client leave: rather end it now. */
         mbd_log_message(c->listener->service->log, MBD_LOG_ERROR, "http", "%s", err.what);
@@ -82,7 +98,6 @@ void mbd_connection_awake(struct mbd_connection *c)
 {
     if (c->asleep) {
         c->asleep = false;
-        mbd_watch_stop(c->watch);
         MHD_resume_connection(c->mhd);
         /* When it is driven from outside, libmicrohttpd does not make its descriptor readable
          * for this, nor its timeout 0. */
@@ -310,11 +325,13 @@ static enum mb_status open_socket(const struct mbd_address *a, int *ret, uint16_
 static enum mb_status start_daemon(struct mbd_listener *l, int fd, struct mb_error *err)
 {
     const struct mbd_options *o = l->service->options;
+    /* Not strict: what that adds is a page of HTML for a request without Host, which
+     * exchange.c refuses in its own words. */
     unsigned flags = MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG;
     l->daemon = MHD_start_daemon(
         flags, 0, NULL, NULL, mbd_exchange_access, l, MHD_OPTION_EXTERNAL_LOGGER, on_message,
         l, /* first, so that it hears of the others */
-        MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_STRICT_FOR_CLIENT, 1,
+        MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_STRICT_FOR_CLIENT, 0,
         MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
         (size_t) CONNECTION_BYTES, MHD_OPTION_CONNECTION_LIMIT, o->connections,
         MHD_OPTION_PER_IP_CONNECTION_LIMIT, o->per_ip_connections,

@@ -29,6 +29,7 @@ enum mb_status mbd_registry_new(struct mbd_registry **ret, struct mb_error *err)
 static void entry_fini(struct mbd_entry *e)
 {
     assert(!e->engine);
+    mb_token_trie_free(e->trie);
     mb_tokenizer_free(e->tokenizer);
     mb_model_unref(e->model);
     *e = (struct mbd_entry) { 0 };
@@ -52,6 +53,9 @@ static enum mb_status load(struct mbd_entry *e, const char *file, struct mb_erro
     enum mb_status st = mb_checkpoint_open(file, &c, err);
     if (st == MB_OK) {
         st = mb_checkpoint_tokenizer(c, &e->tokenizer, err);
+    }
+    if (st == MB_OK) {
+        st = mb_token_trie_new(e->tokenizer, &e->trie, err);
     }
     if (st == MB_OK) {
         st = mb_model_from_checkpoint(c, &e->model, err);

@@ -9,6 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "core/constrain/token_trie.h"
 #include "core/model/model.h"
 #include "core/tokenizer/tokenizer.h"
 #include "server/config/options.h"
@@ -18,10 +19,11 @@ struct mbd_entry {
     char name[MB_MODEL_NAME_MAX + 1];
     struct mb_model *model;
     struct mb_tokenizer *tokenizer;
-    struct mbd_engine *engine; /* NULL until started */
-    int64_t created;           /* seconds since 1970, when it was loaded */
-    uint32_t context_max;      /* positions of a sequence; known once started */
-    char fingerprint[64];      /* "mbool-<version>-<digest>": equal ones answer alike (A1) */
+    struct mb_token_trie *trie; /* of the tokenizer, for answers held to a format */
+    struct mbd_engine *engine;  /* NULL until started */
+    int64_t created;            /* seconds since 1970, when it was loaded */
+    uint32_t context_max;       /* positions of a sequence; known once started */
+    char fingerprint[64];       /* "mbool-<version>-<digest>": equal ones answer alike (A1) */
 };
 
 struct mbd_registry;

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "core/base/memory.h"
+#include "core/constrain/constraint.h"
 #include "core/infer/stop.h"
 #include "server/requests/event_ring.h"
 #include "server/requests/request_engine.h"
@@ -40,6 +41,7 @@ struct mbd_request {
     /* The engine's. */
     enum mbd_request_state state;
     struct mb_stops *stops;
+    struct mb_constraint *constraint; /* NULL: none; set before submission */
 
     /* Both threads'. */
     struct mbd_event_ring ring;
@@ -124,6 +126,12 @@ enum mb_status mbd_request_new(const struct mb_tokenizer *tokenizer, const uint3
     return MB_OK;
 }
 
+void mbd_request_constrain(struct mbd_request *r, struct mb_constraint *c)
+{
+    assert(!r->bell && !r->constraint);
+    r->constraint = c;
+}
+
 struct mbd_request *mbd_request_ref(struct mbd_request *r)
 {
     unsigned before = atomic_fetch_add_explicit(&r->n_refs, 1, memory_order_relaxed);
@@ -139,6 +147,7 @@ void mbd_request_unref(struct mbd_request *r)
     }
     mbd_bell_unref(r->bell);
     mb_stops_free(r->stops);
+    mb_constraint_free(r->constraint);
     free(r->ring_bytes);
     free(r->reading);
     free(r->prompt);
@@ -228,6 +237,11 @@ const struct mb_tokenizer *mbd_request_tokenizer(const struct mbd_request *r)
 struct mb_stops *mbd_request_stops(struct mbd_request *r)
 {
     return r->stops;
+}
+
+struct mb_constraint *mbd_request_constraint(struct mbd_request *r)
+{
+    return r->constraint;
 }
 
 const struct mbd_request_params *mbd_request_params(const struct mbd_request *r)

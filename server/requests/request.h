@@ -54,6 +54,7 @@ struct mbd_request_times {
     uint64_t submitted, scheduled, first_token, finished;
 };
 
+struct mb_constraint;
 struct mbd_request;
 
 struct mbd_request_params {
@@ -74,6 +75,10 @@ struct mbd_request_params {
 enum mb_status mbd_request_new(const struct mb_tokenizer *tokenizer, const uint32_t *prompt,
                                uint32_t n_prompt, const struct mbd_request_params *params,
                                struct mbd_request **ret, struct mb_error *err);
+/* Before submission: the text is held to c, which the request takes over. Whatever the logits, tokens
+ * outside of its mask have no chance, and log probabilities are of what is left. The request ends with
+ * STOP as soon as nothing may follow. */
+void mbd_request_constrain(struct mbd_request *r, struct mb_constraint *c);
 struct mbd_request *mbd_request_ref(struct mbd_request *r); /* any thread */
 void mbd_request_unref(struct mbd_request *r);              /* any thread; NULL is allowed */
 

@@ -7,6 +7,7 @@
 #include "server/requests/bell.h"
 #include "server/requests/request.h"
 
+struct mb_constraint;
 struct mb_stops;
 
 /* Control thread, once, at submission: the bell that wakes the engine when the request is
@@ -19,6 +20,7 @@ void mbd_request_detach(struct mbd_request *r);
 const uint32_t *mbd_request_prompt(const struct mbd_request *r);
 const struct mb_tokenizer *mbd_request_tokenizer(const struct mbd_request *r);
 struct mb_stops *mbd_request_stops(struct mbd_request *r);
+struct mb_constraint *mbd_request_constraint(struct mbd_request *r); /* NULL: none */
 /* But for stop, which points nowhere now. */
 const struct mbd_request_params *mbd_request_params(const struct mbd_request *r);
 enum mbd_request_state mbd_request_state(const struct mbd_request *r);

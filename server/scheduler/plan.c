@@ -125,10 +125,15 @@ static void plan_prompts(struct mbd_plan *p, const struct mbd_plan_slot *slots, 
     }
 }
 
-void mbd_plan_step(struct mbd_plan *p, const struct mbd_plan_slot *slots, uint32_t budget)
+void mbd_plan_step(struct mbd_plan *p, const struct mbd_plan_slot *slots, uint32_t budget,
+                   uint32_t pace)
 {
     assert(budget >= 1);
+    assert(pace >= 1);
     p->n_parts = p->n_decoding = p->n_tokens = 0;
     plan_decoding(p, slots, budget);
+    if (p->n_decoding > 0 && pace < budget - p->n_tokens) {
+        budget = p->n_tokens + pace;
+    }
     plan_prompts(p, slots, budget);
 }

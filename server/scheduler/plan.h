@@ -5,12 +5,13 @@
  * never overtaken. So what was admitted never waits for memory, nothing is ever thrown out to
  * be computed again, and the head of the queue starts as soon as enough of the running end.
  *
- * A step has a budget of tokens, which bounds how long anybody waits for it:
+ * A step has a budget of tokens, which bounds its memory and how long anybody waits for it, and
+ * of that a pace for prompts, when there are others who wait for their next token (pace.h):
  *
  *     1. Each decoding sequence gets one token. (A prompt ends with a token of the budget, so
  *        they are never more than the budget, but when readers come back whose sequences had
  *        stalled: then they take turns, from where the last step stopped.)
- *     2. Of what is left, half, rounded up, goes to the prompt that was admitted first. It ends
+ *     2. Of what is left, and not above the pace when 1 gave any, half, rounded up, goes to the prompt that was admitted first. It ends
  *        after a known number of steps whatever comes later: no prompt starves.
  *     3. The rest goes to the prompt with the fewest tokens left, then to the next: a short
  *        prompt is not held up by a long one, and of equal prompts the older ends first, which
@@ -21,7 +22,7 @@
  * does not keep up is not planned; it keeps its slot.
  *
  * Memory:  a plan's arrays are made at _init for n_slots; planning allocates nothing.
- * Threads: pure: the same slots, budget and turn give the same plan. */
+ * Threads: pure: the same slots, budget, pace and turn give the same plan. */
 #ifndef MBD_PLAN_H
 #define MBD_PLAN_H
 
@@ -67,7 +68,8 @@ void mbd_plan_fini(struct mbd_plan *p);
 /* How many from the head of the queue may start now, with their slots and blocks together. */
 uint32_t mbd_plan_admit(const struct mbd_queue *q, uint32_t free_slots, uint32_t free_blocks);
 
-/* Writes parts and counts anew, and moves turn. slots is [n_slots]; budget >= 1. */
-void mbd_plan_step(struct mbd_plan *p, const struct mbd_plan_slot *slots, uint32_t budget);
+/* Writes parts and counts anew, and moves turn. slots is [n_slots]; budget and pace >= 1. */
+void mbd_plan_step(struct mbd_plan *p, const struct mbd_plan_slot *slots, uint32_t budget,
+                   uint32_t pace);
 
 #endif

@@ -152,10 +152,14 @@ static struct mb_codes *codes(const struct mb_kernels *k)
     }
     for (size_t t = 0; t < TOKENS_MAX; t++) {
         c[t].u = mb_alloc(COLS, 1);
-        c[t].planes = mb_alloc(COLS / MB_WORD_COLS * MB_PLANES_MAX, sizeof *c[t].planes);
+        c[t].tables = mb_alloc(COLS / MB_WORD_COLS, MB_WORD_TABLE_BYTES);
         c[t].a = mb_alloc(COLS / GROUP, sizeof *c[t].a);
         k->code(&c[t], x, COLS, GROUP, PLANES);
-        k->code_planes(&c[t], COLS / MB_WORD_COLS, PLANES);
+        k->code_tables(&c[t], COLS, PLANES);
+    }
+    uint8_t *panels = mb_alloc(TOKENS_MAX, mb_code_panel_bytes(COLS, GROUP));
+    for (size_t t = 0; t < TOKENS_MAX; t++) {
+        c[t].panel = panels + t * mb_code_panel_bytes(COLS, GROUP);
     }
     mb_free(x);
     return c;
@@ -223,6 +227,7 @@ static void bench_tokens(const struct mb_kernels *k, struct product *p,
         p->w = view(CACHED_BYTES * n_kernels, n_kernels);
         for (size_t i = 0; i < sizeof tokens / sizeof tokens[0]; i++) {
             p->n_tokens = tokens[i];
+            mb_code_panels(p->x, p->n_tokens, COLS, GROUP);
             double macs = (double) p->w.shape.n_rows * COLS * (double) tokens[i];
             (void) snprintf(what, sizeof what, "bool_expand   %3zu tokens, K %u", tokens[i],
                             n_kernels);

@@ -47,8 +47,8 @@ expect 1 "\"error\": \"checkpoint: section 20 'head': checksum" "$mbool" verify 
 expect 1 'file_bytes: 7296, but the file has 7000' "$mbool" verify "$cut"
 expect 1 'magic: this is not an .mbool file' "$mbool" verify "$0"
 expect 1 'none' "$mbool" verify "$work/none"
-expect 2 'one FILE is needed' "$mbool" verify
-expect 2 'one FILE is needed' "$mbool" inspect a b
+expect 2 'wants one argument, a checkpoint; got 0' "$mbool" verify
+expect 2 'wants one argument, a checkpoint; got 2' "$mbool" inspect a b
 expect 2 'see: mbool inspect --help' "$mbool" inspect --nonsense
 expect 0 '"nll": ' "$mbool" eval --json --isa c "$good" --text "$work/text"
 expect 1 'logits are not finite' "$mbool" eval --json --isa c "$infinite" --text "$work/text"

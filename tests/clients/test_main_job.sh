@@ -62,6 +62,32 @@ done
 cmp -s "$dir/again.mbool" "$dir/k3.mbool"
 check 'the same bytes with one thread' $?
 
+# A weight that is not a number is refused by its tensor's name, whoever reads it.
+cp -r "$dir/float" "$dir/odd"
+weights=$dir/odd/model.safetensors
+header=$(od -An -t u8 -N 8 "$weights" | tr -d ' ')
+name=model.layers.0.mlp.up_proj.weight
+at=$(head -c $((8 + header)) "$weights" | tail -c +9 | tr '}' '\n' |
+    sed -n "s/.*\"$name\".*\"data_offsets\": *\[\([0-9]*\).*/\1/p")
+printf '\377\377\377\377' | dd of="$weights" bs=1 seek=$((8 + header + at)) conv=notrunc 2>/dev/null
+for command in "convert -o $dir/odd.mbool" "eval --text $dir/valid.txt" 'generate --prompt a'; do
+    # shellcheck disable=SC2086
+    "$mbool" $command "$dir/odd" >"$dir/out" 2>"$dir/err"
+    [ $? -eq 1 ] && grep -q "tensor $name: row 0 has a weight that is infinite or not" "$dir/err"
+    check "${command%% *} refuses a weight that is not a number" $?
+done
+
+# Ctrl-C says so and ends with 130, also before the bar is there: a text so long that it is still
+# being tokenized.
+yes 'the man and then an old tin hat' | head -c 30000000 >"$dir/long.txt"
+for command in "eval $dir/k3.mbool --text" "convert $dir/float -o $dir/no.mbool --calibrate"; do
+    # shellcheck disable=SC2086
+    timeout --preserve-status --signal=INT 0.5 "$mbool" $command "$dir/long.txt" >"$dir/out" 2>"$dir/err"
+    [ $? -eq 130 ] && grep -q "mbool ${command%% *}: interrupted" "$dir/err"
+    check "Ctrl-C ends ${command%% *}" $?
+done
+rm "$dir/long.txt"
+
 "$mboold" --model "tiny=$dir/k3.mbool" --listen 127.0.0.1:0 >"$dir/out" 2>"$dir/log" &
 daemon=$!
 url=

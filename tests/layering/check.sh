@@ -40,13 +40,14 @@ foreign() {
 }
 foreign 'microhttpd\.h' 'server/http/'
 foreign 'uv\.h' 'server/loop/'
-foreign 'jansson\.h' 'proto/json/|server/config/|core/import/|clients/cli/'
+foreign 'jansson\.h' 'proto/json/|server/config/|core/import/|core/template/json_read\.c|clients/cli/'
 foreign 'cblas\.h' 'core/tensor/blas\.c'
 foreign '(openblas_config|lapacke?)\.h' 'core/tensor/blas\.c'
 foreign '(immintrin|x86intrin|emmintrin)\.h' 'core/kernels/x86/'
 foreign 'cpuid\.h' 'core/kernels/cpu\.c'
 foreign 'pcre2\.h' 'core/tokenizer/'
 foreign 'utf8proc\.h' 'core/tokenizer/'
+foreign 'zstd\.h' 'core/checkpoint/delta'
 foreign 'xxhash\.h' 'core/base/checksum\.c'
 foreign 'curl/curl\.h' 'clients/'
 
@@ -74,7 +75,7 @@ isa_flags() {
 }
 
 alone=
-for header in $(find proto core server clients tests -name '*.h' | sort); do
+for header in $(find proto core server clients deploy tests -name '*.h' | sort); do
     read -r -a isa <<<"$(isa_flags "$header")"
     out=$("$cc" -std=c11 "${isa[@]}" -D_GNU_SOURCE -Wall -Wextra -pedantic -Werror -I. -fsyntax-only \
         -DMB_VERSION='""' -x c - 2>&1 <<<"#include \"$header\"

@@ -38,7 +38,7 @@ struct client {
 
 struct sim {
     uint64_t seed, now, step, next_order;
-    uint32_t n_slots, n_blocks, budget;
+    uint32_t n_slots, n_blocks, budget, pace;
     struct client clients[CLIENTS];
     int slot_client[SLOTS_MAX];
     uint64_t slot_order[SLOTS_MAX];
@@ -90,6 +90,7 @@ static void sim_init(struct sim *s, uint64_t seed)
     s->n_blocks = 8 + (uint32_t) draw(s, 100, 1, BLOCKS_MAX - 8);
     /* Half of the time smaller than the number of slots: then the decoding take turns. */
     s->budget = 1 + (uint32_t) draw(s, 100, 2, seed % 2 ? 512 : 8);
+    s->pace = draw(s, 100, 4, 2) ? s->budget : 1 + (uint32_t) draw(s, 100, 5, s->budget);
     s->n_free = s->n_blocks;
     s->last_admitted = NOBODY;
     uint64_t arrives = 0, gap = 1 + draw(s, 100, 3, 200);
@@ -190,7 +191,8 @@ static uint64_t deadline(const struct sim *s, const struct client *c)
     if (s->budget <= s->n_slots) {
         return UINT64_MAX;
     }
-    uint32_t share = (s->budget - s->n_slots + 1) / 2;
+    uint32_t left = s->budget - s->n_slots;
+    uint32_t share = ((left < s->pace ? left : s->pace) + 1) / 2;
     uint64_t steps = (c->n_prompt + share - 1) / share;
     for (uint32_t slot = 0; slot < s->n_slots; slot++) {
         if (s->slot_client[slot] != NOBODY) {
@@ -269,7 +271,7 @@ static void plan(struct sim *s)
             .order = s->slot_order[slot],
         };
     }
-    mbd_plan_step(&s->plan, s->slots, s->budget);
+    mbd_plan_step(&s->plan, s->slots, s->budget, s->pace);
 }
 
 /* The plan against its rules, from the outside. */
@@ -303,7 +305,12 @@ static void check_plan(struct sim *s)
     }
     /* Who decodes waits for nothing but others who decode. */
     must(!skipped || (n_decoding == s->budget && n_tokens == s->budget));
-    if (n_tokens < s->budget) { /* no budget is wasted */
+    uint32_t most = s->budget;
+    if (n_decoding > 0 && s->pace < s->budget - n_decoding) {
+        most = n_decoding + s->pace;
+    }
+    must(n_tokens <= most);
+    if (n_tokens < most) { /* no budget is wasted */
         must(n_prompts_left == 0);
     }
 }

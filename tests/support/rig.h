@@ -13,7 +13,7 @@ struct rig {
     struct mb_stepper *stepper;
 };
 
-enum { RIG_TOKENS_MAX = 512, RIG_SEQS = 20, RIG_POSITIONS_MAX = 512 };
+enum { RIG_TOKENS_MAX = 512, RIG_SEQS = 20, RIG_POSITIONS_MAX = 1280 };
 
 /* Instruction sets to try, best first, ending with NULL; those that this processor lacks are
  * refused by rig_open. */

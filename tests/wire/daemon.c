@@ -239,7 +239,10 @@ static bool more(struct incoming *in)
         in->at = realloc(in->at, in->cap);
         ck_assert_ptr_nonnull(in->at);
     }
-    ssize_t k = recv(in->fd, in->at + in->n, 1, 0);
+    ssize_t k;
+    do { /* with a timeout set, a stop of the whole process interrupts even without a signal */
+        k = recv(in->fd, in->at + in->n, 1, 0);
+    } while (k < 0 && errno == EINTR);
     ck_assert_msg(k >= 0 || errno == ECONNRESET, "recv: %s", strerror(errno));
     in->ended = k <= 0;
     in->n += k > 0;
@@ -344,7 +347,10 @@ void wire_reply_free(struct wire_reply *r)
 char *wire_read_until(int fd, const char *want)
 {
     struct incoming in = { .fd = fd };
-    ck_assert_msg(until(&in, want), "'%s' did not come, but: %s", want, in.at);
+    bool came = until(&in, want);
+    size_t n = in.at ? strlen(in.at) : 0;
+    ck_assert_msg(came, "'%s' did not come, but %zu bytes that end in: %s", want, n,
+                  n > 500 ? in.at + n - 500 : n > 0 ? in.at : "");
     return in.at;
 }
 

@@ -409,6 +409,8 @@ START_TEST(paths_and_methods)
         { "POST /v1/completions HTTP/1.1\r\nHost: t\r\nContent-Length: 65537\r\n\r\n", 413,
           NULL },
         { "POST /v1/completions HTTP/1.1\r\nHost: t\r\nContent-Length: 0\r\n\r\n", 400, NULL },
+        { "GET /healthz HTTP/1.1\r\n\r\n", 400, NULL }, /* no Host */
+        { "GET /healthz HTTP/1.1\r\nHost: t\r\nHost: u\r\n\r\n", 400, NULL },
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         char allow[64] = "";
@@ -460,7 +462,6 @@ START_TEST(broken_http)
         "\r\n\r\n\r\n",
         "GET\r\n\r\n",
         "GET / HTTP/9.9\r\n\r\n",
-        "GET / HTTP/1.1\r\n\r\n", /* no Host */
         "POST /v1/completions HTTP/1.1\r\nHost: t\r\nContent-Length: -1\r\n\r\n",
         "POST /v1/completions HTTP/1.1\r\nHost: t\r\nContent-Length: "
         "99999999999999999999\r\n\r\n",

@@ -1,17 +1,28 @@
+/* Scores have positions in lanes, so that no sum crosses lanes; outputs have elements of a head.
+ * Eight rows times two vectors are 16 chains of fma, which use each vector of K or V that is
+ * loaded and converted eight times. */
 #include <immintrin.h>
 #include <math.h>
 #include <string.h>
 
+#include "core/kernels/attend_rows.h"
 #include "core/kernels/variants.h"
 #include "core/kernels/x86/inline.h"
 #include "core/kernels/x86/lanes_avx512.h"
 
-/* Query heads at once: their sums are independent, and K and V are read once for all. */
-enum { HEADS = 4, LANES = 16, COLS = 2 };
+enum { ROWS = MB_ATTEND_ROWS, LANES = 16, COLS_MAX = 4 };
 
 enum element { F32, F16 };
 
-MB_INLINE __m512 load(const void *p, size_t i, __mmask16 live, const enum element e)
+MB_INLINE __m512 load(const void *p, size_t i, const enum element e)
+{
+    if (e == F32) {
+        return _mm512_loadu_ps((const float *) p + i);
+    }
+    return _mm512_cvtph_ps(_mm256_loadu_si256((const void *) ((const uint16_t *) p + i)));
+}
+
+MB_INLINE __m512 load_live(const void *p, size_t i, __mmask16 live, const enum element e)
 {
     if (e == F32) {
         return _mm512_maskz_loadu_ps(live, (const float *) p + i);
@@ -19,153 +30,291 @@ MB_INLINE __m512 load(const void *p, size_t i, __mmask16 live, const enum elemen
     return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(live, (const uint16_t *) p + i));
 }
 
-/* The visible ones of positions 16 h .. 16 h + 15. */
-static inline __mmask16 visible(size_t first, size_t n, size_t h)
+/* z[r][half] = scale * sum_i q[i] K[half][i][.], one chain of fma for each. */
+MB_INLINE void scores(__m512 z[ROWS][2], const float *q, size_t d, const void *k,
+                      float qk_scale, const char *next, const size_t rows, const enum element e)
 {
-    uint32_t all = n >= MB_KV_BLOCK ? ~0u : (1u << n) - 1;
-    all &= ~0u << first;
-    return (__mmask16) (all >> LANES * h);
-}
-
-/* z[h][half] = scale * sum_i q[i] K[half][i][.], one chain of fma for each. */
-MB_INLINE void scores(__m512 z[HEADS][2], const float *q, size_t d, const void *k,
-                      float qk_scale, const size_t heads, const enum element e)
-{
-    for (size_t h = 0; h < heads; h++) {
-        z[h][0] = z[h][1] = _mm512_setzero_ps();
+    const size_t lines = e == F32 ? 4 : 2; /* of K and V together, for each i */
+    for (size_t r = 0; r < rows; r++) {
+        z[r][0] = z[r][1] = _mm512_setzero_ps();
     }
     for (size_t i = 0; i < d; i++) {
-        __m512 k0 = load(k, i * LANES, 0xffff, e);
-        __m512 k1 = load(k, (d + i) * LANES, 0xffff, e);
-        for (size_t h = 0; h < heads; h++) {
-            __m512 qi = _mm512_set1_ps(q[h * d + i]);
-            z[h][0] = _mm512_fmadd_ps(qi, k0, z[h][0]);
-            z[h][1] = _mm512_fmadd_ps(qi, k1, z[h][1]);
+        for (size_t l = 0; l < lines; l++) {
+            _mm_prefetch(next + (i * lines + l) * 64, _MM_HINT_T0);
+        }
+        __m512 k0 = load(k, i * LANES, e);
+        __m512 k1 = load(k, (d + i) * LANES, e);
+        for (size_t r = 0; r < rows; r++) {
+            __m512 qi = _mm512_set1_ps(q[i * ROWS + r]);
+            z[r][0] = _mm512_fmadd_ps(qi, k0, z[r][0]);
+            z[r][1] = _mm512_fmadd_ps(qi, k1, z[r][1]);
         }
     }
-    for (size_t h = 0; h < heads; h++) {
-        z[h][0] = _mm512_mul_ps(z[h][0], _mm512_set1_ps(qk_scale));
-        z[h][1] = _mm512_mul_ps(z[h][1], _mm512_set1_ps(qk_scale));
+    for (size_t r = 0; r < rows; r++) {
+        z[r][0] = _mm512_mul_ps(z[r][0], _mm512_set1_ps(qk_scale));
+        z[r][1] = _mm512_mul_ps(z[r][1], _mm512_set1_ps(qk_scale));
     }
 }
 
-/* Softmax of one head's block: updates max and sum, writes p (0 where not visible), returns the
- * factor for what is in out already. */
-static inline float weigh(float p[MB_KV_BLOCK], float *sum, float *max, const __m512 z[2],
-                          __mmask16 see0, __mmask16 see1)
+/* The largest of the 8 elements of each row, row r in lane r. No element is NaN. */
+static inline __m256 row_maxima(const __m256 row[ROWS])
 {
-    __m512 top = _mm512_set1_ps(*max);
-    top = _mm512_mask_max_ps(top, see0, z[0], top); /* a NaN leaves top */
-    top = _mm512_mask_max_ps(top, see1, z[1], top);
-    float m = _mm512_reduce_max_ps(top) + 0.0f;
-
-    __m512 lanes = _mm512_loadu_ps(sum);
-    float f = 1;
-    if (*max > -INFINITY) {
-        f = _mm512_cvtss_f32(mb_exp_avx512(_mm512_set1_ps(*max - m)));
-        lanes = _mm512_mul_ps(lanes, _mm512_set1_ps(f));
+    __m256 pair[ROWS / 2], four[ROWS / 4];
+    for (size_t i = 0; i < ROWS / 2; i++) {
+        pair[i] = _mm256_max_ps(_mm256_unpacklo_ps(row[2 * i], row[2 * i + 1]),
+                                _mm256_unpackhi_ps(row[2 * i], row[2 * i + 1]));
     }
-    __m512 ms = _mm512_set1_ps(m);
-    __m512 p0 = _mm512_maskz_mov_ps(see0, mb_exp_avx512(_mm512_sub_ps(z[0], ms)));
-    __m512 p1 = _mm512_maskz_mov_ps(see1, mb_exp_avx512(_mm512_sub_ps(z[1], ms)));
-    lanes = _mm512_mask_add_ps(lanes, see0, lanes, p0);
-    lanes = _mm512_mask_add_ps(lanes, see1, lanes, p1);
-    _mm512_storeu_ps(sum, lanes);
-    _mm512_storeu_ps(p, p0);
-    _mm512_storeu_ps(p + LANES, p1);
-    *max = m;
-    return f;
+    for (size_t i = 0; i < ROWS / 4; i++) {
+        __m256d a = _mm256_castps_pd(pair[2 * i]), b = _mm256_castps_pd(pair[2 * i + 1]);
+        four[i] = _mm256_max_ps(_mm256_castpd_ps(_mm256_unpacklo_pd(a, b)),
+                                _mm256_castpd_ps(_mm256_unpackhi_pd(a, b)));
+    }
+    return _mm256_max_ps(_mm256_permute2f128_ps(four[0], four[1], 0x20),
+                         _mm256_permute2f128_ps(four[0], four[1], 0x31));
 }
 
-/* out[i] = f out[i], then fma(p_j, V[j][i], .) for ascending j; vectors of 16 i at once. */
-MB_INLINE void gather(float *out, float p[HEADS][MB_KV_BLOCK], const float *f, size_t d,
-                      size_t i, const void *v, size_t first, size_t n, const size_t heads,
-                      const size_t cols, __mmask16 live, const enum element e)
+/* What the scores of a block become: weights, and the factor for what is in out already. */
+struct weights {
+    float p[ROWS][MB_KV_BLOCK];
+    float f[ROWS];
+};
+
+/* m' and f of all rows; updates the tile's max and writes m'. */
+MB_INLINE void raise_maxima(float m[ROWS], float f[ROWS], struct mb_attend_tile *t,
+                            __m512 z[ROWS][2], const uint32_t *seen, const size_t rows)
 {
-    __m512 sum[HEADS][COLS];
-    for (size_t h = 0; h < heads; h++) {
+    __m256 top[ROWS];
+    __mmask8 sees = 0;
+    for (size_t r = 0; r < ROWS; r++) {
+        __m512 most = _mm512_set1_ps(-INFINITY);
+        if (r < rows) { /* a NaN leaves most */
+            most = _mm512_mask_max_ps(most, (__mmask16) seen[r], z[r][0], most);
+            most = _mm512_mask_max_ps(most, (__mmask16) (seen[r] >> LANES), z[r][1], most);
+            sees |= (__mmask8) ((seen[r] != 0) << r);
+        }
+        top[r] = _mm256_max_ps(_mm512_castps512_ps256(most), _mm512_extractf32x8_ps(most, 1));
+    }
+    __m256 old = _mm256_loadu_ps(t->max);
+    __m256 raised =
+        _mm256_add_ps(_mm256_max_ps(row_maxima(top), old), _mm256_setzero_ps()); /* no -0 */
+    __mmask8 scaled = _mm256_mask_cmp_ps_mask(sees, old, _mm256_set1_ps(-INFINITY), _CMP_GT_OQ);
+    __m512 e = mb_exp_negative_avx512(_mm512_zextps256_ps512(_mm256_sub_ps(old, raised)));
+    _mm256_storeu_ps(f,
+                     _mm256_mask_mov_ps(_mm256_set1_ps(1), scaled, _mm512_castps512_ps256(e)));
+    _mm256_storeu_ps(m, raised);
+    _mm256_mask_storeu_ps(t->max, sees, raised);
+}
+
+/* Softmax of a block: updates max and sum. */
+MB_INLINE void weigh(struct weights *w, struct mb_attend_tile *t,
+                     const struct mb_attend_view *see, __m512 z[ROWS][2], const size_t rows)
+{
+    uint32_t seen[ROWS];
+    float m[ROWS];
+    for (size_t r = 0; r < rows; r++) {
+        seen[r] = mb_attend_seen(see, r);
+    }
+    raise_maxima(m, w->f, t, z, seen, rows);
+    for (size_t r = 0; r < rows; r++) {
+        __m512 mr = _mm512_set1_ps(m[r]);
+        __m512 p0 = mb_exp_negative_avx512(_mm512_sub_ps(z[r][0], mr));
+        __m512 p1 = mb_exp_negative_avx512(_mm512_sub_ps(z[r][1], mr));
+        __m512 sum = _mm512_mul_ps(_mm512_loadu_ps(t->sum[r]), _mm512_set1_ps(w->f[r]));
+        sum = _mm512_mask_add_ps(sum, (__mmask16) seen[r], sum, p0);
+        sum = _mm512_mask_add_ps(sum, (__mmask16) (seen[r] >> LANES), sum, p1);
+        _mm512_storeu_ps(t->sum[r], sum);
+        _mm512_storeu_ps(w->p[r], p0);
+        _mm512_storeu_ps(w->p[r] + LANES, p1);
+    }
+}
+
+/* out[i] = f out[i], then fma(p_j, V[j][i], .) for ascending j; cols vectors of i at once. */
+MB_INLINE void gather_cols(float *out, const struct weights *w, size_t row, size_t d, size_t i,
+                           const void *v, size_t first, size_t end, const size_t rows,
+                           const size_t cols, const enum element e)
+{
+    __m512 sum[ROWS][COLS_MAX];
+    for (size_t r = 0; r < rows; r++) {
         for (size_t c = 0; c < cols; c++) {
-            sum[h][c] = _mm512_mul_ps(_mm512_maskz_loadu_ps(live, out + h * d + i + c * LANES),
-                                      _mm512_set1_ps(f[h]));
+            sum[r][c] = _mm512_mul_ps(_mm512_loadu_ps(out + r * d + i + c * LANES),
+                                      _mm512_set1_ps(w->f[row + r]));
         }
     }
-    for (size_t j = first; j < n; j++) {
-        __m512 vs[COLS];
+    for (size_t j = first; j < end; j++) {
+        __m512 vs[COLS_MAX];
         for (size_t c = 0; c < cols; c++) {
-            vs[c] = load(v, j * d + i + c * LANES, live, e);
+            vs[c] = load(v, j * d + i + c * LANES, e);
         }
-        for (size_t h = 0; h < heads; h++) {
-            __m512 pj = _mm512_set1_ps(p[h][j]);
+        for (size_t r = 0; r < rows; r++) {
+            __m512 pj = _mm512_set1_ps(w->p[row + r][j]);
             for (size_t c = 0; c < cols; c++) {
-                sum[h][c] = _mm512_fmadd_ps(pj, vs[c], sum[h][c]);
+                sum[r][c] = _mm512_fmadd_ps(pj, vs[c], sum[r][c]);
             }
         }
     }
-    for (size_t h = 0; h < heads; h++) {
+    for (size_t r = 0; r < rows; r++) {
         for (size_t c = 0; c < cols; c++) {
-            _mm512_mask_storeu_ps(out + h * d + i + c * LANES, live, sum[h][c]);
+            _mm512_storeu_ps(out + r * d + i + c * LANES, sum[r][c]);
         }
     }
 }
 
-MB_INLINE void attend_heads(float *out, float *sum, float *max, const float *q, size_t d,
-                            const void *k, const void *v, size_t first, size_t n,
-                            float qk_scale, const size_t heads, const enum element e)
+/* The same for the last left < 16 i. */
+MB_INLINE void gather_rest(float *out, const struct weights *w, size_t row, size_t d, size_t i,
+                           const void *v, size_t first, size_t end, const size_t rows,
+                           const enum element e)
 {
-    __m512 z[HEADS][2];
-    float p[HEADS][MB_KV_BLOCK], f[HEADS];
-    scores(z, q, d, k, qk_scale, heads, e);
-    for (size_t h = 0; h < heads; h++) {
-        f[h] = weigh(p[h], sum + h * LANES, max + h, z[h], visible(first, n, 0),
-                     visible(first, n, 1));
+    __mmask16 live = mb_lanes_first(d - i);
+    for (size_t r = 0; r < rows; r++) {
+        __m512 sum = _mm512_mul_ps(_mm512_maskz_loadu_ps(live, out + r * d + i),
+                                   _mm512_set1_ps(w->f[row + r]));
+        for (size_t j = first; j < end; j++) {
+            __m512 vs = load_live(v, j * d + i, live, e);
+            sum = _mm512_fmadd_ps(_mm512_set1_ps(w->p[row + r][j]), vs, sum);
+        }
+        _mm512_mask_storeu_ps(out + r * d + i, live, sum);
     }
+}
+
+/* All i, for positions [first, end) that all the rows see. */
+MB_INLINE void gather(float *out, const struct weights *w, size_t row, size_t d, const void *v,
+                      size_t first, size_t end, const size_t rows, const enum element e)
+{
+    const size_t cols = rows > 4 ? 2 : 4; /* 16 chains, or as many as there are */
     size_t i = 0;
-    for (; d - i >= COLS * LANES; i += COLS * LANES) {
-        gather(out, p, f, d, i, v, first, n, heads, COLS, 0xffff, e);
+    for (; d - i >= cols * LANES; i += cols * LANES) {
+        gather_cols(out, w, row, d, i, v, first, end, rows, cols, e);
     }
-    for (; i < d; i += LANES) {
-        gather(out, p, f, d, i, v, first, n, heads, 1, mb_lanes_first(d - i), e);
+    for (; d - i >= LANES; i += LANES) {
+        gather_cols(out, w, row, d, i, v, first, end, rows, 1, e);
     }
-}
-
-MB_INLINE void attend(float *out, float *sum, float *max, const float *q, size_t n_q, size_t d,
-                      const void *k, const void *v, size_t first, size_t n, float qk_scale,
-                      const enum element e)
-{
-    size_t h = 0;
-    for (; n_q - h >= HEADS; h += HEADS) {
-        attend_heads(out + h * d, sum + h * LANES, max + h, q + h * d, d, k, v, first, n,
-                     qk_scale, HEADS, e);
-    }
-    for (; h < n_q; h++) {
-        attend_heads(out + h * d, sum + h * LANES, max + h, q + h * d, d, k, v, first, n,
-                     qk_scale, 1, e);
+    if (i < d) {
+        gather_rest(out, w, row, d, i, v, first, end, rows, e);
     }
 }
 
-void mb_attend_f16_avx512(float *out, float *sum, float *max, const float *q, size_t n_q,
-                          size_t d, const void *k, const void *v, size_t first, size_t n,
-                          float qk_scale)
+/* Rows one by one over [max(first, from), min(end, to)) of each, where they differ. */
+MB_INLINE void gather_each(struct mb_attend_tile *t, struct weights *w,
+                           const struct mb_attend_view *see, size_t d, const void *v,
+                           size_t from, size_t to, size_t rows, const enum element e)
 {
-    attend(out, sum, max, q, n_q, d, k, v, first, n, qk_scale, F16);
-}
-
-void mb_attend_f32_avx512(float *out, float *sum, float *max, const float *q, size_t n_q,
-                          size_t d, const void *k, const void *v, size_t first, size_t n,
-                          float qk_scale)
-{
-    attend(out, sum, max, q, n_q, d, k, v, first, n, qk_scale, F32);
-}
-
-void mb_attend_finish_avx512(float *out, const float *sum, size_t n_q, size_t d)
-{
-    for (size_t h = 0; h < n_q; h++) {
-        __m512 total = _mm512_set1_ps(mb_lanes_tree(_mm512_loadu_ps(sum + h * LANES)));
-        for (size_t i = 0; i < d; i += LANES) {
-            __mmask16 live = mb_lanes_first(d - i);
-            __m512 v = _mm512_maskz_loadu_ps(live, out + h * d + i);
-            _mm512_mask_storeu_ps(out + h * d + i, live, _mm512_div_ps(v, total));
+    for (size_t r = 0; r < rows; r++) {
+        size_t first = see->first[r] > from ? see->first[r] : from;
+        size_t end = see->end[r] < to ? see->end[r] : to;
+        if (first < end) {
+            gather(t->out + r * d, w, r, d, v, first, end, 1, e);
+            w->f[r] = 1;
         }
+    }
+}
+
+/* One call of f for each number of rows, so that its loops unroll. */
+#define FOR_ROWS(n, f, ...)   \
+    switch (n) {              \
+    case 1:                   \
+        f(__VA_ARGS__, 1, e); \
+        break;                \
+    case 2:                   \
+        f(__VA_ARGS__, 2, e); \
+        break;                \
+    case 3:                   \
+        f(__VA_ARGS__, 3, e); \
+        break;                \
+    case 4:                   \
+        f(__VA_ARGS__, 4, e); \
+        break;                \
+    case 5:                   \
+        f(__VA_ARGS__, 5, e); \
+        break;                \
+    case 6:                   \
+        f(__VA_ARGS__, 6, e); \
+        break;                \
+    case 7:                   \
+        f(__VA_ARGS__, 7, e); \
+        break;                \
+    default:                  \
+        f(__VA_ARGS__, 8, e); \
+        break;                \
+    }
+
+MB_INLINE void score(struct weights *w, struct mb_attend_tile *t,
+                     const struct mb_attend_view *see, size_t d, const void *k, float qk_scale,
+                     const void *next, const size_t rows, const enum element e)
+{
+    __m512 z[ROWS][2];
+    scores(z, t->q, d, k, qk_scale, next, rows, e);
+    weigh(w, t, see, z, rows);
+}
+
+MB_INLINE void attend(struct mb_attend_tile *t, size_t d, const void *k, const void *v,
+                      size_t base, float qk_scale, const void *next, const enum element e)
+{
+    struct mb_attend_view see;
+    struct weights w;
+    mb_attend_view(&see, t, base, t->n_rows);
+    FOR_ROWS(t->n_rows, score, &w, t, &see, d, k, qk_scale, next)
+    if (see.all_first >= see.all_end) {
+        gather_each(t, &w, &see, d, v, 0, MB_KV_BLOCK, t->n_rows, e);
+        return;
+    }
+    if (!see.even) {
+        gather_each(t, &w, &see, d, v, 0, see.all_first, t->n_rows, e);
+    }
+    FOR_ROWS(t->n_rows, gather, t->out, &w, 0, d, v, see.all_first, see.all_end)
+    if (!see.even) {
+        _mm256_storeu_ps(w.f, _mm256_set1_ps(1));
+        gather_each(t, &w, &see, d, v, see.all_end, MB_KV_BLOCK, t->n_rows, e);
+    }
+}
+
+void mb_attend_f16_avx512(struct mb_attend_tile *t, size_t d, const void *kv, size_t base,
+                          float qk_scale, const void *next)
+{
+    attend(t, d, kv, (const uint16_t *) kv + MB_KV_BLOCK * d, base, qk_scale, next, F16);
+}
+
+void mb_attend_f32_avx512(struct mb_attend_tile *t, size_t d, const void *kv, size_t base,
+                          float qk_scale, const void *next)
+{
+    attend(t, d, kv, (const float *) kv + MB_KV_BLOCK * d, base, qk_scale, next, F32);
+}
+
+/* f of a merge: exp(old - m), or 1 when that is 0. */
+static inline __m512 merge_factor(float old, float m)
+{
+    __m512 x = _mm512_set1_ps(old - m);
+    return old < m ? mb_exp_negative_avx512(x) : _mm512_set1_ps(1);
+}
+
+static void merge_row(struct mb_attend_tile *t, const struct mb_attend_tile *s, size_t r,
+                      size_t d)
+{
+    float m = t->max[r] > s->max[r] ? t->max[r] : s->max[r];
+    __m512 f = merge_factor(t->max[r], m), g = merge_factor(s->max[r], m);
+    __m512 sum = _mm512_mul_ps(_mm512_loadu_ps(t->sum[r]), f);
+    _mm512_storeu_ps(t->sum[r], _mm512_fmadd_ps(_mm512_loadu_ps(s->sum[r]), g, sum));
+    for (size_t i = 0; i < d; i += LANES) {
+        __mmask16 live = mb_lanes_first(d - i);
+        __m512 out = _mm512_mul_ps(_mm512_maskz_loadu_ps(live, t->out + r * d + i), f);
+        __m512 more = _mm512_maskz_loadu_ps(live, s->out + r * d + i);
+        _mm512_mask_storeu_ps(t->out + r * d + i, live, _mm512_fmadd_ps(more, g, out));
+    }
+    t->max[r] = m;
+}
+
+void mb_attend_merge_avx512(struct mb_attend_tile *t, const struct mb_attend_tile *segment,
+                            size_t d, size_t base)
+{
+    mb_attend_merge_rows(t, segment, d, base, merge_row);
+}
+
+void mb_attend_finish_avx512(float *y, const struct mb_attend_tile *t, size_t row, size_t d)
+{
+    __m512 total = _mm512_set1_ps(mb_lanes_tree(_mm512_loadu_ps(t->sum[row])));
+    for (size_t i = 0; i < d; i += LANES) {
+        __mmask16 live = mb_lanes_first(d - i);
+        __m512 v = _mm512_maskz_loadu_ps(live, t->out + row * d + i);
+        _mm512_mask_storeu_ps(y + i, live, _mm512_div_ps(v, total));
     }
 }
 

@@ -1,11 +1,14 @@
 /* The XNOR + popcount product by table. Four neighbouring bits of a row against four codes have
  * 16 outcomes, so per token
  *
- *     table[e] = sum_{i < 4} (bit i of e ? L - u_i : u_i) = sum_p 2^p * popcount(e xor plane_p)
+ *     table[e] = sum_{i < 4} (bit i of e ? v_i : -v_i),    v = 2u - L, and 0 past the last column
+ *              = sum_p 2^p * (4 - 2 * popcount(e xor plane_p))          where all four are real
  *
  * is built once per four columns, and one look-up then does for all planes what popcount does
- * for one: 11 instructions a weight vector against 3 P. An entry is at most 4 L = 1020; its low
- * 5 bits and the rest are looked up apart, so that 8 look-ups add up in a byte. */
+ * for one: 11 instructions a weight vector against 3 P. An entry is within +-1020: it is
+ * low + 64 * high, each a signed byte, looked up apart. Four look-ups add up in a byte (low is
+ * in -32..31, high in -16..16), and vpdpbusd adds the four bytes of a row times its c. */
+#include <assert.h>
 #include <immintrin.h>
 #include <string.h>
 
@@ -15,161 +18,243 @@
 #include "core/kernels/x86/lanes_avx512.h"
 
 enum {
-    CHUNK = 4,       /* words whose look-ups add up in bytes: 8 of them, each at most 31 */
-    TILES = 8,       /* that share the tables while these are in registers */
-    LOW_BITS = 5,    /* of an entry */
+    CHUNK = 4,       /* words whose tables are in registers at a time */
+    TILES_MAX = 4,   /* that share the tables while these are in registers */
+    LOW_BITS = 6,    /* of an entry */
     WORD_TABLES = 4, /* vectors: columns 0..3 of each byte, low and high; then 4..7 */
     VECTOR = 64,
     PICK = 0xe2, /* of vpternlog: the second operand's bits choose the first or the third */
 };
 
-/* Two vectors from 16 codes: for each of 4 dwords, 4 codes apart by stride, its 16 entries. */
-static inline void build_pair(uint8_t *to, const uint8_t *u, __m512i flip)
-{
-    const __m512i one8 = _mm512_set1_epi8(1), one16 = _mm512_set1_epi16(1);
-    const __m512i low = _mm512_set1_epi16((1 << LOW_BITS) - 1);
-    /* Packing leaves [4 entries][4 dwords] in each quarter; this is the transpose. */
-    const __m512i order =
-        _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-    __m512i entries[4];
-    for (size_t b = 0; b < 4; b++) {
-        int four;
-        memcpy(&four, u + 8 * b, sizeof four);
-        __m512i x = _mm512_xor_si512(_mm512_set1_epi32(four), flip); /* L - u is u xor L */
-        entries[b] = _mm512_madd_epi16(_mm512_maddubs_epi16(x, one8), one16);
-    }
-    __m512i a = _mm512_packus_epi32(entries[0], entries[1]);
-    __m512i b = _mm512_packus_epi32(entries[2], entries[3]);
-    __m512i lows = _mm512_packus_epi16(_mm512_and_si512(a, low), _mm512_and_si512(b, low));
-    __m512i rests =
-        _mm512_packus_epi16(_mm512_srli_epi16(a, LOW_BITS), _mm512_srli_epi16(b, LOW_BITS));
-    _mm512_store_si512(to, _mm512_permutexvar_epi32(order, lows));
-    _mm512_store_si512(to + VECTOR, _mm512_permutexvar_epi32(order, rests));
-}
+static_assert(WORD_TABLES * VECTOR == MB_WORD_TABLE_BYTES, "what codes have room for");
 
-/* tables [n_words][WORD_TABLES][64] of one token. */
-static void build(uint8_t *tables, const uint8_t *u, size_t n_words, int levels)
-{
-    const __m512i bits = _mm512_setr_epi32(0, 0xff, 0xff00, 0xffff, 0xff0000, 0xff00ff,
-                                           0xffff00, 0xffffff, -0x1000000, -0xffff01, -0xff0100,
-                                           -0xff0001, -0x10000, -0xff01, -0x100, -1);
-    const __m512i flip = _mm512_and_si512(bits, _mm512_set1_epi8((char) levels));
-    for (size_t w = 0; w < n_words; w++) {
-        build_pair(tables, u, flip);
-        build_pair(tables + 2 * VECTOR, u + 4, flip);
-        tables += WORD_TABLES * VECTOR;
-        u += MB_WORD_COLS;
-    }
-}
-
-/* 2 sum_p 2^p * popcount(B xor plane_p) of 16 rows over n_words words of one kernel. */
-MB_INLINE __m512i look_up(const uint32_t *bits, __m512i table[CHUNK][WORD_TABLES],
-                          const size_t n_words, size_t ahead)
-{
-    const __m512i nibble = _mm512_set1_epi8(15), quarter = _mm512_set1_epi32(0x30201000);
-    __m512i low = _mm512_setzero_si512(), rest = low;
-    for (size_t w = 0; w < n_words; w++) {
-        __m512i x = _mm512_load_si512(bits + w * MB_TILE_ROWS);
-        _mm_prefetch((const char *) ((uintptr_t) (bits + w * MB_TILE_ROWS) + ahead),
-                     _MM_HINT_T1);
-        __m512i even = _mm512_ternarylogic_epi32(x, nibble, quarter, PICK);
-        __m512i odd = _mm512_ternarylogic_epi32(_mm512_srli_epi32(x, 4), nibble, quarter, PICK);
-        low = _mm512_add_epi8(low, _mm512_permutexvar_epi8(even, table[w][0]));
-        rest = _mm512_add_epi8(rest, _mm512_permutexvar_epi8(even, table[w][1]));
-        low = _mm512_add_epi8(low, _mm512_permutexvar_epi8(odd, table[w][2]));
-        rest = _mm512_add_epi8(rest, _mm512_permutexvar_epi8(odd, table[w][3]));
-    }
-    /* Twice the sum: at most 2 * (248 * 2 + 248 * 64), which is just below 2^15. */
-    __m512i sum = _mm512_add_epi16(_mm512_maddubs_epi16(low, _mm512_set1_epi8(2)),
-                                   _mm512_maddubs_epi16(rest, _mm512_set1_epi8(2 << LOW_BITS)));
-    return _mm512_madd_epi16(sum, _mm512_set1_epi16(1));
-}
-
-/* Up to TILES tiles of one token, at one group. */
-struct tiles {
-    struct mb_walk at[TILES];
-    __m512i sum[TILES]; /* T, so far */
-    __m512 y[TILES];
-    size_t n_tiles, n_kernels, n_words;
-    size_t ahead; /* bytes from a word to the same word of the next tiles */
-    __m512 a;     /* scale_all * a[g] */
+/* For each pair of codes v0, v1, in 16 bits: [v0 + v1, v1 - v0], and the same negated. */
+struct pairs {
+    __m512i plus, minus;
 };
 
-/* Adds words [word, word + n_words) of the group, which hold n_cols columns; the last ones
- * carry T over to y. */
-MB_INLINE void chunk(struct tiles *p, const uint8_t *tables, size_t word, const size_t n_words,
-                     int size)
+static inline struct pairs pairs_of(const uint8_t *u, __mmask32 real, __m512i levels)
 {
-    const int is_last = word + n_words == p->n_words;
-    const __m512i sizes = _mm512_set1_epi32(size);
+    const __m512i difference = _mm512_set1_epi32(0x0001ffff), sum = _mm512_set1_epi16(1);
+    __m512i v = _mm512_cvtepu8_epi16(_mm256_loadu_si256((const void *) u));
+    v = _mm512_maskz_sub_epi16(real, _mm512_add_epi16(v, v), levels);
+    __m512i high = _mm512_slli_epi32(_mm512_madd_epi16(v, difference), 16);
+    __m512i both = _mm512_mask_blend_epi16(0xaaaaaaaa, _mm512_madd_epi16(v, sum), high);
+    return (struct pairs) { both, _mm512_sub_epi16(_mm512_setzero_si512(), both) };
+}
+
+/* An index into the pairs of a word, as vpermi2w wants it: of pair i, the sum whose signs are the
+ * two bits of e. */
+enum { MINUS = 32 };
+#define PICK_SIGNS(i, e) (2 * (i) + ((e) == 1 || (e) == 2 ? 1 : 0) + ((e) < 2 ? MINUS : 0))
+/* Pair i of each of the four bytes, for a run of 8 entries whose two bits are e0 .. e7. */
+#define LANE(i, e0, e1, e2, e3, e4, e5, e6, e7)                                 \
+    PICK_SIGNS(i, e0), PICK_SIGNS(i, e1), PICK_SIGNS(i, e2), PICK_SIGNS(i, e3), \
+        PICK_SIGNS(i, e4), PICK_SIGNS(i, e5), PICK_SIGNS(i, e6), PICK_SIGNS(i, e7)
+#define LANES(...)                                                        \
+    {                                                                     \
+        LANE(0, __VA_ARGS__), LANE(4, __VA_ARGS__), LANE(8, __VA_ARGS__), \
+            LANE(12, __VA_ARGS__)                                         \
+    }
+
+static _Alignas(VECTOR) const int16_t low_bits[MINUS] = LANES(0, 1, 2, 3, 0, 1, 2, 3);
+static _Alignas(VECTOR) const int16_t high_bits[2][MINUS] = { LANES(0, 0, 0, 0, 1, 1, 1, 1),
+                                                              LANES(2, 2, 2, 2, 3, 3, 3, 3) };
+
+/* The low and the high vector of four columns of each byte: pairs first and first + 1 of it. */
+static inline void build_pair(uint8_t *to, const struct pairs *p, int first)
+{
+    const __m512i half = _mm512_set1_epi16(1 << (LOW_BITS - 1));
+    const __m512i mask = _mm512_set1_epi16((1 << LOW_BITS) - 1);
+    const __m512i skip = _mm512_set1_epi16((short) (2 * first)), next = _mm512_set1_epi16(2);
+    __m512i at = _mm512_add_epi16(_mm512_load_si512(low_bits), skip);
+    __m512i low[2], high[2], left = _mm512_permutex2var_epi16(p->plus, at, p->minus);
+    for (size_t i = 0; i < 2; i++) { /* entries 0..7, then 8..15 */
+        at = _mm512_add_epi16(_mm512_load_si512(high_bits[i]), _mm512_add_epi16(skip, next));
+        __m512i right = _mm512_permutex2var_epi16(p->plus, at, p->minus);
+        __m512i entry = _mm512_add_epi16(_mm512_add_epi16(left, half), right);
+        low[i] = _mm512_sub_epi16(_mm512_and_si512(entry, mask), half);
+        high[i] = _mm512_srai_epi16(entry, LOW_BITS);
+    }
+    _mm512_store_si512(to, _mm512_packs_epi16(low[0], low[1]));
+    _mm512_store_si512(to + VECTOR, _mm512_packs_epi16(high[0], high[1]));
+}
+
+void mb_code_tables_avx512vbmi(struct mb_codes *c, size_t n_cols, size_t n_planes)
+{
+    const __m512i levels = _mm512_set1_epi16((short) ((1 << n_planes) - 1));
+    uint8_t *to = c->tables;
+    for (size_t col = 0; col < n_cols; col += MB_WORD_COLS, to += MB_WORD_TABLE_BYTES) {
+        size_t left = n_cols - col;
+        __mmask32 real = left < MB_WORD_COLS ? (1u << left) - 1 : ~0u;
+        struct pairs p = pairs_of(c->u + col, real, levels);
+        build_pair(to, &p, 0);
+        build_pair(to + 2 * VECTOR, &p, 2);
+    }
+}
+
+/* T so far, of 16 rows, as low + 64 * high. */
+struct sums {
+    __m512i low, high;
+};
+
+/* Adds c * T of n_words words of one kernel; c is each row's coefficient in all four bytes. */
+MB_INLINE struct sums look_up(struct sums sum, const uint32_t *bits, __m512i c,
+                              __m512i table[CHUNK][WORD_TABLES], const size_t n_words,
+                              size_t ahead)
+{
+    const __m512i nibble = _mm512_set1_epi8(15), quarter = _mm512_set1_epi32(0x30201000);
+    __m512i low, high;
+    for (size_t w = 0; w < n_words; w++) {
+        __m512i x = _mm512_load_si512(bits + w * MB_TILE_ROWS);
+        mb_walk_fetch(bits + w * MB_TILE_ROWS, ahead);
+        __m512i even = _mm512_ternarylogic_epi32(x, nibble, quarter, PICK);
+        __m512i odd = _mm512_ternarylogic_epi32(_mm512_srli_epi32(x, 4), nibble, quarter, PICK);
+        __m512i l = _mm512_add_epi8(_mm512_permutexvar_epi8(even, table[w][0]),
+                                    _mm512_permutexvar_epi8(odd, table[w][2]));
+        __m512i h = _mm512_add_epi8(_mm512_permutexvar_epi8(even, table[w][1]),
+                                    _mm512_permutexvar_epi8(odd, table[w][3]));
+        int is_second = w % 2;
+        low = is_second ? _mm512_add_epi8(low, l) : l;
+        high = is_second ? _mm512_add_epi8(high, h) : h;
+        if (is_second || w + 1 == n_words) {
+            sum.low = _mm512_dpbusd_epi32(sum.low, c, low);
+            sum.high = _mm512_dpbusd_epi32(sum.high, c, high);
+        }
+    }
+    return sum;
+}
+
+/* 16 coefficients, each in the four bytes of its row. */
+MB_INLINE __m512i coefs(const uint8_t *coef)
+{
+    const __m512i rows =
+        _mm512_setr_epi32(0, 0x01010101, 0x02020202, 0x03030303, 0x04040404, 0x05050505,
+                          0x06060606, 0x07070707, 0x08080808, 0x09090909, 0x0a0a0a0a,
+                          0x0b0b0b0b, 0x0c0c0c0c, 0x0d0d0d0d, 0x0e0e0e0e, 0x0f0f0f0f);
+    __m512i all = _mm512_broadcast_i32x4(_mm_loadu_si128((const void *) coef));
+    return _mm512_shuffle_epi8(all, rows);
+}
+
+/* Up to TILES_MAX tiles of one token, at one group. */
+struct tiles {
+    const uint32_t *bits; /* of the first tile, at this group; so are scale and coef */
+    const uint16_t *scale;
+    const uint8_t *coef;
+    size_t bits_stride, scale_stride; /* from tile to tile */
+    struct mb_walk_ahead ahead;
+    struct sums sum[TILES_MAX];
+    __m512 y[TILES_MAX];
+    size_t n_tiles, n_kernels, n_words;
+    __m512 a; /* scale_all * a[g] */
+};
+
+/* Adds words [word, word + n_words) of the group; the first start T, the last carry it to y. */
+MB_INLINE void chunk(struct tiles *p, const uint8_t *tables, size_t word, const size_t n_words,
+                     const size_t n_kernels, const int is_first, const int is_last)
+{
     __m512i table[CHUNK][WORD_TABLES];
     for (size_t i = 0; i < n_words; i++) {
         for (size_t v = 0; v < WORD_TABLES; v++) {
             table[i][v] = _mm512_load_si512(tables + (i * WORD_TABLES + v) * VECTOR);
         }
     }
+    const uint32_t *bits = p->bits + word * MB_TILE_ROWS;
+    const uint16_t *scale = p->scale;
+    const uint8_t *coef = p->coef;
     for (size_t i = 0; i < p->n_tiles; i++) {
-        const uint32_t *bits = p->at[i].bits + word * MB_TILE_ROWS;
-        const uint8_t *coef = p->at[i].coef;
-        __m512i sum = word == 0 ? _mm512_setzero_si512() : p->sum[i];
-        for (size_t k = 0; k < p->n_kernels; k++) {
-            __m512i d = look_up(bits, table, n_words, p->ahead);
-            __m512i c = _mm512_cvtepu8_epi32(_mm_loadu_si128((const void *) coef));
-            sum = _mm512_add_epi32(sum, _mm512_mullo_epi32(c, _mm512_sub_epi32(sizes, d)));
-            bits += p->n_words * MB_TILE_ROWS;
-            coef += MB_TILE_ROWS;
+        struct sums sum = { _mm512_setzero_si512(), _mm512_setzero_si512() };
+        if (!is_first) {
+            sum = p->sum[i];
+        }
+        for (size_t k = 0; k < n_kernels; k++) {
+            sum = look_up(sum, bits + k * p->n_words * MB_TILE_ROWS,
+                          coefs(coef + k * MB_TILE_ROWS), table, n_words, p->ahead.bits);
         }
         if (is_last) {
-            __m256i scale = _mm256_loadu_si256((const void *) p->at[i].scale);
-            __m512 sa = _mm512_mul_ps(_mm512_cvtph_ps(scale), p->a);
-            p->y[i] = _mm512_fmadd_ps(sa, _mm512_cvtepi32_ps(sum), p->y[i]);
-            mb_walk_next(&p->at[i], p->n_words, p->n_kernels);
+            mb_walk_fetch(scale, p->ahead.scale);
+            mb_walk_fetch(coef, p->ahead.coef);
+            __m512i t = _mm512_add_epi32(sum.low, _mm512_slli_epi32(sum.high, LOW_BITS));
+            __m512 s = _mm512_cvtph_ps(_mm256_loadu_si256((const void *) scale));
+            p->y[i] = _mm512_fmadd_ps(_mm512_mul_ps(s, p->a), _mm512_cvtepi32_ps(t), p->y[i]);
         } else {
             p->sum[i] = sum;
         }
+        bits += p->bits_stride;
+        scale += p->scale_stride;
+        coef += p->scale_stride * n_kernels;
     }
 }
 
-/* One group of n_cols columns. */
-static inline void group(struct tiles *p, const uint8_t *tables, size_t n_cols, int levels)
+/* A group of CHUNK words, the usual case. A function of its own, so that the tables stay in
+ * registers: inlined, gcc 12 keeps 12 of the 16 on the stack. */
+static __attribute__((noinline)) void group_whole(struct tiles *p, const uint8_t *tables)
+{
+    if (p->n_kernels == 1) {
+        chunk(p, tables, 0, CHUNK, 1, 1, 1);
+    } else {
+        chunk(p, tables, 0, CHUNK, p->n_kernels, 1, 1);
+    }
+}
+
+static __attribute__((noinline)) void group_in_chunks(struct tiles *p, const uint8_t *tables)
 {
     for (size_t word = 0; word < p->n_words; word += CHUNK) {
-        size_t left = n_cols - word * MB_WORD_COLS;
-        int size = levels * (int) (left < CHUNK * MB_WORD_COLS ? left : CHUNK * MB_WORD_COLS);
-        const uint8_t *at = tables + word * WORD_TABLES * VECTOR;
+        const int is_first = word == 0, is_last = p->n_words - word <= CHUNK;
         switch (p->n_words - word) {
         case 1:
-            chunk(p, at, word, 1, size);
+            chunk(p, tables, word, 1, p->n_kernels, is_first, 1);
             break;
         case 2:
-            chunk(p, at, word, 2, size);
+            chunk(p, tables, word, 2, p->n_kernels, is_first, 1);
             break;
         case 3:
-            chunk(p, at, word, 3, size);
+            chunk(p, tables, word, 3, p->n_kernels, is_first, 1);
             break;
         default:
-            chunk(p, at, word, CHUNK, size);
+            chunk(p, tables, word, CHUNK, p->n_kernels, is_first, is_last);
             break;
         }
+        tables += CHUNK * MB_WORD_TABLE_BYTES;
     }
+}
+
+static inline void group(struct tiles *p, const uint8_t *tables)
+{
+    if (p->n_words == CHUNK) {
+        group_whole(p, tables);
+    } else {
+        group_in_chunks(p, tables);
+    }
+    p->bits += p->n_words * p->n_kernels * MB_TILE_ROWS;
+    p->scale += MB_TILE_ROWS;
+    p->coef += p->n_kernels * MB_TILE_ROWS;
 }
 
 static void tiles(float *y, const struct mb_bool_matrix *w, const struct mb_codes *x,
-                  int levels, size_t tile, size_t n_tiles, const uint8_t *tables)
+                  size_t tile, size_t n_tiles)
 {
     const struct mb_bool_shape *s = &w->shape;
-    struct tiles p = { .n_tiles = n_tiles, .n_kernels = s->n_kernels };
-    p.ahead = TILES * mb_bool_words(s) * s->n_kernels * MB_TILE_ROWS * sizeof(uint32_t);
+    struct tiles p = {
+        .bits = w->bits + mb_bool_bits_at(s, tile, 0),
+        .scale = w->scale + mb_bool_scale_at(s, tile, 0),
+        .coef = w->coef + mb_bool_coef_at(s, tile, 0),
+        .bits_stride = mb_bool_bits_at(s, 1, 0),
+        .scale_stride = mb_bool_scale_at(s, 1, 0),
+        .n_tiles = n_tiles,
+        .n_kernels = s->n_kernels,
+        .ahead = mb_walk_ahead(s, n_tiles),
+    };
     for (size_t i = 0; i < n_tiles; i++) {
         p.y[i] = _mm512_setzero_ps();
-        p.at[i] = mb_walk_start(w, tile + i);
     }
     const float *a = x->a;
+    const uint8_t *tables = x->tables;
     for (size_t col = 0; col < s->n_cols; col += s->group, a++) {
         size_t n_cols = s->n_cols - col < s->group ? s->n_cols - col : s->group;
         p.n_words = mb_walk_words(n_cols);
         p.a = _mm512_set1_ps(w->scale_all * *a);
-        group(&p, tables, n_cols, levels);
+        group(&p, tables);
         tables += p.n_words * WORD_TABLES * VECTOR;
     }
     for (size_t i = 0; i < n_tiles; i++) {
@@ -182,12 +267,15 @@ void mb_bool_popcount_avx512vbmi(float *y, size_t ldy, const struct mb_bool_matr
                                  const struct mb_codes *x, size_t n_tokens, size_t n_planes,
                                  size_t tile, size_t tile_end, void *scratch)
 {
-    int levels = (1 << n_planes) - 1;
-    for (size_t t = 0; t < n_tokens; t++) {
-        build(scratch, x[t].u, mb_bool_words(&w->shape), levels);
-        for (size_t i = tile; i < tile_end; i += TILES) {
-            size_t n = tile_end - i < TILES ? tile_end - i : TILES;
-            tiles(y + t * ldy, w, &x[t], levels, i, n, scratch);
+    (void) n_planes;
+    (void) scratch;
+    /* Each pass of the tables costs their loads; K kernels share them as well as tiles do, and
+     * fewer tiles are fewer streams from memory. */
+    size_t n_tiles = w->shape.n_kernels == 1 ? TILES_MAX : TILES_MAX / 2;
+    for (; tile < tile_end; tile += n_tiles) {
+        size_t n = tile_end - tile < n_tiles ? tile_end - tile : n_tiles;
+        for (size_t t = 0; t < n_tokens; t++) {
+            tiles(y + t * ldy, w, &x[t], tile, n);
         }
     }
 }

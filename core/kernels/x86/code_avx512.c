@@ -58,16 +58,3 @@ void mb_code_avx512(struct mb_codes *ret, const float *x, size_t n, size_t group
     }
     memset(ret->u + n, 0, mb_div_up(n, MB_WORD_COLS) * MB_WORD_COLS - n);
 }
-
-void mb_code_planes_avx512(struct mb_codes *c, size_t n_words, size_t n_planes)
-{
-    for (size_t w = 0; w < n_words; w++) {
-        /* Adding x to itself moves the next lower bit of each byte to the top. */
-        __m256i x = _mm256_loadu_si256((const __m256i *) (c->u + w * MB_WORD_COLS));
-        x = _mm256_sll_epi16(x, _mm_cvtsi32_si128((int) (MB_PLANES_MAX - n_planes)));
-        for (size_t p = n_planes; p-- > 0;) {
-            c->planes[w * MB_PLANES_MAX + p] = _mm256_movepi8_mask(x);
-            x = _mm256_add_epi8(x, x);
-        }
-    }
-}

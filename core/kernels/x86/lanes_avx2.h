@@ -27,8 +27,8 @@ static inline float mb_halves_tree(__m256 low, __m256 high)
     return _mm_cvtss_f32(b);
 }
 
-/* mb_exp in 8 lanes; see exp_c.c for what it does. */
-static inline __m256 mb_exp_avx2(__m256 x)
+/* exp(r) of mb_exp; the low bits of *ret_t hold the power of two that belongs to it. */
+static inline __m256 mb_exp_fraction(__m256 x, __m256 *ret_t)
 {
     const __m256 to_integer = _mm256_set1_ps(MB_EXP_TO_INTEGER);
     __m256 t = _mm256_fmadd_ps(x, _mm256_set1_ps(MB_EXP_LOG2_E), to_integer);
@@ -39,8 +39,25 @@ static inline __m256 mb_exp_avx2(__m256 x)
     q = _mm256_fmadd_ps(q, r, _mm256_set1_ps(MB_EXP_C4));
     q = _mm256_fmadd_ps(q, r, _mm256_set1_ps(MB_EXP_C3));
     q = _mm256_fmadd_ps(q, r, _mm256_set1_ps(MB_EXP_C2));
-    __m256 p = _mm256_fmadd_ps(_mm256_mul_ps(r, r), q, r);
-    p = _mm256_add_ps(p, _mm256_set1_ps(1));
+    *ret_t = t;
+    return _mm256_add_ps(_mm256_fmadd_ps(_mm256_mul_ps(r, r), q, r), _mm256_set1_ps(1));
+}
+
+/* mb_exp in 8 lanes, for x <= 0 and NaN; see exp_c.c for what it does. The power of two is
+ * multiplied in, which is exact, as no result is subnormal, and keeps NaN. */
+static inline __m256 mb_exp_negative_avx2(__m256 x)
+{
+    __m256 t, p = mb_exp_fraction(x, &t);
+    __m256i power = _mm256_add_epi32(_mm256_slli_epi32(_mm256_castps_si256(t), 23),
+                                     _mm256_set1_epi32(0x3f800000));
+    __m256 small = _mm256_cmp_ps(x, _mm256_set1_ps(MB_EXP_MIN), _CMP_LT_OQ);
+    return _mm256_andnot_ps(small, _mm256_mul_ps(p, _mm256_castsi256_ps(power)));
+}
+
+/* The same for all x. */
+static inline __m256 mb_exp_avx2(__m256 x)
+{
+    __m256 t, p = mb_exp_fraction(x, &t);
     __m256 y = _mm256_castsi256_ps(_mm256_add_epi32(
         _mm256_castps_si256(p), _mm256_slli_epi32(_mm256_castps_si256(t), 23)));
 

@@ -6,6 +6,7 @@
 #define MB_CORE_KERNELS_X86_LANES_AVX512_H
 
 #include <immintrin.h>
+#include <math.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -27,8 +28,8 @@ static inline float mb_lanes_tree(__m512 v)
     return _mm_cvtss_f32(b);
 }
 
-/* mb_exp in 16 lanes; see exp_c.c for what it does. */
-static inline __m512 mb_exp_avx512(__m512 x)
+/* 1 + r + ... of mb_exp, and the power of two that belongs to it in *ret_n. */
+static inline __m512 mb_exp_fraction(__m512 x, __m512 *ret_n)
 {
     const __m512 to_integer = _mm512_set1_ps(MB_EXP_TO_INTEGER);
     __m512 t = _mm512_fmadd_ps(x, _mm512_set1_ps(MB_EXP_LOG2_E), to_integer);
@@ -39,18 +40,25 @@ static inline __m512 mb_exp_avx512(__m512 x)
     q = _mm512_fmadd_ps(q, r, _mm512_set1_ps(MB_EXP_C4));
     q = _mm512_fmadd_ps(q, r, _mm512_set1_ps(MB_EXP_C3));
     q = _mm512_fmadd_ps(q, r, _mm512_set1_ps(MB_EXP_C2));
-    __m512 p = _mm512_fmadd_ps(_mm512_mul_ps(r, r), q, r);
-    p = _mm512_add_ps(p, _mm512_set1_ps(1));
-    __m512i y =
-        _mm512_add_epi32(_mm512_castps_si512(p), _mm512_slli_epi32(_mm512_castps_si512(t), 23));
+    *ret_n = n;
+    return _mm512_add_ps(_mm512_fmadd_ps(_mm512_mul_ps(r, r), q, r), _mm512_set1_ps(1));
+}
 
-    __mmask16 small = _mm512_cmp_ps_mask(x, _mm512_set1_ps(MB_EXP_MIN), _CMP_LT_OQ);
+/* mb_exp in 16 lanes, for x <= 0 and NaN; see exp_c.c for what it does. Scaling is exact, as no
+ * result is subnormal, and keeps NaN. */
+static inline __m512 mb_exp_negative_avx512(__m512 x)
+{
+    __m512 n, p = mb_exp_fraction(x, &n);
+    __mmask16 not_small = _mm512_cmp_ps_mask(x, _mm512_set1_ps(MB_EXP_MIN), _CMP_NLT_UQ);
+    return _mm512_maskz_scalef_ps(not_small, p, n);
+}
+
+/* The same for all x. */
+static inline __m512 mb_exp_avx512(__m512 x)
+{
     __mmask16 large = _mm512_cmp_ps_mask(x, _mm512_set1_ps(MB_EXP_MAX), _CMP_GT_OQ);
-    __mmask16 nan = _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q);
-    y = _mm512_mask_mov_epi32(y, small, _mm512_setzero_si512());
-    y = _mm512_mask_mov_epi32(y, large, _mm512_set1_epi32(0x7f800000));
-    y = _mm512_mask_mov_epi32(y, nan, _mm512_castps_si512(x));
-    return _mm512_castsi512_ps(y);
+    __m512 y = mb_exp_negative_avx512(x);
+    return _mm512_mask_mov_ps(y, large, _mm512_set1_ps(INFINITY));
 }
 
 #endif

@@ -68,3 +68,39 @@ void mb_scale_f16_avx512(float *y, const float *x, const uint16_t *t, size_t n)
                               _mm512_mul_ps(_mm512_maskz_loadu_ps(live, x + i), scale));
     }
 }
+
+void mb_widen_f16_avx512(float *y, const uint16_t *x, size_t n)
+{
+    for (size_t i = 0; i < n; i += 16) {
+        __mmask16 live = mb_lanes_first(n - i);
+        __m512 v = _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(live, x + i));
+        _mm512_mask_storeu_ps(y + i, live, v);
+    }
+}
+
+float mb_max_avx512(const float *x, size_t n)
+{
+    __m512 m = _mm512_set1_ps(-INFINITY);
+    for (size_t i = 0; i < n; i += 16) { /* a NaN leaves m */
+        __mmask16 live = mb_lanes_first(n - i);
+        m = _mm512_mask_max_ps(m, live, _mm512_maskz_loadu_ps(live, x + i), m);
+    }
+    return _mm512_reduce_max_ps(m) + 0.0f;
+}
+
+float mb_weigh_avx512(float *w, const float *z, size_t n, float max, float scale)
+{
+    __m512 sum = _mm512_setzero_ps();
+    const __m512 top = _mm512_set1_ps(max);
+    for (size_t i = 0; i < n; i += 16) {
+        __mmask16 live = mb_lanes_first(n - i);
+        __m512 v = _mm512_maskz_loadu_ps(live, z + i);
+        __m512 x = _mm512_mul_ps(_mm512_sub_ps(v, top), _mm512_set1_ps(scale));
+        __mmask16 ordered = _mm512_cmp_ps_mask(x, x, _CMP_ORD_Q);
+        __m512 e = _mm512_maskz_mov_ps(ordered, mb_exp_negative_avx512(x));
+        e = _mm512_mask_mov_ps(e, _mm512_cmp_ps_mask(v, top, _CMP_EQ_OQ), _mm512_set1_ps(1));
+        _mm512_mask_storeu_ps(w + i, live, e);
+        sum = _mm512_mask_add_ps(sum, live, sum, e);
+    }
+    return mb_lanes_tree(sum);
+}

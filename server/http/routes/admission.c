@@ -6,6 +6,8 @@
 #include <sys/random.h>
 #include <time.h>
 
+#include "core/constrain/constraint.h"
+#include "core/constrain/schema.h"
 #include "server/clock.h"
 #include "server/http/router.h"
 #include "server/http/routes/completion.h"
@@ -17,16 +19,19 @@ enum {
 /* What is known of a request before it is admitted. */
 struct mbd_admission {
     struct mbd_service *service;
-    struct mbd_exchange *exchange; /* NULL when the client left during tokenizing */
+    struct mbd_exchange *exchange; /* NULL when the client left meanwhile */
     struct mb_completion asked;
     const struct mbd_entry *model;
     struct mb_ids prompt;
     enum mb_status encoded; /* how tokenizing went, and why not */
     struct mb_error encode_error;
+    struct mb_constraint *constraint; /* of a response_format; the request's once it has it */
+    enum mb_status constrained;       /* how compiling the schema went, and why not */
+    struct mb_error constrain_error;
     struct mb_wire_error error; /* when something is refused */
     unsigned retry_after;
 
-    struct mbd_work *work; /* that tokenizes; it and the list only while that goes on */
+    struct mbd_work *work; /* that prepares; it and the list only while that goes on */
     struct mbd_admission *next, *prev;
 };
 
@@ -53,13 +58,59 @@ static bool find_model(struct mbd_admission *a)
     return a->model != NULL;
 }
 
-/* On any thread: a tokenizer is immutable, and nobody else has the rest. */
-static void encode(void *arg)
+static bool has_format(const struct mbd_admission *a)
 {
-    struct mbd_admission *a = arg;
+    return a->asked.response_format.kind != MB_RESPONSE_TEXT;
+}
+
+static void constrain(struct mbd_admission *a)
+{
+    const struct mb_response_format *f = &a->asked.response_format;
+    struct mb_grammar g;
+    a->constrained = mb_schema_compile(f->kind == MB_RESPONSE_JSON_SCHEMA ? &f->schema : NULL,
+                                       &g, &a->constrain_error);
+    if (a->constrained == MB_OK) {
+        a->constrained = mb_constraint_new(&g, a->model->trie, a->model->model->shape.n_vocab,
+                                           &a->constraint, &a->constrain_error);
+        mb_grammar_fini(&g); /* empty, if it was taken over */
+    }
+}
+
+static void encode(struct mbd_admission *a)
+{
     a->encoded = mb_tokenizer_encode(a->model->tokenizer, a->asked.prompt, a->asked.n_prompt,
                                      MB_ENCODE_BOS_EOS | MB_ENCODE_PARSE_SPECIAL,
                                      a->model->context_max, &a->prompt, &a->encode_error);
+}
+
+/* On any thread: tokenizer and trie are immutable, and nobody else has the rest. */
+static void prepare(void *arg)
+{
+    struct mbd_admission *a = arg;
+    if (a->asked.prompt) {
+        encode(a);
+    }
+    if (has_format(a)) {
+        constrain(a);
+    }
+}
+
+static bool take_format(struct mbd_admission *a)
+{
+    const size_t bytes = a->constraint ? mb_constraint_bytes(a->constraint) : 0;
+    if (a->constrained == MB_E_NOMEM) {
+        mb_wire_error_of(&a->error, &a->constrain_error);
+    } else if (a->constrained != MB_OK) {
+        mb_wire_error_fill(&a->error, 400, NULL, "response_format", "'response_format': %s",
+                           a->constrain_error.what);
+    } else if (bytes > MBD_CONSTRAINT_BYTES_MAX - a->service->completions->constraint_bytes) {
+        mb_wire_error_fill(&a->error, 429, "queue_full", "response_format",
+                           "too many requests with a response_format are under way");
+        a->retry_after = MBD_RETRY_FULL;
+    } else {
+        return true;
+    }
+    return false;
 }
 
 static bool take_text(struct mbd_admission *a)
@@ -147,8 +198,13 @@ static bool make_request(struct mbd_admission *a, struct mbd_request **ret)
                                         (uint32_t) a->prompt.len, &p, ret, &err);
     if (st != MB_OK) {
         mb_wire_error_of(&a->error, &err);
+        return false;
     }
-    return st == MB_OK;
+    if (a->constraint) {
+        mbd_request_constrain(*ret, a->constraint);
+        a->constraint = NULL;
+    }
+    return true;
 }
 
 /* Puts the request before the engine, which may refuse it. */
@@ -194,6 +250,10 @@ static struct mbd_completion *completion_new(struct mbd_admission *a)
     c->stream = a->asked.stream;
     c->include_usage = a->asked.include_usage;
     c->has_logprobs = a->asked.has_logprobs;
+    if (a->constraint) {
+        c->constraint_bytes = mb_constraint_bytes(a->constraint);
+        c->owner->constraint_bytes += c->constraint_bytes;
+    }
     c->usage.prompt_tokens = (uint32_t) a->prompt.len;
     c->began_ns = mbd_exchange_began_ns(x);
     c->spoke_ns = c->began_ns;
@@ -224,7 +284,7 @@ static bool open_request(struct mbd_admission *a)
 /* From there to the engine. */
 static bool admit(struct mbd_admission *a)
 {
-    if (!take_prompt(a)) {
+    if (!take_prompt(a) || !take_format(a)) {
         return false;
     }
     struct mbd_completion *c = completion_new(a);
@@ -245,6 +305,7 @@ static bool admit(struct mbd_admission *a)
 
 static void admission_free(struct mbd_admission *a)
 {
+    mb_constraint_free(a->constraint);
     mb_ids_fini(&a->prompt);
     mb_completion_fini(&a->asked);
     free(a);
@@ -263,7 +324,7 @@ static void conclude(struct mbd_admission *a, bool ok)
     admission_free(a);
 }
 
-/* ---- long prompts ------------------------------------------------------------------------ */
+/* ---- long prompts and schemas ------------------------------------------------------------------------ */
 
 static void on_pending_end(void *arg)
 {
@@ -272,7 +333,7 @@ static void on_pending_end(void *arg)
     mbd_work_cancel(a->work);
 }
 
-static void on_encoded(void *arg, bool ran)
+static void on_prepared(void *arg, bool ran)
 {
     struct mbd_admission *a = arg;
     assert(ran || !a->exchange); /* it is cancelled only when nobody waits for it */
@@ -284,11 +345,11 @@ static void on_encoded(void *arg, bool ran)
 }
 
 /* false when that thread is not to be had. */
-static bool encode_elsewhere(struct mbd_admission *a)
+static bool prepare_elsewhere(struct mbd_admission *a)
 {
     struct mb_error err;
     struct mbd_completions *all = a->service->completions;
-    if (mbd_work_start(a->service->loop, encode, on_encoded, a, &a->work, &err) != MB_OK) {
+    if (mbd_work_start(a->service->loop, prepare, on_prepared, a, &a->work, &err) != MB_OK) {
         return false;
     }
     a->next = all->first_pending;
@@ -312,11 +373,12 @@ void mbd_route_completions(struct mbd_exchange *x)
     a->exchange = x;
     mb_completion_init(&a->asked);
     bool ok = open_request(a);
-    if (ok && a->asked.prompt) {
-        if (a->asked.n_prompt > LONG_PROMPT && encode_elsewhere(a)) {
+    if (ok) {
+        bool slow = a->asked.n_prompt > LONG_PROMPT || has_format(a);
+        if (slow && prepare_elsewhere(a)) {
             return;
         }
-        encode(a);
+        prepare(a);
     }
     conclude(a, ok);
 }

@@ -12,6 +12,9 @@
 #define MBD_RETRY_DRAINING 5 /* seconds; by then a load balancer knows of another replica */
 #define MBD_RETRY_FULL     1 /* seconds; a slot is seldom held for less */
 
+/* Memory that requests with a response_format may come to use, together: some hundred of them. */
+#define MBD_CONSTRAINT_BYTES_MAX ((size_t) 2 << 30)
+
 /* One request that runs. It outlives its exchange when the client left: the engine still has to
  * say that it is over. */
 struct mbd_completion {
@@ -33,6 +36,7 @@ struct mbd_completion {
     size_t n_tokens, tokens_cap;
     uint32_t offset; /* characters before the next token */
     struct mb_usage usage;
+    size_t constraint_bytes; /* that are counted in owner */
 };
 
 struct mbd_admission;
@@ -41,6 +45,7 @@ struct mbd_completions {
     struct mbd_service *service;
     struct mbd_completion *first;
     size_t n;
+    size_t constraint_bytes;             /* of those that are held to a format, together */
     struct mbd_timer *ping;              /* while there are any */
     struct mbd_admission *first_pending; /* whose prompts are being tokenized */
 };

@@ -29,6 +29,7 @@ void mbd_completion_free(struct mbd_completion *c)
     if (c->exchange) {
         mbd_exchange_on_end(c->exchange, NULL, NULL);
     }
+    c->owner->constraint_bytes -= c->constraint_bytes;
     mbd_request_unref(c->request);
     mb_bytes_fini(&c->text);
     free(c->tokens);

@@ -2,9 +2,12 @@
  * Method: laws over whole domains (all float16 values), files really written and found or not
  *         found, and a pool whose parts are counted. */
 #include <math.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "core/base/bytes.h"
@@ -125,6 +128,56 @@ START_TEST(a_file_appears_whole_or_not_at_all)
 }
 END_TEST
 
+/* A writer that was killed leaves what it wrote; one that lives, in another process, does not
+ * lose it; and files of other names are nobody's business. */
+START_TEST(what_a_killed_writer_left_is_removed)
+{
+    char dir[] = "/tmp/mbool-test-XXXXXX", path[64], name[3][96];
+    static const char *const names[] = { "f.tmp-4194999", "f.tmp-12x", "ff.tmp-12" };
+    ck_assert_ptr_nonnull(mkdtemp(dir));
+    (void) snprintf(path, sizeof path, "%s/f", dir);
+    for (int i = 0; i < 3; i++) {
+        (void) snprintf(name[i], sizeof name[i], "%s/%s", dir, names[i]);
+        FILE *f = fopen(name[i], "w");
+        ck_assert_ptr_nonnull(f);
+        (void) fclose(f);
+    }
+    struct mb_error err = { 0 };
+    struct mb_file_writer *w, *other;
+    int ready[2];
+    char byte = 0, alive[96];
+    ck_assert_int_eq(pipe(ready), 0);
+    pid_t child = fork();
+    ck_assert_int_ge(child, 0);
+    if (child == 0) { /* writes, says so, and is killed */
+        bool ok = mb_file_writer_open(path, &other, &err) == MB_OK &&
+                  mb_file_writer_put(other, "half", 4, &err) == MB_OK;
+        (void) !write(ready[1], ok ? "y" : "n", 1);
+        for (;;) {
+            (void) pause();
+        }
+    }
+    ck_assert_int_eq(read(ready[0], &byte, 1), 1);
+    ck_assert_int_eq(byte, 'y');
+    ck_assert_int_ne(access(name[0], F_OK), 0); /* the child removed it */
+    (void) snprintf(alive, sizeof alive, "%s.tmp-%ld", path, (long) child);
+
+    mb_assert_ok(mb_file_writer_open(path, &w, &err), &err);
+    mb_file_writer_abort(w);
+    ck_assert_int_eq(access(alive, F_OK), 0);
+    ck_assert_int_eq(kill(child, SIGKILL), 0);
+    ck_assert_int_eq(waitpid(child, NULL, 0), child);
+    ck_assert_int_eq(access(alive, F_OK), 0);
+
+    mb_assert_ok(mb_file_writer_open(path, &w, &err), &err);
+    mb_file_writer_abort(w);
+    ck_assert_int_ne(access(alive, F_OK), 0);
+    ck_assert_int_eq(unlink(name[1]), 0);
+    ck_assert_int_eq(unlink(name[2]), 0);
+    ck_assert_int_eq(rmdir(dir), 0);
+}
+END_TEST
+
 START_TEST(random_numbers_replay_and_differ)
 {
     ck_assert_uint_eq(mb_rng_u64(1, 2, 3), mb_rng_u64(1, 2, 3));
@@ -172,6 +225,48 @@ START_TEST(a_pool_runs_every_part_once)
 }
 END_TEST
 
+static uint64_t clock_ns(void)
+{
+    struct timespec t;
+    (void) clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t) t.tv_sec * 1000000000u + (uint64_t) t.tv_nsec;
+}
+
+enum { LONG_MS = 40 };
+
+static void one_long_part(void *job, size_t part, size_t worker)
+{
+    if (part == 0) {
+        (void) usleep(LONG_MS * 1000);
+    }
+}
+
+/* One of two threads sleeps while the other has nothing to do: half of the time is lost. */
+START_TEST(a_pool_with_a_clock_knows_how_long_it_waited)
+{
+    struct mb_error err = { 0 };
+    struct mb_pool *p;
+    mb_assert_ok(mb_pool_new(2, 0, &p, &err), &err);
+    mb_pool_run(p, 2, one_long_part, NULL);
+    ck_assert_uint_eq(mb_pool_waited_ns(p), 0);
+
+    mb_pool_set_clock(p, clock_ns);
+    mb_pool_run(p, 1, one_long_part, NULL); /* the caller's own affair */
+    ck_assert_uint_eq(mb_pool_waited_ns(p), 0);
+    uint64_t begin = clock_ns();
+    mb_pool_run(p, 2, one_long_part, NULL);
+    uint64_t all = clock_ns() - begin, half = LONG_MS / 2 * UINT64_C(1000000);
+    ck_assert_uint_ge(mb_pool_waited_ns(p), half);
+    ck_assert_uint_le(mb_pool_waited_ns(p), all - half);
+
+    mb_pool_set_clock(p, NULL);
+    mb_pool_run(p, 2, one_long_part, NULL);
+    ck_assert_uint_eq(mb_pool_waited_ns(p), 0);
+    ck_assert_uint_eq(mb_pool_waited_ns(NULL), 0);
+    mb_pool_free(p);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("base");
@@ -181,8 +276,10 @@ int main(void)
     tcase_add_test(t, half_rounds_to_nearest_even);
     tcase_add_test(t, a_cursor_never_reads_past_the_end);
     tcase_add_test(t, a_file_appears_whole_or_not_at_all);
+    tcase_add_test(t, what_a_killed_writer_left_is_removed);
     tcase_add_test(t, random_numbers_replay_and_differ);
     tcase_add_loop_test(t, a_pool_runs_every_part_once, 1, 6);
+    tcase_add_test(t, a_pool_with_a_clock_knows_how_long_it_waited);
     suite_add_tcase(s, t);
     return mb_run_suite(s);
 }

@@ -376,6 +376,16 @@ static void add_odd_type(struct gguf_writer *w)
     gguf_key(w, "x", 13);
 }
 
+static void add_kv_heads(struct gguf_writer *w) /* in the place of the 2 that is there */
+{
+    static const char key[] = "llama.attention.head_count_kv";
+    uint8_t *at = w->keys.at;
+    while (memcmp(at, key, sizeof key - 1) != 0) {
+        at++;
+    }
+    at[sizeof key - 1 + 4] = 3; /* after the key its type, and the number */
+}
+
 static const struct {
     void (*add)(struct gguf_writer *w);
     enum mb_status status;
@@ -403,6 +413,7 @@ static const struct {
     { add_list_beyond, MB_E_FORMAT, "key 'x': the list ends beyond the file" },
     { add_odd_key, MB_E_FORMAT, "its name is not" },
     { add_odd_type, MB_E_FORMAT, "key 'x': not of a known type" },
+    { add_kv_heads, MB_E_FORMAT, "key 'llama.attention.head_count_kv': 3 does not divide key" },
 };
 
 START_TEST(what_is_wrong_is_named)

@@ -314,11 +314,11 @@ START_TEST(reused_blocks_remember_nothing)
 }
 END_TEST
 
-static uint64_t ticks;
+static atomic_uint_fast64_t ticks;
 
 static uint64_t tick(void)
 {
-    return ++ticks;
+    return atomic_fetch_add(&ticks, 1) + 1;
 }
 
 START_TEST(times_are_kept_when_there_is_a_clock)
@@ -331,6 +331,7 @@ START_TEST(times_are_kept_when_there_is_a_clock)
         ck_assert_uint_eq(spent[p], 0);
     }
     mb_stepper_set_clock(r.stepper, tick);
+    mb_stepper_set_part_work(r.stepper, 1); /* so that threads have something to wait for */
     uint32_t token = 5;
     rig_feed(&r, 0, &token, 1, scratch);
     mb_stepper_times(r.stepper, spent);

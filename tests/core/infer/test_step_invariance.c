@@ -167,6 +167,61 @@ START_TEST(tiny_models)
 }
 END_TEST
 
+/* Pasts of several segments of attention, beside a sequence with a short one; LONG tokens are fed in
+ * chunks, the last ones one by one. */
+enum { LONG = 1100, ALONE = 1090, LONG_NEW = LONG - ALONE };
+
+static bool run_long(const struct mb_model *m, const struct way *w, float *ret)
+{
+    static uint32_t token[RIG_TOKENS_MAX], position[RIG_TOKENS_MAX], seq[RIG_TOKENS_MAX];
+    struct mb_error err = { 0 };
+    struct rig r;
+    if (!rig_open(&r, m, w->isa, w->n_threads, w->type)) {
+        return false;
+    }
+    mb_assert_ok(mb_kv_reserve(r.kv, 0, LONG, &err), &err);
+    mb_assert_ok(mb_kv_reserve(r.kv, 1, LONG, &err), &err);
+    for (uint32_t at = 0, n; at < LONG; at += n) {
+        n = at >= ALONE ? 1 : w->chunk < ALONE - at ? w->chunk : ALONE - at;
+        struct mb_batch b = { 0, token, position, seq, 1, (const uint32_t[]) { n - 1 } };
+        for (uint32_t i = 0; i < n + (w->n_others > 0); i++, b.n_tokens++) {
+            seq[i] = i == n;
+            position[i] = i < n ? at + i : mb_kv_seq(r.kv, 1)->n_positions;
+            token[i] = random_token(2000 + seq[i], position[i], m->shape.n_vocab);
+        }
+        float *logits = ret + (at < ALONE ? 0 : at - ALONE) * m->shape.n_vocab;
+        mb_assert_ok(mb_step(r.stepper, m, r.kv, &b, NULL, logits, &err), &err);
+    }
+    rig_close(&r);
+    return true;
+}
+
+START_TEST(long_pasts)
+{
+    static const struct way ways[] = {
+        { "auto", 1, 9, 1, MB_KV_F16 },   { "auto", 3, 500, 0, MB_KV_F16 },
+        { "auto", 2, 100, 1, MB_KV_F16 }, { "auto", 5, 50, 1, MB_KV_F16 },
+        { "auto", 4, 33, 0, MB_KV_F16 },  { "avx512", 2, 500, 1, MB_KV_F16 },
+        { "avx2", 3, 77, 0, MB_KV_F16 },  { "c", 4, 300, 1, MB_KV_F16 },
+    };
+    struct tiny_spec spec = tiny_specs[_i % TINY_SPECS];
+    spec.shape.window = _i < TINY_SPECS ? spec.shape.window : 300;
+    struct mb_model *m = tiny_model_new(&spec, 4);
+    size_t n = (size_t) LONG_NEW * m->shape.n_vocab;
+    float *want = calloc(n, sizeof *want), *got = calloc(n, sizeof *got);
+    ck_assert(want && got);
+    ck_assert(run_long(m, &(struct way) { "c", 1, 500, 0, MB_KV_F16 }, want));
+    for (size_t i = 0; i < sizeof ways / sizeof ways[0]; i++) {
+        ck_assert_msg(!run_long(m, &ways[i], got) || memcmp(got, want, n * sizeof *got) == 0,
+                      "%s: %s, %zu threads, chunk %u, %u others", spec.name, ways[i].isa,
+                      ways[i].n_threads, (unsigned) ways[i].chunk, (unsigned) ways[i].n_others);
+    }
+    free(want);
+    free(got);
+    mb_model_unref(m);
+}
+END_TEST
+
 /* "<folder of a real model>" or NULL. */
 static const char *folder(const char *name)
 {
@@ -246,6 +301,7 @@ int main(void)
     Suite *s = suite_create("step_invariance");
     TCase *t = tcase_create("A1");
     tcase_add_loop_test(t, tiny_models, 0, 2 * TINY_SPECS);
+    tcase_add_loop_test(t, long_pasts, 0, 2 * TINY_SPECS);
     tcase_add_test(t, a_real_float_model);
     tcase_add_test(t, a_real_converted_model);
     suite_add_tcase(s, t);

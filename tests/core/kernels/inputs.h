@@ -82,6 +82,32 @@ static inline int same_float(float a, float b)
         }                                                                                \
     } while (0)
 
+/* A fresh tile of n_rows queries of d elements (q is [n_rows][d]) that all see [begin, end); one
+ * allocation each holds q and out, rows beyond n_rows included. */
+static inline struct mb_attend_tile tile_new(const float *q, size_t n_rows, size_t d,
+                                             uint32_t begin, uint32_t end)
+{
+    struct mb_attend_tile t = { .n_rows = n_rows };
+    t.q = mb_alloc(d * MB_ATTEND_ROWS, sizeof *t.q);
+    t.out = mb_alloc(d * MB_ATTEND_ROWS, sizeof *t.out);
+    ck_assert(t.q && t.out);
+    for (size_t r = 0; r < MB_ATTEND_ROWS; r++) {
+        t.max[r] = -INFINITY;
+        t.begin[r] = begin;
+        t.end[r] = end;
+    }
+    for (size_t i = 0; i < n_rows * d; i++) {
+        t.q[i % d * MB_ATTEND_ROWS + i / d] = q[i];
+    }
+    return t;
+}
+
+static inline void tile_free(struct mb_attend_tile *t)
+{
+    mb_free(t->q);
+    mb_free(t->out);
+}
+
 enum weights {
     WEIGHTS_USUAL,
     WEIGHTS_LIMIT, /* coefficients add up to 127, all signs equal within a row */
@@ -133,32 +159,43 @@ enum inputs {
     INPUTS_KINDS
 };
 
-/* Codes of n_tokens tokens; one allocation holds all, at codes[0].u. */
+/* Codes of n_tokens tokens, without tables; one allocation holds all, at codes[0].u. */
 static inline struct mb_codes *codes_new(const struct mb_bool_shape *s, size_t n_tokens,
                                          size_t n_planes, enum inputs kind, uint64_t seed)
 {
     size_t words = mb_bool_words(s), groups = mb_bool_groups(s);
-    size_t groups_room = (groups + 15) / 16 * 16;
-    size_t bytes = words * 32 + words * MB_PLANES_MAX * 4 + groups_room * 4;
-    bytes = (bytes + 63) / 64 * 64;
+    size_t groups_room = (groups + 15) / 16 * 16; /* keeps the next token aligned */
+    size_t u_bytes = (words * 32 + 63) / 64 * 64;
+    size_t bytes = u_bytes + words * MB_WORD_TABLE_BYTES + groups_room * 4;
+    size_t panel_bytes = mb_code_panel_bytes(s->n_cols, s->group);
     struct mb_codes *c = mb_alloc(n_tokens, sizeof *c);
-    char *memory = mb_alloc(n_tokens, bytes);
+    char *memory = mb_alloc(n_tokens, bytes + panel_bytes);
     ck_assert(c && memory);
     struct mb_kernels plain;
     mb_kernels_select(&plain, 0);
     for (size_t t = 0; t < n_tokens; t++) {
         c[t].u = (uint8_t *) memory + t * bytes;
-        c[t].planes = (uint32_t *) (c[t].u + words * 32);
-        c[t].a = (float *) (c[t].planes + words * MB_PLANES_MAX);
+        c[t].tables = c[t].u + u_bytes;
+        c[t].a = (float *) (c[t].u + u_bytes + words * MB_WORD_TABLE_BYTES);
+        c[t].panel = (uint8_t *) memory + n_tokens * bytes + t * panel_bytes;
         float *x = floats_new(FLOATS_USUAL, seed + t, s->n_cols);
         plain.code(&c[t], x, s->n_cols, s->group, n_planes);
         if (kind != INPUTS_USUAL) {
             memset(c[t].u, kind == INPUTS_FULL ? (1 << n_planes) - 1 : 0, s->n_cols);
         }
-        plain.code_planes(&c[t], words, n_planes);
         mb_free(x);
     }
+    mb_code_panels(c, n_tokens, s->n_cols, s->group);
     return c;
+}
+
+/* The tables that k's bool_popcount reads. */
+static inline void codes_tables(const struct mb_kernels *k, struct mb_codes *c, size_t n_tokens,
+                                size_t n_cols, size_t n_planes)
+{
+    for (size_t t = 0; t < n_tokens; t++) {
+        k->code_tables(&c[t], n_cols, n_planes);
+    }
 }
 
 static inline void codes_free(struct mb_codes *c)

@@ -51,6 +51,8 @@ START_TEST(products_are_the_naive_integer)
         for (size_t t = 0; t < tokens; t++) {
             x[t].a[0] = 1;
         }
+        codes_tables(&best, x, tokens, s.n_cols, n_planes);
+        mb_code_panels(x, tokens, s.n_cols, s.group);
         best.bool_popcount(y[0], 35, &w, x, tokens, n_planes, 0, tiles, scratch);
         best.bool_expand(y[1], 35, &w, x, tokens, n_planes, 0, tiles, scratch);
         for (size_t t = 0; t < tokens; t++) {
@@ -104,22 +106,25 @@ START_TEST(codes_are_the_nearest_levels)
 {
     enum { N = 1000, G = 96 };
     static uint8_t u[1024];
-    static uint32_t words[32 * MB_PLANES_MAX];
+    static _Alignas(64) uint32_t words[32][MB_WORD_TABLE_BYTES / 4];
+    const uint32_t *planes = words[0];
+    struct mb_kernels plain;
     float a[11];
-    struct mb_codes c = { u, words, a };
+    struct mb_codes c = { .u = u, .tables = words, .a = a };
+    mb_kernels_select(&plain, 0);
     select_best();
     for (size_t n_planes = 4; n_planes <= 8; n_planes++) {
         float *x = floats_new(FLOATS_USUAL, n_planes, N);
         int levels = (1 << n_planes) - 1;
         best.code(&c, x, N, G, n_planes);
-        best.code_planes(&c, 32, n_planes);
+        plain.code_tables(&c, N, n_planes);
         for (size_t j = 0; j < N; j++) {
             double step = (double) a[j / G], got = step * (2 * u[j] - levels);
             ck_assert_int_le(u[j], levels);
             ck_assert_msg(fabs((double) x[j] - got) <= step * (1 + 1e-4),
                           "P %zu, %zu: %g for %g", n_planes, j, got, (double) x[j]);
             for (size_t p = 0; p < n_planes; p++) {
-                uint32_t plane = words[j / 32 * MB_PLANES_MAX + p];
+                uint32_t plane = planes[j / 32 * MB_PLANES_MAX + p];
                 ck_assert_uint_eq(plane >> j % 32 & 1, u[j] >> p & 1);
             }
         }
@@ -134,7 +139,7 @@ START_TEST(one_plane_is_sign_and_mean)
     const float x[5] = { 1, -2, 0, NAN, 5 };
     uint8_t u[32];
     float a[1];
-    struct mb_codes c = { u, NULL, a };
+    struct mb_codes c = { .u = u, .a = a };
     select_best();
     best.code(&c, x, 5, 32, 1);
     ck_assert(a[0] == 8.0f / 5);
@@ -203,47 +208,57 @@ START_TEST(norm_rope_and_gate_are_their_formulas)
 }
 END_TEST
 
-/* 80 positions in three blocks, the first 3 hidden, against one softmax in float64. */
+/* 600 positions in three segments, of which each row sees a range of its own, against one softmax
+ * in float64. */
 START_TEST(attention_is_a_softmax)
 {
-    enum { D = 24, HEADS = 5, N = 80, FIRST = 3, BLOCKS = 3 };
-    static _Alignas(64) float k[BLOCKS][MB_KV_BLOCK * D], v[BLOCKS][MB_KV_BLOCK * D];
-    float *kv = floats_new(FLOATS_USUAL, 1, 2 * N * D),
-          *q = floats_new(FLOATS_USUAL, 2, HEADS * D);
-    float out[HEADS * D] = { 0 }, sum[HEADS * 16] = { 0 }, max[HEADS];
+    enum { D = 24, ROWS = 8, N = 600, BLOCKS = 19 };
+    static _Alignas(64) float kv[BLOCKS][2 * MB_KV_BLOCK * D];
+    static const uint32_t begins[ROWS] = { 0, 3, 0, 255, 256, 300, 0, 598 };
+    static const uint32_t ends[ROWS] = { 600, 600, 1, 257, 600, 301, 512, 599 };
+    float *x = floats_new(FLOATS_USUAL, 1, 2 * N * D);
+    float *q = floats_new(FLOATS_USUAL, 2, ROWS * D), y[D];
     const double scale = 0.125;
+    struct mb_attend_tile t = tile_new(q, ROWS, D, 0, N);
     select_best();
-    for (size_t h = 0; h < HEADS; h++) {
-        max[h] = -INFINITY;
-    }
     for (size_t j = 0; j < N; j++) {
-        best.kv_store_f32(k[j / 32], v[j / 32], kv + 2 * j * D, kv + (2 * j + 1) * D, D,
-                          j % 32);
+        best.kv_store_f32(kv[j / 32], kv[j / 32] + MB_KV_BLOCK * D, x + 2 * j * D,
+                          x + (2 * j + 1) * D, D, j % 32);
     }
-    for (size_t b = 0; b < BLOCKS; b++) {
-        size_t n = N - b * 32 < 32 ? N - b * 32 : 32;
-        best.attend_f32(out, sum, max, q, HEADS, D, k[b], v[b], b == 0 ? FIRST : 0, n,
-                        (float) scale);
+    memcpy(t.begin, begins, sizeof begins);
+    memcpy(t.end, ends, sizeof ends);
+    for (size_t base = 0; base < N; base += MB_ATTEND_SEGMENT) {
+        struct mb_attend_tile part = tile_new(q, ROWS, D, 0, N);
+        memcpy(part.begin, begins, sizeof begins);
+        memcpy(part.end, ends, sizeof ends);
+        for (size_t at = base; at < base + MB_ATTEND_SEGMENT && at < N; at += MB_KV_BLOCK) {
+            best.attend_f32(&part, D, kv[at / 32], at, (float) scale, kv[at / 32]);
+        }
+        best.attend_merge(&t, &part, D, base);
+        tile_free(&part);
     }
-    best.attend_finish(out, sum, HEADS, D);
-    for (size_t h = 0; h < HEADS; h++) {
+    for (size_t r = 0; r < ROWS; r++) {
         double total = 0, want[D] = { 0 };
-        for (size_t j = FIRST; j < N; j++) {
+        best.attend_finish(y, &t, r, D);
+        for (size_t j = begins[r]; j < ends[r]; j++) {
             double z = 0;
             for (size_t i = 0; i < D; i++) {
-                z += (double) q[h * D + i] * (double) kv[2 * j * D + i];
+                z += (double) q[r * D + i] * (double) x[2 * j * D + i];
             }
             total += exp(z * scale);
             for (size_t i = 0; i < D; i++) {
-                want[i] += exp(z * scale) * (double) kv[(2 * j + 1) * D + i];
+                want[i] += exp(z * scale) * (double) x[(2 * j + 1) * D + i];
             }
         }
-        for (size_t i = 0; i < D;
-             i++) { /* |z| < 48 has an error of 30 roundings; V is below 4 */
-            ck_assert(fabs((double) out[h * D + i] - want[i] / total) <= 4 * 48 * 30 * ULP);
+        for (size_t i = 0; i < D; i++) {
+            /* |z| < 48 has an error of 30 roundings; V is below 4 */
+            ck_assert_msg(fabs((double) y[i] - want[i] / total) <= 4 * 48 * 30 * ULP,
+                          "row %zu, element %zu: %g, not %g", r, i, (double) y[i],
+                          want[i] / total);
         }
     }
-    mb_free(kv);
+    tile_free(&t);
+    mb_free(x);
     mb_free(q);
 }
 END_TEST

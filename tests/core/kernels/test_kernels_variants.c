@@ -17,9 +17,9 @@ static const struct {
     { "c", 0 },
     { "avx2", MB_CPU_AVX2 },
     { "avx512", AVX512 },
-    { "avx512vpopcntdq", AVX512 | MB_CPU_VPOPCNTDQ },
     { "avx512vnni", AVX512 | MB_CPU_VNNI },
-    { "avx512vbmi", AVX512 | MB_CPU_VBMI },
+    { "avx512vbmi", AVX512 | MB_CPU_VNNI | MB_CPU_VBMI },
+    { "avx512gfni", AVX512 | MB_CPU_VNNI | MB_CPU_VBMI | MB_CPU_VPOPCNTDQ | MB_CPU_GFNI },
     { "all", ~0u },
 };
 enum { N_SETS = sizeof sets / sizeof sets[0] };
@@ -86,7 +86,9 @@ static void check_product(const struct bool_case *c)
 
     mb_bool_product_fn *products[] = { plain.bool_expand, best.bool_popcount,
                                        best.bool_expand };
+    codes_tables(&plain, x, c->n_tokens, s->n_cols, c->n_planes);
     plain.bool_popcount(want, ldy, &w, x, c->n_tokens, c->n_planes, 0, tiles, scratch);
+    codes_tables(&best, x, c->n_tokens, s->n_cols, c->n_planes);
     for (size_t i = 0; i < 3; i++) {
         memset(got, 0, n * sizeof *got);
         products[i](got, ldy, &w, x, c->n_tokens, c->n_planes, 0, tiles / 2, scratch);
@@ -142,6 +144,32 @@ START_TEST(bool_products_agree)
 }
 END_TEST
 
+/* bool_expand takes MB_EXPAND_TILES tiles by MB_PANEL_TOKENS tokens at a time, and strips of
+ * hundreds of tokens: all ends of all of them. */
+START_TEST(bool_products_agree_in_blocks)
+{
+    select_or_skip(_i);
+    static const uint32_t rows[] = { 63, 64, 65, 80, 127, 128, 150 };
+    for (size_t i = 0; i < 7 * 13; i++) {
+        struct bool_case one = { { rows[i % 7], 161, groups[i % 5], (uint32_t) (1 + i % 5) },
+                                 1 + i / 7,
+                                 planes[i % 6],
+                                 WEIGHTS_USUAL,
+                                 INPUTS_USUAL };
+        check_product(&one);
+    }
+    static const size_t tokens[] = { 257, 258, 259, 264, 300, 516, 517, 530 };
+    for (size_t i = 0; i < 8; i++) {
+        struct bool_case one = { { 150, 97, groups[i % 2], (uint32_t) (1 + i % 4) },
+                                 tokens[i],
+                                 8,
+                                 WEIGHTS_USUAL,
+                                 INPUTS_USUAL };
+        check_product(&one);
+    }
+}
+END_TEST
+
 START_TEST(bool_products_agree_at_the_limits)
 {
     select_or_skip(_i);
@@ -166,25 +194,19 @@ static void check_code(enum floats kind, size_t n, size_t group, size_t n_planes
 {
     enum { ROOM = 512 };
     static _Alignas(64) uint8_t u[2][ROOM];
-    static uint32_t words[2][ROOM / 32 * MB_PLANES_MAX];
     float a[2][ROOM / 32] = { { 0 } };
     struct mb_kernels *k[] = { &plain, &best };
     float *x = floats_new(kind, n + group, n);
-    size_t n_words = (n + 31) / 32;
     for (int i = 0; i < 2; i++) {
-        struct mb_codes c = { u[i], words[i], a[i] };
+        struct mb_codes c = { .u = u[i], .a = a[i] };
         memset(u[i], 0xa5, sizeof u[i]);
-        memset(words[i], 0xa5, sizeof words[i]);
         k[i]->code(&c, x, n, group, n_planes);
-        k[i]->code_planes(&c, n_words, n_planes);
     }
     assert_same_floats(a[1], a[0], ROOM / 32, "%s code: a, kind %d, n %zu, G %zu, P %zu",
                        set_name, kind, n, group, n_planes);
     ck_assert_msg(memcmp(u[0], u[1], sizeof u[0]) == 0,
                   "%s code: u, kind %d, n %zu, G %zu, P %zu", set_name, kind, n, group,
                   n_planes);
-    ck_assert_msg(memcmp(words[0], words[1], sizeof words[0]) == 0,
-                  "%s code_planes: kind %d, n %zu, P %zu", set_name, kind, n, n_planes);
     mb_free(x);
 }
 
@@ -247,7 +269,7 @@ static void check_pointwise(enum floats kind, size_t n)
     for (size_t i = 0; i < ROOM; i++) {
         t[i] = (uint16_t) mb_rng_u64(n, 3, i);
     }
-    for (int what = 0; what < 6; what++) {
+    for (int what = 0; what < 7; what++) {
         for (int i = 0; i < 2; i++) {
             memcpy(y[i], x, sizeof y[i]);
             switch (what) {
@@ -266,6 +288,9 @@ static void check_pointwise(enum floats kind, size_t n)
             case 4:
                 k[i]->scale_f16(y[i], x, t, n);
                 break;
+            case 5:
+                k[i]->widen_f16(y[i], t, n);
+                break;
             default:
                 k[i]->silu_mul(y[i], w, y[i], n);
                 break;
@@ -273,6 +298,17 @@ static void check_pointwise(enum floats kind, size_t n)
         }
         assert_same_floats(y[1], y[0], ROOM, "%s pointwise %d: kind %d, n %zu", set_name, what,
                            kind, n);
+    }
+    for (size_t scale = 0; scale < 3; scale++) {
+        float max[2], sum[2];
+        for (int i = 0; i < 2; i++) {
+            max[i] = k[i]->max(x, n);
+            memcpy(y[i], x, sizeof y[i]);
+            sum[i] = k[i]->weigh(y[i], x, n, max[i], (const float[]) { 1, 1e6f, 0.5f }[scale]);
+        }
+        assert_same_floats(&max[1], &max[0], 1, "%s max: kind %d, n %zu", set_name, kind, n);
+        assert_same_floats(&sum[1], &sum[0], 1, "%s weigh: kind %d, n %zu", set_name, kind, n);
+        assert_same_floats(y[1], y[0], ROOM, "%s weigh: kind %d, n %zu", set_name, kind, n);
     }
     mb_free(x);
     mb_free(w);
@@ -311,49 +347,91 @@ START_TEST(exp_agrees_everywhere)
 }
 END_TEST
 
-struct attend_state {
-    float out[6 * 136], sum[6 * 16], max[6];
-};
+enum { HEAD_MAX = 136 };
 
-/* Three blocks in a row for n_q heads; what lies in positions that are not visible is NaN. */
-static void check_attend(int half, enum floats kind, size_t d, size_t n_q, size_t first,
-                         size_t n)
+/* What rows of a tile see of two segments: everything, ends at and around every border, nothing. */
+static void see_ranges(struct mb_attend_tile *t, size_t turn)
 {
-    struct attend_state s[2];
-    struct mb_kernels *k[] = { &plain, &best };
-    static _Alignas(64) char kb[MB_KV_BLOCK * 136 * 4], vb[MB_KV_BLOCK * 136 * 4];
-    static _Alignas(64) char kb2[sizeof kb], vb2[sizeof vb];
-    float *q = floats_new(kind == FLOATS_HUGE ? FLOATS_USUAL : kind, 5, n_q * d);
-    memset(s, 0, sizeof s);
-    for (size_t h = 0; h < 6; h++) {
-        s[0].max[h] = s[1].max[h] = -INFINITY;
+    static const uint32_t ends[] = { 1,   16,  17,  31,  32,  33,  64,  255,
+                                     256, 257, 272, 287, 288, 289, 319, 320 };
+    static const uint32_t begins[] = {
+        0, 0, 1, 15, 0, 16, 31, 0, 32, 255, 256, 0, 270, 287, 0
+    };
+    for (size_t r = 0; r < MB_ATTEND_ROWS; r++) {
+        size_t at = turn % 3 == 0 ? turn : turn + r * (turn % 7); /* alike, or each its own */
+        t->end[r] = ends[at % 16];
+        t->begin[r] = begins[(at / 2 + turn) % 15] % t->end[r];
     }
-    for (uint64_t block = 0; block < 3; block++) {
-        memset(kb, 0xff, sizeof kb);
-        memset(vb, 0xff, sizeof vb);
-        memset(kb2, 0xff, sizeof kb2);
-        memset(vb2, 0xff, sizeof vb2);
-        for (size_t j = first; j < n; j++) {
-            float *kv = floats_new(kind, block * 32 + j, 2 * d);
-            (half ? plain.kv_store_f16 : plain.kv_store_f32)(kb, vb, kv, kv + d, d, j);
-            (half ? best.kv_store_f16 : best.kv_store_f32)(kb2, vb2, kv, kv + d, d, j);
-            mb_free(kv);
-        }
-        ck_assert_msg(memcmp(kb, kb2, sizeof kb) == 0 && memcmp(vb, vb2, sizeof vb) == 0,
-                      "%s kv_store: half %d, kind %d, d %zu", set_name, half, kind, d);
+}
+
+/* Keys and values of a block; what lies in positions that nobody may see is NaN. */
+static void store_block(char *kv[2], int half, enum floats kind, size_t d, uint64_t block,
+                        size_t end)
+{
+    size_t bytes = 2 * MB_KV_BLOCK * d * (half ? 2 : 4);
+    struct mb_kernels *k[] = { &plain, &best };
+    for (int i = 0; i < 2; i++) {
+        memset(kv[i], 0xff, bytes);
+    }
+    for (size_t j = 0; j < MB_KV_BLOCK && block * MB_KV_BLOCK + j < end; j++) {
+        float *x = floats_new(kind, block * 32 + j, 2 * d);
         for (int i = 0; i < 2; i++) {
-            (half ? k[i]->attend_f16 : k[i]->attend_f32)(s[i].out, s[i].sum, s[i].max, q, n_q,
-                                                         d, kb, vb, first, n, 0.25f);
+            (half ? k[i]->kv_store_f16 : k[i]->kv_store_f32)(kv[i], kv[i] + bytes / 2, x, x + d,
+                                                             d, j);
         }
+        mb_free(x);
+    }
+    ck_assert_msg(memcmp(kv[0], kv[1], bytes) == 0, "%s kv_store: half %d, kind %d, d %zu",
+                  set_name, half, kind, d);
+}
+
+static void assert_same_tiles(const struct mb_attend_tile *got,
+                              const struct mb_attend_tile *want, size_t d, const char *what,
+                              size_t turn)
+{
+    assert_same_floats(got->max, want->max, MB_ATTEND_ROWS, "%s %s max: d %zu, turn %zu",
+                       set_name, what, d, turn);
+    for (size_t r = 0; r < MB_ATTEND_ROWS; r++) {
+        assert_same_floats(got->sum[r], want->sum[r], 16, "%s %s sum %zu: d %zu, turn %zu",
+                           set_name, what, r, d, turn);
+    }
+    assert_same_floats(got->out, want->out, MB_ATTEND_ROWS * d, "%s %s out: d %zu, turn %zu",
+                       set_name, what, d, turn);
+}
+
+/* Two segments, of 8 blocks and of 2, then merged and finished. */
+static void check_attend(int half, enum floats kind, size_t d, size_t n_rows, size_t turn)
+{
+    enum { BLOCKS = 10, SECOND = MB_ATTEND_SEGMENT / MB_KV_BLOCK };
+    static _Alignas(64) char memory[2][2 * MB_KV_BLOCK * HEAD_MAX * 4];
+    char *kv[] = { memory[0], memory[1] };
+    struct mb_kernels *k[] = { &plain, &best };
+    struct mb_attend_tile t[2][2]; /* [variant][segment] */
+    float *q = floats_new(kind == FLOATS_HUGE ? FLOATS_USUAL : kind, 5, n_rows * d);
+    for (int i = 0; i < 4; i++) {
+        t[i / 2][i % 2] = tile_new(q, n_rows, d, 0, 0);
+        see_ranges(&t[i / 2][i % 2], turn);
+    }
+    for (size_t block = turn % 2 * 7; block < BLOCKS; block++) {
+        store_block(kv, half, kind, d, block, turn % 5 == 0 ? 320 : 290);
+        for (int i = 0; i < 2; i++) {
+            (half ? k[i]->attend_f16 : k[i]->attend_f32)(&t[i][block >= SECOND], d, kv[0],
+                                                         block * MB_KV_BLOCK, 0.25f, kv[0]);
+        }
+        assert_same_tiles(&t[1][block >= SECOND], &t[0][block >= SECOND], d, "attend", turn);
     }
     for (int i = 0; i < 2; i++) {
-        assert_same_floats(s[1].sum, s[0].sum, 96, "%s attend sum: kind %d", set_name, kind);
-        assert_same_floats(s[1].max, s[0].max, 6, "%s attend max: kind %d", set_name, kind);
-        assert_same_floats(s[1].out, s[0].out, 6 * 136,
-                           "%s attend out %d: half %d, kind %d, d %zu, n_q %zu, [%zu, %zu)",
-                           set_name, i, half, kind, d, n_q, first, n);
-        plain.attend_finish(s[0].out, s[0].sum, n_q, d);
-        best.attend_finish(s[1].out, s[1].sum, n_q, d);
+        k[i]->attend_merge(&t[i][0], &t[i][1], d, MB_ATTEND_SEGMENT);
+    }
+    assert_same_tiles(&t[1][0], &t[0][0], d, "merge", turn);
+    for (size_t r = 0; r < n_rows; r++) {
+        float y[2][HEAD_MAX + GUARD] = { { 0 } };
+        plain.attend_finish(y[0], &t[0][0], r, d);
+        best.attend_finish(y[1], &t[1][0], r, d);
+        assert_same_floats(y[1], y[0], HEAD_MAX + GUARD, "%s finish: d %zu", set_name, d);
+    }
+    for (int i = 0; i < 4; i++) {
+        tile_free(&t[i / 2][i % 2]);
     }
     mb_free(q);
 }
@@ -362,15 +440,13 @@ START_TEST(attention_agrees)
 {
     select_or_skip(_i);
     static const size_t widths_of_heads[] = { 2,  6,  8,  16, 18, 24,  32,
-                                              40, 48, 64, 66, 80, 128, 136 };
-    static const size_t ends[][2] = { { 0, 32 }, { 0, 1 },   { 0, 16 }, { 0, 17 }, { 31, 32 },
-                                      { 5, 9 },  { 16, 32 }, { 3, 30 }, { 15, 17 } };
+                                              40, 48, 64, 66, 80, 128, HEAD_MAX };
     for (size_t w = 0, turn = 0; w < 14; w++) {
         for (int kind = 0; kind < FLOATS_KINDS; kind++) {
-            for (int half = 0; half < 2; half++, turn++) {
-                for (size_t e = 0; e < 9; e += 1 + turn % 2) {
-                    check_attend(half, (enum floats) kind, widths_of_heads[w], 1 + turn % 6,
-                                 ends[e][0], ends[e][1]);
+            for (int half = 0; half < 2; half++) {
+                for (size_t i = 0; i < 4; i++, turn++) {
+                    check_attend(half, (enum floats) kind, widths_of_heads[w], 1 + turn % 8,
+                                 turn * 13 + w);
                 }
             }
         }
@@ -446,6 +522,7 @@ int main(void)
     tcase_add_test(t, required_sets_are_known);
     tcase_add_test(t, names_narrow_the_processor);
     tcase_add_loop_test(t, bool_products_agree, 0, N_SETS);
+    tcase_add_loop_test(t, bool_products_agree_in_blocks, 0, N_SETS);
     tcase_add_loop_test(t, bool_products_agree_at_the_limits, 0, N_SETS);
     tcase_add_loop_test(t, codes_agree, 0, N_SETS);
     tcase_add_loop_test(t, dense_agrees, 0, N_SETS);

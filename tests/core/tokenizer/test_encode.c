@@ -227,6 +227,7 @@ START_TEST(bounds)
     ck_assert_uint_eq(ids.len, 6);
     ck_assert_int_eq(mb_tokenizer_encode(t, "abc", 3, MB_ENCODE_BOS_EOS, 4, &ids, &err),
                      MB_E_LIMIT);
+    ck_assert_str_eq(err.what, "a text of 3 bytes is more tokens than the 4 allowed");
     ck_assert_uint_eq(ids.len, 6);
     ck_assert_uint_eq(ids.at[0], 77);
     mb_assert_ok(mb_tokenizer_encode(t, "", 0, 0, 0, &ids, &err), &err);

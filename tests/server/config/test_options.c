@@ -67,6 +67,7 @@ START_TEST(defaults_are_the_table)
     ck_assert_int_eq(action, MBD_ACTION_RUN);
     ck_assert_uint_eq(o.sequences_max, 16);
     ck_assert_uint_eq(o.step_tokens, 256);
+    ck_assert_uint_eq(o.step_time_ms, 150);
     ck_assert_uint_eq(o.queue_requests, 128);
     ck_assert_uint_eq(o.body_max, 8 << 20);
     ck_assert_uint_eq(o.header_timeout_ms, 10000);

@@ -37,7 +37,7 @@ static void generate(const struct mbd_request_params *p, struct result *ret, dou
     static float logits[RIG_VOCAB];
     mb_assert_ok(mb_stepper_new(rig.model, &o, &stepper, &err), &err);
     mb_assert_ok(mb_kv_new(&rig.model->shape, MB_KV_F16, 64, 1, RIG_CONTEXT, &kv, &err), &err);
-    mb_assert_ok(mb_sampler_new(RIG_VOCAB, &sampler, &err), &err);
+    mb_assert_ok(mb_sampler_new(&rig.kernels, RIG_VOCAB, &sampler, &err), &err);
     mb_assert_ok(mb_kv_reserve(kv, 0, PROMPT + p->max_tokens, &err), &err);
     mb_sampler_start(sampler, &p->sampling, prompt, PROMPT);
     ret->n_tokens = 0;
@@ -285,6 +285,62 @@ START_TEST(options_out_of_range_are_refused_by_name)
 }
 END_TEST
 
+/* A model that takes a millisecond a token, whatever it is of; at least. */
+struct slow_model {
+    atomic_uint n_both, most; /* batches of both kinds, and the tokens of the largest */
+    atomic_uint alone_most;   /* of those without a decoding sequence */
+};
+
+static enum mb_status be_slow(void *arg, const struct mb_batch *b)
+{
+    struct slow_model *m = arg;
+    rig_sleep_ms(b->n_tokens);
+    bool decodes = b->n_tokens > 1 && b->seq[0] != b->seq[1];
+    atomic_uint *most = decodes ? &m->most : &m->alone_most;
+    m->n_both += decodes;
+    if (b->n_tokens > atomic_load(most)) {
+        atomic_store(most, b->n_tokens);
+    }
+    return MB_OK;
+}
+
+/* A prompt that comes beside a stream is read in pieces that fit the time of a step; one that is
+ * alone, in whole steps. Time only has a lower bound here, so a busy machine changes nothing. */
+START_TEST(a_prompt_keeps_the_time_of_a_step)
+{
+    enum { LONG = 400, STEP_MS = 40 };
+    static struct slow_model slow;
+    static struct result last, first;
+    static uint32_t tokens[LONG];
+    rig.options.step_time_ms = STEP_MS;
+    rig.options.step_tokens_max = 128;
+    rig_set_hook(be_slow, &slow);
+    engine_rig_start(&rig);
+    struct mbd_request_params p = rig_params(1, 1000);
+    p.ignore_eos = true;
+    rig_prompt(1, 5, tokens);
+    struct mbd_request *stream = rig_request(&rig, tokens, 5, &p);
+    rig_submit(&rig, stream);
+    while (first.n_tokens < 3) {
+        (void) rig_read(stream, &first);
+        rig_sleep_ms(1);
+    }
+    p = rig_params(2, 1);
+    rig_prompt(2, LONG, tokens);
+    rig_run(&rig, tokens, LONG, &p, &last);
+    ck_assert_uint_eq(last.n_tokens, 1);
+    ck_assert_uint_le(slow.most, STEP_MS);
+    ck_assert_uint_ge(slow.n_both, LONG / STEP_MS);
+    ck_assert_uint_le(slow.n_both, LONG / 16 + 1);
+    mbd_request_cancel(stream);
+    rig_finish(stream, &first);
+    mbd_request_unref(stream);
+
+    rig_run(&rig, tokens, LONG, &p, &last);
+    ck_assert_uint_eq(slow.alone_most, 128);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("engine");
@@ -299,6 +355,7 @@ int main(void)
     tcase_add_test(t, what_can_never_run_is_refused);
     tcase_add_test(t, a_context_need_not_be_whole_blocks);
     tcase_add_test(t, options_out_of_range_are_refused_by_name);
+    tcase_add_test(t, a_prompt_keeps_the_time_of_a_step);
     suite_add_tcase(s, t);
     return mb_run_suite(s);
 }

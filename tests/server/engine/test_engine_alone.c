@@ -36,6 +36,7 @@ static void run_together(uint32_t budget, uint32_t threads)
     engine_rig_init(&rig, 11);
     rig.options.sequences_max = CROWD;
     rig.options.step_tokens_max = budget;
+    rig.options.step_time_ms = budget >= 64; /* a pace that follows the clock */
     rig.options.threads = threads;
     engine_rig_start(&rig);
     memset(together, 0, sizeof together);

@@ -45,7 +45,7 @@ static bool asks_logits(uint32_t slot)
 START_TEST(nothing_gives_nothing)
 {
     struct mbd_plan_slot slots[SLOTS] = { 0 };
-    mbd_plan_step(&plan, slots, 8);
+    mbd_plan_step(&plan, slots, 8, 8);
     ck_assert(plan.n_parts == 0 && plan.n_tokens == 0 && plan.n_decoding == 0);
 }
 END_TEST
@@ -56,7 +56,7 @@ START_TEST(decoding_comes_first_and_prompts_share_the_rest)
         { MBD_PLAN_PROMPT, 1000, 5 }, { MBD_PLAN_DECODE, 0, 1 },  { MBD_PLAN_PROMPT, 10, 7 },
         { MBD_PLAN_DECODE, 0, 2 },    { MBD_PLAN_STALLED, 0, 3 }, { MBD_PLAN_PROMPT, 30, 6 },
     };
-    mbd_plan_step(&plan, slots, 42);
+    mbd_plan_step(&plan, slots, 42, 42);
     ck_assert_uint_eq(plan.n_decoding, 2);
     ck_assert(plan.parts[0].slot == 1 && plan.parts[1].slot == 3);
     ck_assert(given(1) == 1 && given(3) == 1 && given(4) == 0);
@@ -73,7 +73,7 @@ START_TEST(the_oldest_takes_what_nobody_else_wants)
 {
     struct mbd_plan_slot slots[SLOTS] = { { MBD_PLAN_PROMPT, 1000, 5 },
                                           { MBD_PLAN_PROMPT, 3, 6 } };
-    mbd_plan_step(&plan, slots, 100);
+    mbd_plan_step(&plan, slots, 100, 100);
     ck_assert_uint_eq(given(1), 3);
     ck_assert_uint_eq(given(0), 97);
     ck_assert_uint_eq(plan.n_parts, 2);
@@ -85,7 +85,7 @@ START_TEST(equal_prompts_end_one_after_the_other)
     struct mbd_plan_slot slots[SLOTS] = { { MBD_PLAN_PROMPT, 40, 3 },
                                           { MBD_PLAN_PROMPT, 40, 1 },
                                           { MBD_PLAN_PROMPT, 40, 2 } };
-    mbd_plan_step(&plan, slots, 64);
+    mbd_plan_step(&plan, slots, 64, 64);
     ck_assert(given(1) == 40 && given(2) == 24 && given(0) == 0);
     ck_assert(asks_logits(1) && !asks_logits(2));
 }
@@ -94,10 +94,10 @@ END_TEST
 START_TEST(a_budget_of_one_feeds_one_token_at_a_time)
 {
     struct mbd_plan_slot slots[SLOTS] = { { MBD_PLAN_PROMPT, 2, 3 } };
-    mbd_plan_step(&plan, slots, 1);
+    mbd_plan_step(&plan, slots, 1, 1);
     ck_assert(given(0) == 1 && !asks_logits(0));
     slots[0].prompt_left = 1;
-    mbd_plan_step(&plan, slots, 1);
+    mbd_plan_step(&plan, slots, 1, 1);
     ck_assert(given(0) == 1 && asks_logits(0));
 }
 END_TEST
@@ -110,7 +110,7 @@ START_TEST(too_many_decoding_take_turns)
         slots[i] = (struct mbd_plan_slot) { MBD_PLAN_DECODE, 0, i };
     }
     for (int step = 0; step < 50; step++) {
-        mbd_plan_step(&plan, slots, 2);
+        mbd_plan_step(&plan, slots, 2, 2);
         ck_assert_uint_eq(plan.n_tokens, 2);
         for (uint32_t i = 0; i < 5; i++) {
             served[i] += given(i);
@@ -138,6 +138,26 @@ START_TEST(admission_stops_at_the_first_that_does_not_fit)
 }
 END_TEST
 
+START_TEST(beside_decoding_prompts_keep_their_pace)
+{
+    struct mbd_plan_slot slots[SLOTS] = {
+        { MBD_PLAN_PROMPT, 1000, 5 },
+        { MBD_PLAN_DECODE, 0, 1 },
+        { MBD_PLAN_PROMPT, 10, 7 },
+        { MBD_PLAN_DECODE, 0, 2 },
+    };
+    mbd_plan_step(&plan, slots, 100, 30);
+    ck_assert_uint_eq(plan.n_tokens, 32);
+    ck_assert_uint_eq(given(0), 20);
+    ck_assert_uint_eq(given(2), 10);
+    mbd_plan_step(&plan, slots, 20, 30); /* the budget is a bound to both */
+    ck_assert_uint_eq(plan.n_tokens, 20);
+    slots[1].kind = slots[3].kind = MBD_PLAN_STALLED; /* nobody waits */
+    mbd_plan_step(&plan, slots, 100, 30);
+    ck_assert_uint_eq(plan.n_tokens, 100);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("plan");
@@ -150,6 +170,7 @@ int main(void)
     tcase_add_test(t, a_budget_of_one_feeds_one_token_at_a_time);
     tcase_add_test(t, too_many_decoding_take_turns);
     tcase_add_test(t, admission_stops_at_the_first_that_does_not_fit);
+    tcase_add_test(t, beside_decoding_prompts_keep_their_pace);
     suite_add_tcase(s, t);
     return mb_run_suite(s);
 }

@@ -1,0 +1,42 @@
+/* A float32 model in memory of our own: made from nothing, and moved by AdamW. What pretraining
+ * trains, and what the yardstick of Boolean training compares with.
+ *
+ * Life:    a struct mb_model like any other, but its weights may be written by whoever trains it.
+ * Threads: one thread trains. */
+#ifndef MB_CORE_FINETUNE_FLOAT_MODEL_H
+#define MB_CORE_FINETUNE_FLOAT_MODEL_H
+
+#include "core/finetune/gradient.h"
+#include "core/model/model.h"
+
+/* Random weights: normal with deviation 0.02, in layers that add to the residual stream
+ * 0.02 / sqrt(2 n_layers) (Radford et al. 2019), norms 1. The same for the same seed.
+ * Errors: MB_E_INVALID for the shape, MB_E_NOMEM. */
+enum mb_status mb_float_model_new(const struct mb_shape *shape, double rope_theta,
+                                  uint64_t seed, struct mb_model **ret, struct mb_error *err);
+
+size_t mb_float_model_n_weights(const struct mb_model *m); /* of all tensors, norms too */
+
+/* Decoupled weight decay (Loshchilov, Hutter 2019), of matrices only:
+ *
+ *     m = beta1 m + (1 - beta1) g        v = beta2 v + (1 - beta2) g^2
+ *     w -= rate (m / (1 - beta1^t) / (sqrt(v / (1 - beta2^t)) + eps) + decay w)
+ */
+struct mb_adamw_options {
+    float beta1, beta2, eps, decay;
+};
+
+struct mb_adamw;
+
+/* m is from mb_float_model_new and outlives this. State: two floats a weight.
+ * Errors: MB_E_NOMEM. */
+enum mb_status mb_adamw_new(struct mb_model *m, const struct mb_adamw_options *o,
+                            struct mb_adamw **ret, struct mb_error *err);
+void mb_adamw_free(struct mb_adamw *a); /* NULL is allowed */
+
+/* Begins step t, counted from 1 inside: every gradient that the sink takes until the next call
+ * moves its weights at this rate. */
+void mb_adamw_begin(struct mb_adamw *a, float rate);
+struct mb_sink mb_adamw_sink(struct mb_adamw *a);
+
+#endif

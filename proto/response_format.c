@@ -1,0 +1,7 @@
+#include "proto/response_format.h"
+
+void mb_response_format_fini(struct mb_response_format *f)
+{
+    mb_value_fini(&f->schema);
+    f->kind = MB_RESPONSE_TEXT;
+}
