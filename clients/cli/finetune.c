@@ -56,21 +56,24 @@ static const struct mbc_option options[] = {
     [STEPS] = { "steps", "N", "batches to learn from (default 100)" },
     [BATCH_TOKENS] = { "batch-tokens", "N", "tokens of a batch, at most (default 2048)" },
     [WINDOW] = { "window", "W", "tokens of a sequence, at most (default 512, or the context)" },
-    [STEP_SIZE] = { "step", "X", "of weights, of their usual size" },
-    [COEF_SIZE] = { "coef-step", "X", "of coefficients, of their group's size; 0 leaves them" },
+    [STEP_SIZE] = { "step", "X", "of weights, of their usual size (default 0.02)" },
+    [COEF_SIZE] = { "coef-step", "X",
+                    "of coefficients, of their group's size (default 0.002)" },
     [VECTOR_SIZE] = { "vector-step", "X",
-                      "of norms and input scales, of their size; 0 leaves "
-                      "them" },
-    [BUDGET] = { "budget", "X", "share of a matrix's weights that may flip in a step" },
-    [WARM_UP] = { "warm-up", "X", "share of the steps in which sizes rise" },
+                      "of norms and input scales, of their size (default "
+                      "0.002)" },
+    [BUDGET] = { "budget", "X",
+                 "share of a matrix's weights that may flip in a step (default 0.05)" },
+    [WARM_UP] = { "warm-up", "X", "share of the steps in which sizes rise (default 0.05)" },
     [HYSTERESIS] = { "hysteresis", "X",
-                     "how much more than half the way a flip takes, 0..0.25" },
+                     "how much more than half the way a flip takes (default 0.05)" },
     [REFRESH_EVERY] = { "refresh-every", "N",
                         "steps between fits of coefficients in closed form "
-                        "(default never)" },
+                        "(default 20; 0 for never)" },
     [CE] = { "ce", "X", "weight of next-token loss (default 1, with a teacher 0)" },
     [KL] = { "kl", "X", "weight of divergence from the teacher (default 1 with one)" },
-    [MATCH] = { "match", "X", "weight of distance to the teacher's hidden states (default 0)" },
+    [MATCH] = { "match", "X",
+                "weight of distance to the teacher's hidden states (default 0.5 with one)" },
     [VOCABULARY] = { "vocabulary", NULL, "train embedding and head too" },
     [RESET] = { "reset", NULL, "forget evidence after a flip" },
     [CODE_INPUTS] = { "code-inputs", NULL,
@@ -92,7 +95,7 @@ struct arguments {
     struct mb_finetune_options o;
     uint64_t n_threads;
     const char *isa;
-    bool has_ce, has_kl, json;
+    bool has_ce, has_kl, has_match, json;
     /* of the display */
     double started_s, drawn_s;
     uint64_t first_step; /* done before this run */
@@ -203,6 +206,7 @@ static bool take(struct arguments *a, int option, const char *value)
         a->has_kl = true;
         return take_loss("kl", value, &o->train.gradient.kl);
     case MATCH:
+        a->has_match = true;
         return take_loss("match", value, &o->train.gradient.match);
     case VALID_EVERY:
         return take_u64("valid-every", value, 0, UINT64_MAX, &o->valid_every);
@@ -247,6 +251,7 @@ static int parse(int argc, char **argv, struct arguments *a, bool *ret_exit)
     }
     g->ce = a->has_ce ? g->ce : a->o.teacher ? 0 : 1;
     g->kl = a->has_kl ? g->kl : a->o.teacher ? 1 : 0;
+    g->match = a->has_match ? g->match : a->o.teacher ? 0.5f : 0;
     if (g->ce + g->kl + g->match <= 0) {
         return mbc_usage_error(&mbc_finetune,
                                "there is no loss: --ce, --kl, --match are all 0");

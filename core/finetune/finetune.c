@@ -8,6 +8,7 @@
 #include "core/base/checksum.h"
 #include "core/base/file.h"
 #include "core/checkpoint/reader.h"
+#include "core/finetune/chat.h"
 #include "core/finetune/dataset.h"
 #include "core/finetune/state.h"
 #include "core/import/hf.h"
@@ -20,6 +21,7 @@ struct run {
     struct mb_checkpoint *words; /* the model's file once more, for what is no weight */
     struct mb_model *base, *teacher;
     struct mb_tokenizer *tokenizer;
+    struct mb_chat *chat; /* NULL without a template */
     struct mb_dataset data, valid;
     struct mb_batches batches, valid_batches;
     struct mb_trainer *trainer;
@@ -42,6 +44,7 @@ static void run_fini(struct run *r)
     mb_batches_fini(&r->valid_batches);
     mb_dataset_fini(&r->data);
     mb_dataset_fini(&r->valid);
+    mb_chat_free(r->chat);
     mb_tokenizer_free(r->tokenizer);
     mb_model_unref(r->teacher);
     mb_model_unref(r->base);
@@ -71,7 +74,8 @@ static enum mb_status open_model(struct run *r, struct mb_error *err)
 {
     struct mb_checkpoint *c = NULL;
     enum mb_status st = mb_checkpoint_open(r->o->model, &r->words, err);
-    if (st == MB_OK && (st = mb_checkpoint_tokenizer(r->words, &r->tokenizer, err)) == MB_OK) {
+    if (st == MB_OK && (st = mb_checkpoint_tokenizer(r->words, &r->tokenizer, err)) == MB_OK &&
+        (st = mb_chat_new(r->words, r->tokenizer, &r->chat, err)) == MB_OK) {
         st = mb_checkpoint_open(r->o->model, &c, err);
     }
     if (st == MB_OK && (st = mb_model_from_checkpoint(c, &r->base, err)) != MB_OK) {
@@ -105,7 +109,12 @@ static size_t window_of(const struct run *r)
 
 static enum mb_status read_data(struct run *r, struct mb_error *err)
 {
-    struct mb_examples_options o = { .tokenizer = r->tokenizer, .window = window_of(r) };
+    struct mb_examples_options o = {
+        .tokenizer = r->tokenizer,
+        .window = window_of(r),
+        .chat_text = r->chat ? mb_chat_text : NULL,
+        .chat_self = r->chat,
+    };
     struct mb_examples_report ignored;
     enum mb_status st = mb_examples_read(r->o->data, &o, &r->data, &r->event.lines, err);
     if (st == MB_OK) {

@@ -37,13 +37,14 @@ struct mb_train_options mb_train_defaults(void)
 {
     return (struct mb_train_options) {
         .gradient = { .ce = 1 },
-        .flip = { .mode = MB_FLIP_ACCUMULATE, .start = 0.75 },
+        .flip = { .mode = MB_FLIP_ACCUMULATE, .start = 0.5, .hysteresis = 0.05 },
         .n_steps = 100,
         .warm_up = 0.05,
-        .step = 0.01,
+        .step = 0.02,
         .coef_step = 0.002,
         .vector_step = 0.002,
         .budget = 0.05,
+        .refresh_every = 20,
     };
 }
 
