@@ -82,6 +82,11 @@ enum mb_status mb_step_block(struct mb_stepper *s, const struct mb_model *m, uin
 enum mb_status mb_step_head(struct mb_stepper *s, const struct mb_model *m, const float *x,
                             uint32_t n, float *logits, struct mb_error *err);
 
+/* Token i of the last step's batch behind the last block, after the final norm: what the head would
+ * read but for its input scale. Until the next step. ret is [D], of any alignment. */
+void mb_step_hidden(const struct mb_stepper *s, const struct mb_model *m, uint32_t i,
+                    float *ret);
+
 /* Where the time of the steps since set_clock went, in nanoseconds, when the stepper was given
  * a clock (core itself reads none). The pool gets the same clock, see mb_pool_waited_ns. */
 enum mb_phase {

@@ -40,7 +40,8 @@ enum mb_variable_kind {
     MB_VARIABLE_JSON, /* what text, a JSON document, says */
 };
 
-/* What the template finds under a name. Borrowed. */
+/* What the template finds under a name. Borrowed. JSON of an object without a name is as many
+ * variables as it has members. Of several with one name the last counts. */
 struct mb_variable {
     const char *name;
     enum mb_variable_kind kind;
