@@ -258,7 +258,8 @@ static void make_positive(struct mb_bool_draft *w, size_t row, size_t g)
     mb_weights_set_patterns(w, row, g, pattern);
 }
 
-/* The matrix's root mean square, and alpha as it is stored. */
+/* Half the largest distance between neighbouring levels, as a mean over the matrix; and alpha as
+ * it is stored. */
 static void measure(struct mb_flipper *f)
 {
     const struct mb_bool_shape *s = &f->w->shape;
@@ -267,15 +268,15 @@ static void measure(struct mb_flipper *f)
     double sum = 0;
     for (size_t i = 0; i < s->n_rows; i++) {
         for (size_t g = 0; g < n_groups; g++) {
-            float *alpha = f->alpha + (i * n_groups + g) * s->n_kernels;
+            struct ladder l;
             make_positive(f->w, i, g);
-            coefs_of(&view, i, g, alpha);
-            for (size_t k = 0; k < s->n_kernels; k++) { /* as if signs were independent */
-                sum += (double) alpha[k] * alpha[k] * (double) mb_bool_group_cols(s, g);
+            coefs_of(&view, i, g, f->alpha + (i * n_groups + g) * s->n_kernels);
+            if (climb(f, i, g, &l)) {
+                sum += (double) l.unit * HALF_UNITS * (double) mb_bool_group_cols(s, g);
             }
         }
     }
-    f->unit = (float) sqrt(sum / ((double) s->n_rows * s->n_cols));
+    f->unit = (float) (sum / ((double) s->n_rows * s->n_cols));
 }
 
 enum mb_status mb_flipper_init(struct mb_flipper *f, const struct mb_flip_options *o,
@@ -549,25 +550,21 @@ static void count_move(struct work *k, size_t part, size_t i, size_t col, bool b
 }
 
 static void move_group(struct work *k, size_t part, size_t i, size_t g, float factor,
-                       struct dice *dice)
+                       const struct ladder *l, struct dice *dice)
 {
     const struct mb_bool_shape *s = &k->f->w->shape;
     struct mb_bool_matrix view = mb_bool_draft_view(k->f->w);
     uint8_t pattern[MB_GROUP_COLS_MAX], before[MB_GROUP_COLS_MAX];
-    struct ladder l;
     size_t first = g * s->group, at = i * k->n + first, n = mb_bool_group_cols(s, g);
     bool moved = false;
-    if (!climb(k->f, i, g, &l)) {
-        return;
-    }
-    float scale = (float) k->s->step * k->f->unit / l.unit;
+    float scale = (float) k->s->step * k->f->unit / l->unit;
     mb_weights_patterns(&view, i, g, pattern);
     for (size_t j = 0; j < n; j++) {
         float x = k->f->evidence
                       ? 0
                       : move_of(k->dw[at + j], factor, k->col_factor[first + j], scale);
         int e = k->f->evidence ? k->f->evidence[at + j] : 0;
-        int way = decide(k, &l, pattern[j], e, x, throw(dice, at + j));
+        int way = decide(k, l, pattern[j], e, x, throw(dice, at + j));
         if (way == 0) {
             continue;
         }
@@ -575,7 +572,7 @@ static void move_group(struct work *k, size_t part, size_t i, size_t g, float fa
             mb_weights_patterns(k->f->base, i, g, before);
             moved = true;
         }
-        move_weight(k, &l, at + j, way, &pattern[j]);
+        move_weight(k, l, at + j, way, &pattern[j]);
         count_move(k, part, i, first + j, pattern[j] == before[j]);
     }
     if (moved) {
@@ -593,18 +590,15 @@ static void project(float *alpha, unsigned n_kernels)
     }
 }
 
-static void move_coefs(struct work *k, size_t i, size_t g)
+static void move_coefs(struct work *k, size_t i, size_t g, float half)
 {
     unsigned n_kernels = k->f->w->shape.n_kernels;
     size_t at = (i * k->n_groups + g) * n_kernels;
-    float *alpha = k->f->alpha + at, size = 0;
-    for (unsigned kernel = 0; kernel < n_kernels; kernel++) {
-        size += alpha[kernel];
-    }
+    float *alpha = k->f->alpha + at;
     for (unsigned kernel = 0; kernel < n_kernels; kernel++) {
         float move = mb_adam_move(&k->adam, k->dalpha[at + kernel], &k->f->alpha_m[at + kernel],
                                   &k->f->alpha_v[at + kernel]);
-        alpha[kernel] += k->adam.step * size * move;
+        alpha[kernel] += k->adam.step * half * move;
     }
     project(alpha, n_kernels);
     set_coefs(k->f->w, i, g, alpha);
@@ -614,14 +608,18 @@ static void move_part(void *job, size_t part, size_t worker)
 {
     struct work *k = job;
     struct dice dice = dice_of(k, 1);
+    struct ladder l;
     size_t end = (part + 1) * PART_ROWS < k->m ? (part + 1) * PART_ROWS : k->m;
     for (size_t i = part * PART_ROWS; i < end; i++) {
         float factor = k->f->evidence ? 0 : row_factor(k, i);
         for (size_t g = 0; g < k->n_groups; g++) {
+            if (!climb(k->f, i, g, &l)) { /* a dead group has nothing to move */
+                continue;
+            }
             dice.bits = 0;
-            move_group(k, part, i, g, factor, &dice);
+            move_group(k, part, i, g, factor, &l, &dice);
             if (k->s->coef_step > 0) {
-                move_coefs(k, i, g);
+                move_coefs(k, i, g, l.unit * HALF_UNITS);
             }
         }
     }

@@ -5,8 +5,9 @@
  *
  *     x_ij = -step * unit * G_ij / sqrt(R_i C_j / mean(R))      clipped to MOVE_MAX steps
  *
- * with R and C running means of G^2 over rows and columns (free of the loss's scale), and unit
- * the root mean square of the matrix as it was at the start. Then, in either mode:
+ * with R and C running means of G^2 over rows and columns (free of the loss's scale), and unit half
+ * the largest distance between neighbouring levels of a group, as a mean over the matrix at the
+ * start: the finer the levels, the smaller the steps. Then, in either mode:
  *
  * MB_FLIP_ACCUMULATE  x_ij is added to the evidence e_ij, 8 bits, in units of 1/100 of half the
  *                     group's largest distance between levels; what is less than a unit is added
@@ -21,7 +22,7 @@
  * first. With last_kernel only bits of kernel K flip, as in the paper.
  *
  * Coefficients alpha_k of a row and group follow their own gradient, sum_j B_k G over the
- * group's columns, by AdamW relative to the group's size; kept as floats beside the integers
+ * group's columns, by AdamW relative to half the group's largest distance; kept as floats beside the integers
  * that they are stored as. They stay in their order, alpha_1 >= alpha_2 >= ... >= 0.
  *
  * Memory:  per weight 1 byte of evidence, 1 bit of what has moved; per row and group 12 K bytes.
@@ -50,9 +51,10 @@ struct mb_flip_options {
 
 /* One step's numbers, from the schedule. */
 struct mb_flip_step {
-    uint64_t t;            /* from 1 */
-    double step;           /* of weights, relative to unit */
-    double coef_step;      /* of coefficients, relative to their group's; 0 leaves them */
+    uint64_t t;  /* from 1 */
+    double step; /* of weights, relative to unit */
+    double
+        coef_step; /* of coefficients, relative to half their group's largest distance; 0 leaves them */
     double budget;         /* share of weights that may flip */
     uint64_t seed, stream; /* of the random numbers: the run's, and this matrix's own */
 };

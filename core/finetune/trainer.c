@@ -40,11 +40,10 @@ struct mb_train_options mb_train_defaults(void)
         .flip = { .mode = MB_FLIP_ACCUMULATE, .start = 0.5, .hysteresis = 0.05 },
         .n_steps = 100,
         .warm_up = 0.05,
-        .step = 0.02,
-        .coef_step = 0.002,
-        .vector_step = 0.002,
+        .step = 0.04,
+        .coef_step = 0.006,
+        .vector_step = 0.001,
         .budget = 0.05,
-        .refresh_every = 20,
     };
 }
 

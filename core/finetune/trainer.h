@@ -24,8 +24,8 @@ struct mb_train_options {
     struct mb_flip_options flip;
     uint64_t n_steps;
     double warm_up;     /* share of the steps, 0..1 */
-    double step;        /* of weights, in units of their matrix's size */
-    double coef_step;   /* of coefficients, in units of their group's size; 0 leaves them */
+    double step;        /* of weights, in half distances of their matrix's levels */
+    double coef_step;   /* of coefficients, in those of their group; 0 leaves them */
     double vector_step; /* of norms and input scales, in units of their size; 0 leaves them */
     double budget;      /* share of a matrix's weights that may flip in one step */
     uint64_t refresh_every; /* steps between closed-form coefficients; 0 for never */
