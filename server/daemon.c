@@ -16,6 +16,7 @@
 #include "server/engine/limits.h"
 #include "server/http/listener.h"
 #include "server/http/routes/completions.h"
+#include "server/http/routes/embeddings.h"
 
 enum {
     DRAIN_LOOK_MS = 20,     /* between looks at whether a drain is over */
@@ -49,13 +50,15 @@ static void on_look(void *arg)
 {
     struct daemon *d = arg;
     uint64_t now = mbd_now_ns();
-    size_t running = mbd_completions_count(d->service.completions);
+    size_t running = mbd_completions_count(d->service.completions) +
+                     mbd_embeddings_count(d->service.embeddings);
     if (running == 0 && mbd_listener_exchanges(d->listener) == 0) {
         mbd_loop_stop(d->service.loop);
     } else if (!d->cancelled && now >= d->drain_end_ns) {
         mbd_log_message(&d->log, MBD_LOG_WARN, "drain",
                         "time is up: %zu requests are cancelled", running);
         mbd_completions_cancel(d->service.completions);
+        mbd_embeddings_cancel(d->service.embeddings);
         d->cancelled = true;
     } else if (d->cancelled && now >= d->drain_end_ns + ms_to_ns(CANCEL_GRACE_MS)) {
         mbd_loop_stop(d->service.loop);
@@ -137,6 +140,9 @@ static void on_wake(void *arg)
     if (d->service.completions) {
         mbd_completions_pump(d->service.completions);
     }
+    if (d->service.embeddings) {
+        mbd_embeddings_pump(d->service.embeddings);
+    }
 }
 
 /* From an engine's thread. */
@@ -211,11 +217,15 @@ static enum mb_status start(struct daemon *d, struct mb_error *err)
         st = mbd_metrics_new(&d->service.metrics, err);
     }
     if (st == MB_OK) {
+        d->service.isa = d->kernels.name;
         mbd_metrics_build(d->service.metrics, d->kernels.name);
         st = start_loop(d, err);
     }
     if (st == MB_OK) {
         st = mbd_completions_new(&d->service, &d->service.completions, err);
+    }
+    if (st == MB_OK) {
+        st = mbd_embeddings_new(&d->service, &d->service.embeddings, err);
     }
     if (st == MB_OK) {
         st = start_engines(d, err);
@@ -235,6 +245,10 @@ static void stop(struct daemon *d)
     if (s->registry) {
         mbd_registry_stop(s->registry); /* ends every request, */
     }
+    while (s->n_works > 0) { /* their clients are gone; the thread may still be at one */
+        mbd_loop_turn(s->loop);
+    }
+    mbd_embeddings_free(s->embeddings);
     mbd_completions_free(s->completions); /* which lets them go, */
     mbd_registry_free(s->registry);       /* and what they borrowed after them */
     mbd_timer_free(d->look);
@@ -282,7 +296,7 @@ static void daemon_init(struct daemon *d, const struct mbd_options *o)
     /* With a quota of less than the processors it sees, a daemon shares them with others of its
      * kind, which would all keep to the same first ones. */
     d->pin = o->pin && mine == allowed;
-    d->service = (struct mbd_service) { .options = o, .log = &d->log };
+    d->service = (struct mbd_service) { .options = o, .log = &d->log, .threads = d->threads };
 }
 
 enum mb_status mbd_daemon_run(const struct mbd_options *o, struct mb_error *err)

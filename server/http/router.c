@@ -4,8 +4,15 @@
 
 static const struct mbd_route routes[] = {
     { "completions", "POST", "/v1/completions", true, false, mbd_route_completions },
+    { "chat_completions", "POST", "/v1/chat/completions", true, false,
+      mbd_route_chat_completions },
+    { "embeddings", "POST", "/v1/embeddings", true, false, mbd_route_embeddings },
+    { "tokenize", "POST", "/tokenize", true, false, mbd_route_tokenize },
+    { "detokenize", "POST", "/detokenize", true, false, mbd_route_detokenize },
     { "models", "GET", "/v1/models", false, false, mbd_route_models },
     { "model", "GET", "/v1/models/", false, false, mbd_route_model },
+    { "version", "GET", "/version", false, false, mbd_route_version },
+    { "info", "GET", "/v1/mbool/info", false, false, mbd_route_info },
     { "healthz", "GET", "/healthz", false, true, mbd_route_healthz },
     { "readyz", "GET", "/readyz", false, true, mbd_route_readyz },
     { "metrics", "GET", "/metrics", false, true, mbd_route_metrics },

@@ -28,7 +28,9 @@ const struct mbd_route *mbd_route_find(const char *method, const char *path,
 /* Is it one of the paths for operations? */
 bool mbd_route_is_ops(const char *path);
 
-mbd_handler_fn mbd_route_completions, mbd_route_models, mbd_route_model, mbd_route_healthz,
-    mbd_route_readyz, mbd_route_metrics;
+mbd_handler_fn mbd_route_completions, mbd_route_chat_completions, mbd_route_models,
+    mbd_route_model, mbd_route_healthz, mbd_route_readyz, mbd_route_metrics,
+    mbd_route_embeddings, mbd_route_tokenize, mbd_route_detokenize, mbd_route_version,
+    mbd_route_info;
 
 #endif

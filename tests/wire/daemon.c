@@ -38,7 +38,7 @@ void wire_folder_make(void)
     }
     (void) snprintf(model, sizeof model, "%s/tiny.mbool", folder);
     (void) snprintf(logs, sizeof logs, "%s/log", folder);
-    model_file_write(model, CONTEXT);
+    model_file_write(model, CONTEXT, model_file_template);
 }
 
 void wire_folder_remove(void)
