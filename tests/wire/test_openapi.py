@@ -37,6 +37,11 @@ def check(ok, *what):
 class Daemon:
     def __init__(self, mbool, mboold, make_folder, directory):
         subprocess.run([make_folder, os.path.join(directory, "float")], check=True, stdout=subprocess.DEVNULL)
+        config = os.path.join(directory, "float", "tokenizer_config.json")
+        told = json.load(open(config)) if os.path.exists(config) else {}
+        told["chat_template"] = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
+        with open(config, "w") as f:
+            json.dump(told, f)
         model = os.path.join(directory, "tiny.mbool")
         subprocess.run([mbool, "convert", os.path.join(directory, "float"), "-o", model, "--kernels", "2", "--group", "32"],
                        check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -128,13 +133,17 @@ def check_routes(document, daemon, root):
 # A body that is good for each route, so that one field at a time can be tried.
 GOOD = {
     "/v1/completions": {"prompt": "x", "max_tokens": 1},
+    "/v1/chat/completions": {"messages": [{"role": "user", "content": "x"}], "max_tokens": 1},
     "/v1/embeddings": {"input": "x"},
     "/tokenize": {"prompt": "x"},
     "/detokenize": {"tokens": [1]},
 }
 # What a field needs beside it; values in bounds that this small model can not serve.
-BESIDE = {"stream_options": {"stream": True}}
-BEYOND_MODEL = {"max_tokens": 1048576, "model": "m" * 128, "dimensions": 1}
+BESIDE = {"stream_options": {"stream": True}, "top_logprobs": {"logprobs": True}}
+BEYOND_MODEL = {"max_tokens": 1048576, "max_completion_tokens": 1048576, "min_tokens": 1048576, "model": "m" * 128,
+                "dimensions": 1}
+# Whether these are served depends on the model's template, and on the clock.
+PERHAPS = {"tools", "time_limit"}
 
 
 def values(document, schema):
@@ -200,13 +209,14 @@ def check_fields(document, daemon, path):
             expected = {400, 404} if BEYOND_MODEL.get(name) == value else {200}
             # The smallest allowed model names nothing that is here, too.
             expected |= {404} if name == "model" else set()
+            expected |= set(map(int, operation["responses"])) if name in PERHAPS else set()
             check(status in expected, path, name, str(value)[:60], "is allowed, and answered", status, text[:200])
         for value in bad:
             body = dict(GOOD[path], **BESIDE.get(name, {}), **{name: value})
             status, headers, text = daemon.ask("POST", path, body)
             check_reply(document, operation, status, headers, text, (path, name, str(value)[:60]))
             param = json.loads(text).get("error", {}).get("param") if status == 400 else None
-            check(status == 400 and param and param.split(".")[0] == name, path, name, str(value)[:60],
+            check(status == 400 and param and re.split(r"[.\[]", param)[0] == name, path, name, str(value)[:60],
                   "is not allowed, and answered", status, text[:200])
         status, _, text = daemon.ask("POST", path, dict(GOOD[path], **{name: None}))
         check(status == (400 if name in schema["required"] else 200), path, name, "null", status, text[:200])
@@ -217,7 +227,8 @@ def check_fields(document, daemon, path):
 
 # Where each route's codec names the fields that it reads.
 CODECS = {
-    "/v1/completions": (["proto/json/completion_json.c"], r'^    \{ "(\w+)", take_'),
+    "/v1/completions": (["proto/json/sampling_json.c", "proto/json/completion_json.c"], r'^    \{ "(\w+)",\s'),
+    "/v1/chat/completions": (["proto/json/sampling_json.c", "proto/json/chat_json.c"], r'^    \{ "(\w+)",\s'),
     "/v1/embeddings": (["proto/json/embedding_json.c"], r'json_object_get\(root, "(\w+)"\)'),
     "/tokenize": (["proto/json/tokenize_json.c"], r'root, "(prompt|\w*token_strs|add\w+)"'),
     "/detokenize": (["proto/json/tokenize_json.c"], r'root, "(tokens)"'),
@@ -239,8 +250,14 @@ def check_replies(document, daemon):
             {"prompt": "x", "logprobs": 2, "max_tokens": 8, "stream": True},
             {"prompt": "x", "max_tokens": 4, "stream": True, "stream_options": {"include_usage": True}},
             {"prompt": "x", "max_tokens": 200, "response_format": {"type": "json_object"}},
+            {"prompt": ["x", "y"], "n": 2, "best_of": 3, "max_tokens": 3, "return_token_ids": True},
+            {"prompt": "xyz", "echo": True, "logprobs": 2, "max_tokens": 2},
             {"prompt": "x" * 100000}, {"model": "none", "prompt": "x"}, "not JSON", "",
         ],
+        "/v1/chat/completions": [dict(GOOD["/v1/chat/completions"], **more) for more in (
+            {"logprobs": True, "top_logprobs": 3, "max_tokens": 5, "n": 2}, {"stream": True, "max_tokens": 5},
+            {"stream": True, "logprobs": True, "stream_options": {"include_usage": True}, "return_token_ids": True},
+            {"response_format": {"type": "json_object"}, "max_tokens": 100}, {"messages": []})],
         "/v1/embeddings": [{"input": ["a", "b"]}, {"input": "a", "encoding_format": "base64"}, {"input": 7}],
         "/tokenize": [{"prompt": "a b", "return_token_strs": True}],
     }.items():
