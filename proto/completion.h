@@ -1,6 +1,6 @@
 /* A request for a completion as the wire means it (OpenAI's POST /v1/completions, and POST
- * /v1/chat/completions, which is a completion whose prompt the model's template writes), decoded and
- * in bounds: fields, defaults, limits. JSON is in proto/json.
+ * /v1/chat/completions, which is a completion whose prompt the model's template writes),
+ * decoded and in bounds: fields, defaults, limits. JSON is in proto/json.
  *
  * Life:    _init sets the defaults; _fini frees what the decoder allocated.
  * Threads: a value. */

@@ -4,9 +4,27 @@
 #include <unistd.h>
 
 #include "clients/cli/bench_report.h"
+#include "clients/cli/bench_url.h"
 #include "clients/cli/command.h"
+#include "proto/completion.h"
 
-enum { THREADS, ISA, PROMPT, DECODE, CONTEXT, SECONDS, KV_MEMORY, QUICK, JSON };
+enum {
+    THREADS,
+    ISA,
+    PROMPT,
+    DECODE,
+    CONTEXT,
+    SECONDS,
+    KV_MEMORY,
+    QUICK,
+    URL,
+    CLIENTS,
+    RATE,
+    REQUESTS,
+    MAX_TOKENS,
+    SEED,
+    JSON
+};
 
 static const struct mbc_option options[] = {
     [THREADS] = { "threads", "N", "threads to compute with (default: all processors)" },
@@ -20,6 +38,14 @@ static const struct mbc_option options[] = {
     [KV_MEMORY] = { "kv-memory", "GB",
                     "of keys and values at most (default: a quarter of memory)" },
     [QUICK] = { "quick", NULL, "--prompt 128 --decode 1,4,16 --context 128 --seconds 0.5" },
+    [URL] = { "url", "HOST", "measure the daemon at HOST:PORT or URL, as its clients see it" },
+    [CLIENTS] = { "clients", "N",
+                  "with --url: clients at once (default 4; with --rate a bound, 1024)" },
+    [RATE] = { "rate", "R",
+               "with --url: R requests/s as they come, whatever became of others" },
+    [REQUESTS] = { "requests", "N", "with --url: end when so many were answered" },
+    [MAX_TOKENS] = { "max-tokens", "N", "with --url: tokens of an answer (default 64)" },
+    [SEED] = { "seed", "S", "with --url: of prompts and arrivals (default 1)" },
     [JSON] = { "json", NULL, "print one JSON object" },
     { 0 },
 };
@@ -50,14 +76,24 @@ const struct mbc_command mbc_bench = {
         "model that fits into the caches is not read from memory and may pass its floor.\n"
         "\n"
         "Then where the time goes. 'wait' is what threads wait for each other. Rates are\n"
-        "medians; keys and values of decoded sequences are made up, not computed.",
+        "medians; keys and values of decoded sequences are made up, not computed.\n"
+        "\n"
+        "With --url, MODEL is a name that the daemon knows, and what is measured is HTTP: time\n"
+        "to the first token, between tokens and to the end, as percentiles, and errors by kind:\n"
+        "HTTP statuses; connect, timeout, cut, protocol; stream (an error within one); unsent\n"
+        "(more requests were due than --clients allows). Without --rate each client sends its\n"
+        "next request when the last was answered; with it they come as a Poisson process, and\n"
+        "times count from when a request was due. --prompt is one number then (default 128),\n"
+        "--seconds the whole run (default 10). MBOOL_API_KEY is sent as the API key.",
     .options = options,
     .run = run_bench,
 };
 
 struct arguments {
     struct mbc_bench_options bench;
-    bool json;
+    const char *url; /* NULL: measure here, without a daemon */
+    struct mbc_load_options load;
+    bool seconds_set, load_set, json;
 };
 
 /* "1,2,4" or "none". */
@@ -114,6 +150,32 @@ static struct mbc_bench_options defaults(void)
     };
 }
 
+/* Options that only go with --url. */
+static bool take_load(struct arguments *a, int option, const char *value)
+{
+    struct mbc_load_options *o = &a->load;
+    const char *name = options[option].name;
+    uint64_t n = 0;
+    bool ok;
+    a->load_set = true;
+    switch (option) {
+    case CLIENTS:
+        ok = mbc_parse_u64(&mbc_bench, name, value, 1, MBC_LOAD_CLIENTS_MAX, &n);
+        o->n_clients = (uint32_t) n;
+        return ok;
+    case RATE:
+        return mbc_parse_f64(&mbc_bench, name, value, 1e-3, 1e5, &o->rate);
+    case REQUESTS:
+        return mbc_parse_u64(&mbc_bench, name, value, 1, UINT32_MAX, &o->n_requests_max);
+    case MAX_TOKENS:
+        ok = mbc_parse_u64(&mbc_bench, name, value, 1, MB_MAX_TOKENS_MAX, &n);
+        o->max_tokens = (uint32_t) n;
+        return ok;
+    default:
+        return mbc_parse_u64(&mbc_bench, name, value, 0, UINT64_MAX, &o->seed);
+    }
+}
+
 static bool take(struct arguments *a, int option, const char *value)
 {
     struct mbc_bench_options *o = &a->bench;
@@ -121,6 +183,15 @@ static bool take(struct arguments *a, int option, const char *value)
     uint64_t n;
     double x;
     switch (option) {
+    case URL:
+        a->url = value;
+        return true;
+    case CLIENTS:
+    case RATE:
+    case REQUESTS:
+    case MAX_TOKENS:
+    case SEED:
+        return take_load(a, option, value);
     case THREADS:
         if (!mbc_parse_u64(&mbc_bench, name, value, 1, MB_THREADS_MAX, &n)) {
             return false;
@@ -137,6 +208,7 @@ static bool take(struct arguments *a, int option, const char *value)
     case CONTEXT:
         return take_list(option, value, MB_CONTEXT_MAX, &o->contexts);
     case SECONDS:
+        a->seconds_set = true;
         return mbc_parse_f64(&mbc_bench, name, value, 0, 3600, &o->seconds);
     case KV_MEMORY:
         if (!mbc_parse_f64(&mbc_bench, name, value, 0.001, 1e6, &x)) {
@@ -219,9 +291,30 @@ static int bench(const struct arguments *a, const char *path)
     return st == MB_OK ? MBC_DONE : mbc_report_error(&mbc_bench, &err);
 }
 
+/* With --url: what the load is, of options that both kinds of bench share. */
+static int bench_url(struct arguments *a, const char *model)
+{
+    struct mbc_load_options *o = &a->load;
+    const struct mbc_bench_list *prompts = &a->bench.prompts;
+    if (prompts->chosen && prompts->n != 1) {
+        return mbc_usage_error(&mbc_bench, "--prompt: one number, with --url");
+    }
+    o->model = model;
+    o->n_prompt = prompts->chosen ? prompts->at[0] : 128;
+    o->seconds = a->seconds_set ? a->bench.seconds : o->n_requests_max ? 3600 : 10;
+    if (o->seconds <= 0) {
+        return mbc_usage_error(&mbc_bench, "--seconds: more than 0, with --url");
+    }
+    o->max_tokens = o->max_tokens ? o->max_tokens : 64;
+    if (o->n_clients == 0) {
+        o->n_clients = o->rate > 0 ? 1024 : 4;
+    }
+    return mbc_bench_url(a->url, o, a->json);
+}
+
 static int run_bench(int argc, char **argv)
 {
-    struct arguments a = { .bench = defaults() };
+    struct arguments a = { .bench = defaults(), .load.seed = 1 };
     const char *value;
     int first, status, option;
     while ((option = mbc_next_option(&mbc_bench, argc, argv, &value, &first, &status)) >= 0) {
@@ -234,6 +327,13 @@ static int run_bench(int argc, char **argv)
     }
     if (argc - first != 1) {
         return mbc_usage_error(&mbc_bench, "names one MODEL; got %d", argc - first);
+    }
+    if (a.url) {
+        return bench_url(&a, argv[first]);
+    }
+    if (a.load_set) {
+        return mbc_usage_error(&mbc_bench, "--clients, --rate, --requests, --max-tokens and "
+                                           "--seed are for --url");
     }
     return bench(&a, argv[first]);
 }

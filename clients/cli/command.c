@@ -113,6 +113,25 @@ bool mbc_parse_line(const struct mbc_command *c, int argc, char **argv, const ch
     return true;
 }
 
+bool mbc_parse_options(const struct mbc_command *c, int argc, char **argv,
+                       bool (*take)(void *arguments, int option, const char *value),
+                       void *arguments, int *ret_status)
+{
+    const char *value = NULL;
+    int first = 0, option;
+    while ((option = mbc_next_option(c, argc, argv, &value, &first, ret_status)) >= 0) {
+        if (!take(arguments, option, value)) {
+            *ret_status = MBC_USAGE;
+            return false;
+        }
+    }
+    if (option == MBC_OPT_END && argc > first) {
+        *ret_status = mbc_usage_error(c, "wants no argument; got '%s'", argv[first]);
+        return false;
+    }
+    return option == MBC_OPT_END;
+}
+
 int mbc_usage_error(const struct mbc_command *c, const char *fmt, ...)
 {
     va_list args;
@@ -262,4 +281,9 @@ void mbc_catch_interrupt(void)
 bool mbc_interrupted(void)
 {
     return interrupted;
+}
+
+void mbc_forget_interrupt(void)
+{
+    interrupted = 0;
 }

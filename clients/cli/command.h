@@ -31,7 +31,11 @@ struct mbc_command {
 };
 
 extern const struct mbc_command mbc_convert, mbc_inspect, mbc_verify, mbc_eval, mbc_generate,
-    mbc_bench, mbc_finetune, mbc_synth, mbc_pretrain, mbc_delta;
+    mbc_bench, mbc_finetune, mbc_synth, mbc_pretrain, mbc_delta, mbc_run, mbc_chat,
+    mbc_complete, mbc_models, mbc_ps;
+
+/* All of them, in the order of the help; ends with NULL. */
+extern const struct mbc_command *const mbc_commands[];
 
 /* Walks the options of argv after the table c->options. Returns the next option's index, or
  * MBC_OPT_END with *ret_first the index of the first argument that is no option, or
@@ -47,6 +51,11 @@ int mbc_next_option(const struct mbc_command *c, int argc, char **argv, const ch
 bool mbc_parse_line(const struct mbc_command *c, int argc, char **argv, const char *wanted,
                     bool (*take)(void *arguments, int option, const char *value),
                     void *arguments, const char **ret_argument, int *ret_status);
+
+/* The same of a line that has options and no argument. */
+bool mbc_parse_options(const struct mbc_command *c, int argc, char **argv,
+                       bool (*take)(void *arguments, int option, const char *value),
+                       void *arguments, int *ret_status);
 
 /* Prints "mbool NAME: ..." and how to get help; returns MBC_USAGE. */
 int mbc_usage_error(const struct mbc_command *c, const char *fmt, ...)
@@ -76,5 +85,6 @@ void mbc_progress_end(void);
  * For commands that run until they are told to stop, and show no bar. */
 void mbc_catch_interrupt(void);
 bool mbc_interrupted(void);
+void mbc_forget_interrupt(void); /* what it was for has ended; the next is the first again */
 
 #endif

@@ -4,16 +4,17 @@
 
 #include "clients/cli/command.h"
 
-static const struct mbc_command *const commands[] = {
-    &mbc_convert,  &mbc_inspect, &mbc_verify,   &mbc_eval,  &mbc_generate, &mbc_bench,
-    &mbc_finetune, &mbc_synth,   &mbc_pretrain, &mbc_delta, NULL,
+const struct mbc_command *const mbc_commands[] = {
+    &mbc_run,     &mbc_chat,     &mbc_complete, &mbc_models,   &mbc_ps,    &mbc_convert,
+    &mbc_inspect, &mbc_verify,   &mbc_eval,     &mbc_generate, &mbc_bench, &mbc_finetune,
+    &mbc_synth,   &mbc_pretrain, &mbc_delta,    NULL,
 };
 
 static void print_commands(FILE *to)
 {
     fprintf(to, "usage: mbool COMMAND [ARGUMENT ...]\n\ncommands:\n");
-    for (size_t i = 0; commands[i]; i++) {
-        fprintf(to, "  %-10s %s\n", commands[i]->name, commands[i]->summary);
+    for (size_t i = 0; mbc_commands[i]; i++) {
+        fprintf(to, "  %-10s %s\n", mbc_commands[i]->name, mbc_commands[i]->summary);
     }
     fprintf(to, "\n'mbool COMMAND --help' tells more; 'mbool --version' says which this is.\n");
 }
@@ -33,10 +34,10 @@ static int run(int argc, char **argv)
         printf("mbool %s\n", MB_VERSION);
         return MBC_DONE;
     }
-    for (size_t i = 0; commands[i]; i++) {
-        if (strcmp(commands[i]->name, name) == 0) {
-            mbc_end_on_interrupt(commands[i]);
-            return commands[i]->run(argc - 1, argv + 1);
+    for (size_t i = 0; mbc_commands[i]; i++) {
+        if (strcmp(mbc_commands[i]->name, name) == 0) {
+            mbc_end_on_interrupt(mbc_commands[i]);
+            return mbc_commands[i]->run(argc - 1, argv + 1);
         }
     }
     fprintf(stderr, "mbool: there is no command '%s'\n\n", name);

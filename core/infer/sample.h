@@ -1,9 +1,9 @@
 /* Logits to a token: penalties, temperature, top_k, top_p, min_p, and a draw that replays.
  *
- * Order, as in OpenAI's documentation and the transformers library: repetition, presence and
- * frequency penalties on the logits, then biases; then temperature; then top_k, top_p, min_p on the
- * softmax of what is left; then one draw from what remains. Ties are broken by the lower id.
- * Temperature 0 is greedy: the largest penalised logit.
+ * Order, as in OpenAI's documentation and the transformers library: repetition, presence
+ * and frequency penalties on the logits, then biases; then temperature; then top_k, top_p,
+ * min_p on the softmax of what is left; then one draw from what remains. Ties are broken by
+ * the lower id. Temperature 0 is greedy: the largest penalised logit.
  *
  * Exact:   the same logits, history and seed give the same token on every machine.
  * Threads: one thread at a time per sampler. */
@@ -58,15 +58,15 @@ struct mb_sampled {
     struct mb_logprob top[MB_LOGPROBS_MAX];
 };
 
-/* Draws the next token and counts it. Allocates nothing. logprob and top are 0 and empty unless wanted; logprobs
- * are at least -9999. logits [n_vocab] is left as it was. With want_top 0 and
- * !want_logprob no softmax over the vocabulary is computed for greedy. NaN logits count as
- * -inf; when all are, token 0 is drawn. */
+/* Draws the next token and counts it. Allocates nothing. logprob and top are 0 and empty
+ * unless wanted; logprobs are at least -9999. logits [n_vocab] is left as it was. With
+ * want_top 0 and !want_logprob no softmax over the vocabulary is computed for greedy. NaN
+ * logits count as -inf; when all are, token 0 is drawn. */
 void mb_sampler_draw(struct mb_sampler *s, const float *logits, uint32_t want_top,
                      int want_logprob, struct mb_sampled *ret);
 
-/* What a draw would report of token with want_top, had it drawn it. Counts nothing; any sampler for
- * this vocabulary does. */
+/* What a draw would report of token with want_top, had it drawn it. Counts nothing; any
+ * sampler for this vocabulary does. */
 void mb_sampler_score(struct mb_sampler *s, const float *logits, uint32_t token,
                       uint32_t want_top, struct mb_sampled *ret);
 

@@ -17,8 +17,8 @@ static bool refuse_message(struct mb_wire_error *err, size_t i, const char *name
     return mb_field_refuse(err, param, what);
 }
 
-/* [{"type": "text", "text": ...}, ...] as one string, with line breaks between. NULL when a part is
- * of another kind (err is filled) or memory is refused. */
+/* [{"type": "text", "text": ...}, ...] as one string, with line breaks between. NULL when a
+ * part is of another kind (err is filled) or memory is refused. */
 static json_t *join_parts(const json_t *parts, size_t i, struct mb_wire_error *err)
 {
     json_t *whole = json_string(""), *part;

@@ -8,8 +8,8 @@
 
 #include "proto/json/completion_json.h"
 
-/* As mb_completion_decode. Messages come out as templates expect them: text parts as one string,
- * arguments of tool calls as objects. */
+/* As mb_completion_decode. Messages come out as templates expect them: text parts as one
+ * string, arguments of tool calls as objects. */
 enum mb_status mb_chat_decode(const char *text, size_t n, struct mb_completion *ret,
                               struct mb_wire_error *err);
 

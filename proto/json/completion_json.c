@@ -115,8 +115,9 @@ static bool add_logprob(json_t *top, const struct mb_wire_logprob *t)
     return ok;
 }
 
-/* {"token": logprob, ...}: the likeliest, and the one that was drawn, which need not be among them.
- * Two tokens with the same text share a key: the likelier one, which comes first, keeps it. */
+/* {"token": logprob, ...}: the likeliest, and the one that was drawn, which need not be
+ * among them. Two tokens with the same text share a key: the likelier one, which comes
+ * first, keeps it. */
 static json_t *top_logprobs(const struct mb_wire_token *t)
 {
     if (t->no_logprob) {

@@ -15,9 +15,10 @@ void mb_json_init(void)
 
 /* ---- before parsing ---------------------------------------------------------------------- */
 
-/* Walks the text as a parser of JSON would see brackets and commas, and counts. A colon is a member
- * of an object: a parser that hashes them takes far longer over these than over other bytes. What is
- * not JSON is left for the parser to refuse: it stops at the same byte or before. */
+/* Walks the text as a parser of JSON would see brackets and commas, and counts. A colon is
+ * a member of an object: a parser that hashes them takes far longer over these than over
+ * other bytes. What is not JSON is left for the parser to refuse: it stops at the same byte
+ * or before. */
 static bool bounded(const char *text, size_t n, struct mb_wire_error *err)
 {
     size_t depth = 0, containers = 0, members = 0, values = 1;
@@ -220,8 +221,8 @@ static const char *name_before(const struct mb_fields *t, const char *text, size
     return NULL;
 }
 
-/* The field whose value ends at text[at]: the name before the colon before it. NULL when there is
- * none of that name. */
+/* The field whose value ends at text[at]: the name before the colon before it. NULL when
+ * there is none of that name. */
 static const char *field_before(const struct mb_fields *own, const char *text, size_t at)
 {
     while (at > 0 && text[at - 1] != ':' && text[at - 1] != '"') {

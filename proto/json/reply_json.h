@@ -1,7 +1,7 @@
 /* What replies of completions and of chats share. Private to proto/json.
  *
- * Owns:    what is returned is the caller's; NULL when memory is refused, and NULL that is handed on
- *          gives NULL.
+ * Owns:    what is returned is the caller's; NULL when memory is refused, and NULL that is
+ *          handed on gives NULL.
  * Threads: pure. */
 #ifndef MB_PROTO_REPLY_JSON_H
 #define MB_PROTO_REPLY_JSON_H

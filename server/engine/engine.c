@@ -208,6 +208,10 @@ static void step(struct mbd_engine *e)
     uint64_t now = mbd_now_ns();
     for (uint32_t row = 0; row < e->runner.n_rows; row++) {
         uint32_t slot = e->runner.row_slot[row];
+        if (e->slots[slot].stuck) {
+            end(e, slot, MBD_REQUEST_FAILED, MB_FINISH_NONE, MB_E_LIMIT);
+            continue;
+        }
         enum mb_finish finish = mbd_slot_tell(&e->slots[slot], now, e->o.metrics);
         e->told = true;
         if (finish != MB_FINISH_NONE) {

@@ -104,8 +104,8 @@ static void put_tokens(struct mbd_runner *r, const struct mbd_slot *s, uint32_t 
     }
 }
 
-/* Those of the parts [first, last) of the plan that are not scored as a batch; the rows of logits that
- * it asks for are added to the rows so far. */
+/* Those of the parts [first, last) of the plan that are not scored as a batch; the rows of
+ * logits that it asks for are added to the rows so far. */
 static struct mb_batch fill(struct mbd_runner *r, const struct mbd_slot *slots,
                             const struct mbd_plan *plan, uint32_t first, uint32_t last)
 {

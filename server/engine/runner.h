@@ -1,7 +1,7 @@
-/* Runs what was planned: the model, its KV cache and its scratch, and the pool of workers. From
- * a plan and the slots it makes a batch, takes the step, and draws a token for every slot that
- * asked. Prompts whose tokens are to be scored are run after it, each alone: they need the logits of
- * every position.
+/* Runs what was planned: the model, its KV cache and its scratch, and the pool of workers.
+ * From a plan and the slots it makes a batch, takes the step, and draws a token for every
+ * slot that asked. Prompts whose tokens are to be scored are run after it, each alone: they
+ * need the logits of every position.
  *
  * Slot i is sequence i of the KV cache (J2).
  *

@@ -49,6 +49,7 @@ void mbd_slot_start(struct mbd_slot *s, struct mbd_request *r, uint64_t order, u
     s->order = order;
     s->n_prompt = mbd_request_prompt_tokens(r);
     s->n_stored = s->n_drawn = 0;
+    s->stuck = false;
     s->last_ns = mbd_request_times(r).submitted;
     mb_sampler_start(s->sampler, &mbd_request_params(r)->sampling, mbd_request_prompt(r),
                      s->n_prompt);
@@ -81,7 +82,7 @@ static bool is_in(const uint64_t *mask, uint32_t token)
 }
 
 /* With logits that are all NaN or -inf the sampler draws a token that the mask need not hold: then
- * the first that it does hold. */
+ * the first that it does hold, if any. */
 static void hold_to(struct mbd_slot *s, const uint64_t *mask)
 {
     uint32_t token = s->drawn.token;
@@ -119,9 +120,7 @@ void mbd_slot_draw(struct mbd_slot *s, float *logits)
     mb_sampler_draw(s->sampler, logits, p->want_top, p->want_logprob, &s->drawn);
     if (mask) {
         hold_to(s, mask);
-        bool accepted = mb_constraint_accept(c, s->drawn.token);
-        assert(accepted);
-        (void) accepted;
+        s->stuck = !mb_constraint_accept(c, s->drawn.token);
     }
 }
 

@@ -25,6 +25,7 @@ struct mbd_slot {
     uint32_t n_drawn;            /* tokens that the sampler drew */
     uint64_t last_ns;            /* when the last was told; before the first, the submission */
     struct mb_sampled drawn;     /* the last one */
+    bool stuck;                  /* no token may follow: its constraint outgrew its memory */
     struct mb_sampler *sampler;
     uint32_t n_vocab;
     struct mb_decoder decoder;

@@ -29,6 +29,17 @@ static bool path_matches(const struct mbd_route *r, const char *path, const char
     return true;
 }
 
+bool mbd_route_is_ops(const char *path)
+{
+    const char *tail;
+    for (size_t i = 0; i < sizeof routes / sizeof routes[0]; i++) {
+        if (path_matches(&routes[i], path, &tail)) {
+            return routes[i].ops;
+        }
+    }
+    return false;
+}
+
 const struct mbd_route *mbd_route_find(const char *method, const char *path,
                                        const char **ret_tail, const char **ret_allow)
 {

@@ -15,7 +15,8 @@ struct mbd_route {
     const char *method; /* a GET route answers HEAD as well */
     const char *path;   /* with a '/' at its end: a prefix, with something behind it */
     bool has_body;      /* JSON, up to --max-body; else no body is taken */
-    bool quiet;         /* asked for all the time: logged as debug */
+    bool ops; /* probes and metrics: asked for all the time, so logged as debug; on the
+                           port for operations when there is one */
     mbd_handler_fn *handler;
 };
 
@@ -23,6 +24,9 @@ struct mbd_route {
  * Allow header of a path that other methods have, or NULL for a path that there is not. */
 const struct mbd_route *mbd_route_find(const char *method, const char *path,
                                        const char **ret_tail, const char **ret_allow);
+
+/* Is it one of the paths for operations? */
+bool mbd_route_is_ops(const char *path);
 
 mbd_handler_fn mbd_route_completions, mbd_route_chat_completions, mbd_route_models,
     mbd_route_model, mbd_route_healthz, mbd_route_readyz, mbd_route_metrics,

@@ -1,5 +1,6 @@
-/* Goal:   bodies of /v1/chat/completions become what templates expect, bad ones are refused by name,
- *         replies and chunks have OpenAI's shape, and calls of tools are found in what models write.
+/* Goal:   bodies of /v1/chat/completions become what templates expect, bad ones are refused
+ *         by name, replies and chunks have OpenAI's shape, and calls of tools are found in
+ *         what models write.
  * Method: literal JSON both ways. */
 #include <jansson.h>
 #include <stdlib.h>

@@ -110,6 +110,8 @@ struct wire_daemon wire_start(const char *const *flags)
         ck_abort_msg("mboold did not start: %s", wire_log());
     }
     d.port = atoi(port + strlen("127.0.0.1:"));
+    const char *ops = strstr(line, "operations on http://127.0.0.1:");
+    d.ops_port = ops ? atoi(ops + strlen("operations on http://127.0.0.1:")) : 0;
     (void) fclose(f);
     return d;
 }

@@ -1,7 +1,8 @@
-/* Goal:   /v1/chat/completions writes the conversation as the model's template says, answers as OpenAI
- *         does, whole and as a stream, and finds calls of tools.
- * Method: a model of random weights with a small template; the same prompt written by hand for
- *         /v1/completions must give the same text; a response_format makes the model write calls. */
+/* Goal:   /v1/chat/completions writes the conversation as the model's template says,
+ *         answers as OpenAI does, whole and as a stream, and finds calls of tools.
+ * Method: a model of random weights with a small template; the same prompt written by hand
+ *         for /v1/completions must give the same text; a response_format makes the model
+ *         write calls. */
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>

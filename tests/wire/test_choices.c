@@ -1,6 +1,6 @@
-/* Goal:   several prompts and several choices are each what they would be alone; scores of a prompt are
- *         those that the same tokens had when they were drawn; biases, early ends and time limits do
- *         what they say.
+/* Goal:   several prompts and several choices are each what they would be alone; scores of
+ *         a prompt are those that the same tokens had when they were drawn; biases, early
+ *         ends and time limits do what they say.
  * Method: the same request in different shapes, compared to the last digit (A1). */
 #include <jansson.h>
 #include <math.h>

@@ -1,6 +1,6 @@
 /* Goal:   programs written for OpenAI's API work against mboold unchanged.
- * Method: OpenAI's own client for Node, in openai-node/check.mjs, against the daemon. tests/run installs
- *         it where there is an npm. */
+ * Method: OpenAI's own client for Node, in openai-node/check.mjs, against the daemon.
+ *         tests/run installs it where there is an npm. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/wait.h>

@@ -1,5 +1,5 @@
-/* From a body of JSON to the engine: decode, find the model, write the chat as a prompt, tokenize,
- * admit. */
+/* From a body of JSON to the engine: decode, find the model, write the chat as a prompt,
+ * tokenize, admit. */
 #include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -75,13 +75,18 @@ static struct mb_variable token_variable(const struct mbd_entry *m, const char *
     };
 }
 
+static size_t length_of(const char *text)
+{
+    return text ? strlen(text) : 0;
+}
+
 static struct mb_variable json_variable(const char *name, const char *json)
 {
     return (struct mb_variable) {
         .name = name,
         .kind = json ? MB_VARIABLE_JSON : MB_VARIABLE_NONE,
         .text = json,
-        .n = json ? strlen(json) : 0,
+        .n = length_of(json),
     };
 }
 
@@ -101,9 +106,7 @@ static enum mb_status write_chat(struct mbd_admission *a, struct mb_bytes *ret)
         json_variable("tools", chat->tool_choice == MB_TOOLS_NONE ? NULL : chat->tools),
         json_variable("documents", NULL),
         { .name = "add_generation_prompt", .kind = MB_VARIABLE_TRUE },
-        { .kind = MB_VARIABLE_JSON,
-          .text = chat->variables,
-          .n = chat->variables ? strlen(chat->variables) : 0 },
+        { .kind = MB_VARIABLE_JSON, .text = chat->variables, .n = length_of(chat->variables) },
     };
     size_t n = sizeof variables / sizeof variables[0] - (chat->variables == NULL);
     return mb_template_render(m->chat, variables, n, &a->now, ret, &a->encode_error);
@@ -214,7 +217,8 @@ static void prepare(void *arg)
 /* Bytes that encode has to read. */
 static size_t n_to_encode(const struct mbd_admission *a)
 {
-    size_t n = a->asked.is_chat ? strlen(a->asked.chat.messages) : 0;
+    const struct mb_chat *chat = &a->asked.chat;
+    size_t n = length_of(chat->messages) + length_of(chat->tools) + length_of(chat->variables);
     for (size_t i = 0; i < a->asked.n_prompts; i++) {
         n += a->asked.prompts[i].n_text;
     }
@@ -254,8 +258,8 @@ static bool take_ids(struct mbd_admission *a, struct mb_prompt *p, struct mb_ids
     return true;
 }
 
-/* How many tokens there is room for behind a prompt of n: in the context, and in the KV cache, whose
- * last token is never stored. */
+/* How many tokens there is room for behind a prompt of n: in the context, and in the KV
+ * cache, whose last token is never stored. */
 static uint32_t room_behind(const struct mbd_admission *a, size_t n)
 {
     struct mbd_engine_stats stats;
@@ -265,8 +269,8 @@ static uint32_t room_behind(const struct mbd_admission *a, size_t n)
     return n < room ? (uint32_t) (room - n) : 0;
 }
 
-/* When max_tokens was not asked for, it is OpenAI's default: for a chat what there is room for, and
- * never more. */
+/* When max_tokens was not asked for, it is OpenAI's default: for a chat what there is room
+ * for, and never more. */
 static void set_max_tokens(struct mbd_admission *a, uint32_t room)
 {
     if (!a->asked.has_max_tokens) {
@@ -304,8 +308,8 @@ static bool take_prompts(struct mbd_admission *a)
 
 /* ---- the engine -------------------------------------------------------------------------- */
 
-/* What choice number i of a prompt asks of the engine. The first draws as the only one would, the
- * others from seeds of their own. */
+/* What choice number i of a prompt asks of the engine. The first draws as the only one
+ * would, the others from seeds of their own. */
 static struct mbd_request_params params_of(const struct mb_completion *c, size_t i)
 {
     struct mbd_request_params p = {
@@ -361,7 +365,8 @@ static bool make_requests(struct mbd_admission *a, struct mbd_completion *c)
     return true;
 }
 
-/* Puts the requests before the engine, which may refuse; then those that it took are cancelled. */
+/* Puts the requests before the engine, which may refuse; then those that it took are
+ * cancelled. */
 static bool submit(struct mbd_admission *a, struct mbd_completion *c)
 {
     struct mb_error err;

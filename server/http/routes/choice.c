@@ -179,7 +179,8 @@ struct mb_wire_choice mbd_choice_wire(const struct mbd_completion *c,
 
 /* ---- streams ----------------------------------------------------------------------------- */
 
-/* What of the text may go, now that e brought more: all, unless it may become part of a call. */
+/* What of the text may go, now that e brought more: all, unless it may become part of a
+ * call. */
 static size_t free_to_go(const struct mbd_completion *c, struct mbd_choice *k)
 {
     const char *text = mb_bytes_text(&k->text) + k->n_sent;

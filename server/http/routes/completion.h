@@ -1,7 +1,7 @@
 /* One completion that runs, and all of them. Private to the routes.
  *
- * A completion has prompts, and for each of them several choices: sequences of the engine, each a
- * request of its own.
+ * A completion has prompts, and for each of them several choices: sequences of the engine,
+ * each a request of its own.
  *
  * Threads: the control thread. */
 #ifndef MBD_COMPLETION_H
@@ -15,7 +15,8 @@
 #define MBD_RETRY_DRAINING 5 /* seconds; by then a load balancer knows of another replica */
 #define MBD_RETRY_FULL     1 /* seconds; a slot is seldom held for less */
 
-/* Memory that requests with a response_format may come to use, together: some hundred of them. */
+/* Memory that requests with a response_format may come to use, together: some hundred of
+ * them. */
 #define MBD_CONSTRAINT_BYTES_MAX ((size_t) 2 << 30)
 
 struct mbd_choice {
@@ -38,7 +39,8 @@ struct mbd_choice {
     size_t n_calls;
 };
 
-/* It outlives its exchange when the client left: the engine still has to say that it is over. */
+/* It outlives its exchange when the client left: the engine still has to say that it is
+ * over. */
 struct mbd_completion {
     struct mbd_completions *owner;
     struct mbd_completion *next, *prev;
@@ -93,8 +95,8 @@ bool mbd_choice_gather(struct mbd_completion *c, struct mbd_choice *k,
 /* Sends it, when it is a stream's. */
 void mbd_choice_stream(struct mbd_completion *c, struct mbd_choice *k,
                        const struct mbd_event *e);
-/* The first chunk of a stream: the role of a chat, the echo of a completion when its tokens need
- * not be scored first. */
+/* The first chunk of a stream: the role of a chat, the echo of a completion when its tokens
+ * need not be scored first. */
 void mbd_choice_begin_stream(struct mbd_completion *c, struct mbd_choice *k);
 /* The last: what was held back, calls, and why it ended. */
 void mbd_choice_end_stream(struct mbd_completion *c, struct mbd_choice *k);
