@@ -172,9 +172,14 @@ uint64_t mbd_memory_limit(void)
     return group < machine ? group : machine;
 }
 
+uint32_t mbd_processors_for(uint64_t millicpus, uint32_t n_allowed)
+{
+    uint64_t nearest = millicpus / MILLI + (millicpus % MILLI >= MILLI / 2);
+    uint64_t n = nearest < n_allowed ? nearest : n_allowed;
+    return n > 1 ? (uint32_t) n : 1;
+}
+
 uint32_t mbd_processor_limit(uint32_t n_allowed)
 {
-    uint64_t whole = mbd_cgroup_millicpus(self_file, root_dir) / MILLI;
-    uint64_t n = whole < n_allowed ? whole : n_allowed;
-    return n > 1 ? (uint32_t) n : 1;
+    return mbd_processors_for(mbd_cgroup_millicpus(self_file, root_dir), n_allowed);
 }

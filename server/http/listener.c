@@ -419,7 +419,8 @@ void mbd_listener_free(struct mbd_listener *l)
 
 bool mbd_listener_has(const struct mbd_listener *l, const char *path)
 {
-    return l->role == MBD_LISTEN_ALL || mbd_route_is_ops(path) == (l->role == MBD_LISTEN_OPS);
+    return l->role == MBD_LISTEN_ALL ||
+           (l->role == MBD_LISTEN_OPS ? mbd_route_is_asked(path) : !mbd_route_is_ops(path));
 }
 
 uint16_t mbd_listener_port(const struct mbd_listener *l)

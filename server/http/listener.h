@@ -15,7 +15,7 @@ struct mbd_listener;
 enum mbd_listener_role {
     MBD_LISTEN_ALL,  /* everything, on --listen */
     MBD_LISTEN_WORK, /* all but the routes for operations, on --listen */
-    MBD_LISTEN_OPS,  /* these, on --ops-listen */
+    MBD_LISTEN_OPS,  /* these, and what else is only asked (GET), on --ops-listen */
 };
 enum { MBD_OPS_CONNECTIONS = 64 }; /* at most, on --ops-listen */
 

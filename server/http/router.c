@@ -29,15 +29,28 @@ static bool path_matches(const struct mbd_route *r, const char *path, const char
     return true;
 }
 
-bool mbd_route_is_ops(const char *path)
+/* The first of the path's routes, or NULL. */
+static const struct mbd_route *first_of(const char *path)
 {
     const char *tail;
     for (size_t i = 0; i < sizeof routes / sizeof routes[0]; i++) {
         if (path_matches(&routes[i], path, &tail)) {
-            return routes[i].ops;
+            return &routes[i];
         }
     }
-    return false;
+    return NULL;
+}
+
+bool mbd_route_is_ops(const char *path)
+{
+    const struct mbd_route *r = first_of(path);
+    return r && r->ops;
+}
+
+bool mbd_route_is_asked(const char *path)
+{
+    const struct mbd_route *r = first_of(path);
+    return r && strcmp(r->method, "GET") == 0;
 }
 
 const struct mbd_route *mbd_route_find(const char *method, const char *path,

@@ -25,8 +25,10 @@ struct mbd_route {
 const struct mbd_route *mbd_route_find(const char *method, const char *path,
                                        const char **ret_tail, const char **ret_allow);
 
-/* Is it one of the paths for operations? */
+/* Is it one of the paths for operations? And is it one that is only asked (GET), as these are, and
+ * the lists of what there is? */
 bool mbd_route_is_ops(const char *path);
+bool mbd_route_is_asked(const char *path);
 
 mbd_handler_fn mbd_route_completions, mbd_route_chat_completions, mbd_route_models,
     mbd_route_model, mbd_route_healthz, mbd_route_readyz, mbd_route_metrics,

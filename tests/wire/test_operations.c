@@ -42,7 +42,8 @@ START_TEST(each_port_has_its_paths)
         assert_status(&d, asked[i], "{}", 404); /* not 405: it is not there at all */
     }
     assert_status(&d, "/v1/models", NULL, 200);
-    assert_status(&ops, "/v1/models", NULL, 404);
+    assert_status(&ops, "/v1/models", NULL, 200); /* operators ask that too */
+    assert_status(&ops, "/none", NULL, 404);
     assert_status(&d, "/v1/completions", "{\"prompt\":\"a\",\"max_tokens\":1}", 200);
     assert_status(&ops, "/v1/completions", "{\"prompt\":\"a\",\"max_tokens\":1}", 404);
     assert_status(&ops, "/v1/completions", NULL, 404);

@@ -142,6 +142,17 @@ START_TEST(version_1_counts_too)
 }
 END_TEST
 
+START_TEST(quotas_are_rounded)
+{
+    ck_assert_uint_eq(mbd_processors_for(UINT64_MAX, 64), 64);
+    ck_assert_uint_eq(mbd_processors_for(100, 64), 1);
+    ck_assert_uint_eq(mbd_processors_for(1100, 64), 1);
+    ck_assert_uint_eq(mbd_processors_for(1500, 64), 2);
+    ck_assert_uint_eq(mbd_processors_for(2000, 64), 2);
+    ck_assert_uint_eq(mbd_processors_for(99000, 64), 64);
+}
+END_TEST
+
 START_TEST(this_machine_has_something)
 {
     ck_assert_uint_gt(mbd_memory_limit(), 1u << 20);
@@ -160,6 +171,7 @@ int main(void)
     tcase_add_test(t, the_least_of_all_groups_counts);
     tcase_add_test(t, quotas_are_parts_of_processors);
     tcase_add_test(t, version_1_counts_too);
+    tcase_add_test(t, quotas_are_rounded);
     tcase_add_test(t, this_machine_has_something);
     suite_add_tcase(s, t);
     return mb_run_suite(s);

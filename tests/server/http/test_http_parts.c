@@ -62,6 +62,10 @@ START_TEST(paths_for_operations)
     ck_assert(!mbd_route_is_ops("/v1/completions"));
     ck_assert(!mbd_route_is_ops("/v1/models/metrics"));
     ck_assert(!mbd_route_is_ops("/none"));
+    ck_assert(mbd_route_is_asked("/healthz"));
+    ck_assert(mbd_route_is_asked("/v1/models/metrics"));
+    ck_assert(!mbd_route_is_asked("/v1/completions"));
+    ck_assert(!mbd_route_is_asked("/none"));
 }
 END_TEST
 
