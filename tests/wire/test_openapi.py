@@ -427,6 +427,8 @@ CALL = {"type": "object", "required": ["name", "parameters"], "additionalPropert
     "name": {"const": "f"}, "parameters": {"type": "object", "properties": {"a": {"enum": [1, 2]}}, "required": ["a"]}}}
 CALLING = {"messages": [SAYS], "seed": 3, "max_tokens": 300, "tools": [FUNCTION], "response_format":
            {"type": "json_schema", "json_schema": {"name": "call", "schema": CALL}}}
+# A thousandth of what its prompts take.
+LATE = {"prompt": [[5 + (i + k) % 250 for k in range(1900)] for i in range(8)], "max_tokens": 1, "time_limit": 0.0001}
 REPLIES = {
     "/v1/completions": [
         {"prompt": "x", "logprobs": 5, "max_tokens": 8, "seed": 1},
@@ -441,7 +443,7 @@ REPLIES = {
         {"prompt": "x", "max_tokens": 200, "response_format": {"type": "json_object"}},
         {"prompt": "x", "max_tokens": 1000, "ignore_eos": True, "time_limit": 0.02},
         {"prompt": "x", "max_tokens": 1000, "ignore_eos": True, "time_limit": 0.02, "stream": True},
-        {"prompt": "x", "max_tokens": 1, "time_limit": 0.0001, "stream": True},
+        LATE, dict(LATE, stream=True),
     ],
     "/v1/chat/completions": [
         {"messages": [SAYS], "max_tokens": 8, "n": 2, "logprobs": True, "top_logprobs": 20, "return_token_ids": True},
@@ -483,13 +485,31 @@ def check_replies(document, daemon):
     for path, bodies in REPLIES.items():
         for body in bodies:
             status, headers, text = daemon.ask("POST", path, body)
-            check(status in (200, 504 if "time_limit" in body else 200), path, str(body)[:80], status, text[:200])
+            expected = 504 if body is LATE else 200
+            check(status == expected, path, str(body)[:80], status, text[:200])
+            late = b'"code":"time_limit"' in text
+            check(late == (body.get("prompt") is LATE["prompt"]), path, str(body)[:80], text[:200])
             check_reply(document, document["paths"][path]["post"], status, headers, text, (path, str(body)[:80]))
     for path, body, param in DISAGREE:
         status, headers, text = daemon.ask("POST", path, body)
         error = json.loads(text).get("error", {})
         check(status in (400, 404) and error.get("param") == param, path, str(body)[:80], status, text[:200])
         check_reply(document, document["paths"][path]["post"], status, headers, text, (path, str(body)[:80]))
+
+
+def check_full(document, daemon):
+    """A queue that one request fills."""
+    many = json.dumps({"prompt": "x", "n": 128, "max_tokens": 1500, "ignore_eos": True})
+    first = daemon.begin("POST /v1/completions HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%s" % (len(many), many))
+    for _ in range(600):
+        if b"mboold_requests_waiting 0" not in daemon.ask("GET", "/metrics")[2]:
+            break
+        time.sleep(0.01)
+    for path in ("/v1/completions", "/v1/chat/completions"):
+        status, headers, text = daemon.ask("POST", path, dict(GOOD[path], n=128))
+        check(status == 429 and json.loads(text)["error"]["code"] == "queue_full", path, "full", status, text[:200])
+        check_reply(document, document["paths"][path]["post"], status, headers, text, (path, "full"))
+    first.close()
 
 
 def check_calls(daemon):
@@ -518,9 +538,11 @@ def main():
             check_long_ids(document, daemon)
             check_replies(document, daemon)
             check_calls(daemon)
+            check_full(document, daemon)
             check_before(document, daemon)
             metrics = daemon.ask("GET", "/metrics")[2].decode()
-            check('code="other"' not in metrics and 'code="501"' in metrics, "a status without a counter", metrics)
+            codes = set(re.findall(r'code="(\w+)"', metrics))
+            check("other" not in codes and {"408", "429", "501", "504"} <= codes, "a status without a counter", codes)
             check(daemon.process.poll() is None, "the daemon ended")
         finally:
             daemon.process.terminate()
