@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "server/config/document.h"
 #include "server/config/table.h"
 #include "server/daemon.h"
 #include "server/health.h"
@@ -71,6 +72,12 @@ int main(int argc, char **argv)
 {
     if (!open_standard_files()) {
         return EXIT_FAILED;
+    }
+    if (argc == 2 && strncmp(argv[1], "--help=", 7) == 0) { /* for those who package it */
+        mbd_document_fn *put = mbd_document_find(argv[1] + 7);
+        if (put) {
+            return print(put);
+        }
     }
     struct mbd_options o;
     struct mb_error err;

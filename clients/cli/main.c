@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "clients/cli/command.h"
+#include "clients/cli/help.h"
 
 const struct mbc_command *const mbc_commands[] = {
     &mbc_run,     &mbc_chat,     &mbc_complete, &mbc_models,   &mbc_ps,    &mbc_convert,
@@ -10,24 +11,18 @@ const struct mbc_command *const mbc_commands[] = {
     &mbc_synth,   &mbc_pretrain, &mbc_delta,    NULL,
 };
 
-static void print_commands(FILE *to)
-{
-    fprintf(to, "usage: mbool COMMAND [ARGUMENT ...]\n\ncommands:\n");
-    for (size_t i = 0; mbc_commands[i]; i++) {
-        fprintf(to, "  %-10s %s\n", mbc_commands[i]->name, mbc_commands[i]->summary);
-    }
-    fprintf(to, "\n'mbool COMMAND --help' tells more; 'mbool --version' says which this is.\n");
-}
-
 static int run(int argc, char **argv)
 {
     if (argc < 2) {
-        print_commands(stderr);
+        mbc_print_commands(stderr);
         return MBC_USAGE;
     }
     const char *name = argv[1];
-    if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0 || strcmp(name, "help") == 0) {
-        print_commands(stdout);
+    if (strcmp(name, "help") == 0) {
+        return mbc_help(argc - 1, argv + 1);
+    }
+    if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0) {
+        mbc_print_commands(stdout);
         return MBC_DONE;
     }
     if (strcmp(name, "--version") == 0) {
@@ -41,7 +36,7 @@ static int run(int argc, char **argv)
         }
     }
     fprintf(stderr, "mbool: there is no command '%s'\n\n", name);
-    print_commands(stderr);
+    mbc_print_commands(stderr);
     return MBC_USAGE;
 }
 

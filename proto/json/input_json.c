@@ -54,8 +54,11 @@ bool mb_input_ids(const json_t *v, const char *name, uint32_t **ret, size_t *ret
                   struct mb_wire_error *err)
 {
     size_t n = json_array_size(v);
-    if (n == 0 || n > MB_PROMPT_IDS_MAX) {
+    if (n == 0) {
         return refuse(err, name, "must be an array of token ids, not empty");
+    }
+    if (n > MB_PROMPT_IDS_MAX) {
+        return refuse(err, name, "has too many token ids");
     }
     uint32_t *ids = malloc(n * sizeof *ids);
     if (!ids) {

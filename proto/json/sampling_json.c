@@ -138,7 +138,9 @@ static bool take_logit_bias(const struct mb_field *f, const json_t *v, struct mb
         errno = 0;
         unsigned long id = strtoul(name, &end, 10);
         double x = json_number_value(bias);
-        bool is_id = name[0] >= '0' && name[0] <= '9' && *end == '\0' && errno == 0;
+        bool is_id =
+            name[0] >= '0' && name[0] <= '9' && *end == '\0' && errno == 0 &&
+            (name[0] != '0' || name[1] == '\0'); /* one name each: no id stands twice */
         if (!is_id || id > UINT32_MAX || !json_is_number(bias) ||
             !(x >= f->min && x <= f->max)) {
             mb_wire_error_fill(err, 400, NULL, f->name,

@@ -212,6 +212,7 @@ static const struct {
     { "{\"prompt\":\"x\",\"logit_bias\":[]}", "logit_bias", "an object" },
     { "{\"prompt\":\"x\",\"logit_bias\":{\"a\":2}}", "logit_bias", "-100..100" },
     { "{\"prompt\":\"x\",\"logit_bias\":{\"-1\":2}}", "logit_bias", "-100..100" },
+    { "{\"prompt\":\"x\",\"logit_bias\":{\"7\":2,\"07\":2}}", "logit_bias", "-100..100" },
     { "{\"prompt\":\"x\",\"logit_bias\":{\"1\":101}}", "logit_bias", "-100..100" },
     { "{\"prompt\":\"x\",\"logit_bias\":{\"1\":\"2\"}}", "logit_bias", "-100..100" },
     { "{\"prompt\":\"x\",\"logit_bias\":{\"4294967296\":2}}", "logit_bias", "-100..100" },
