@@ -10,6 +10,7 @@ void mb_completion_init(struct mb_completion *c)
         .temperature = 1.0f,
         .top_p = 1.0f,
         .repetition_penalty = 1.0f,
+        .n = 1,
     };
 }
 
@@ -19,8 +20,15 @@ void mb_completion_fini(struct mb_completion *c)
         return;
     }
     free(c->model);
-    free(c->prompt);
-    free(c->prompt_ids);
+    for (size_t i = 0; i < c->n_prompts; i++) {
+        free(c->prompts[i].text);
+        free(c->prompts[i].ids);
+    }
+    free(c->prompts);
+    free(c->chat.messages);
+    free(c->chat.tools);
+    free(c->chat.variables);
+    free(c->bias);
     for (size_t i = 0; i < c->n_stops; i++) {
         free(c->stop[i]);
     }
@@ -30,6 +38,12 @@ void mb_completion_fini(struct mb_completion *c)
 
 const char *mb_finish_name(enum mb_finish f)
 {
-    assert(f == MB_FINISH_NONE || f == MB_FINISH_STOP || f == MB_FINISH_LENGTH);
-    return f == MB_FINISH_STOP ? "stop" : f == MB_FINISH_LENGTH ? "length" : NULL;
+    static const char *const names[] = {
+        [MB_FINISH_NONE] = NULL,
+        [MB_FINISH_STOP] = "stop",
+        [MB_FINISH_LENGTH] = "length",
+        [MB_FINISH_TOOL_CALLS] = "tool_calls",
+    };
+    assert(f < sizeof names / sizeof names[0]);
+    return names[f];
 }

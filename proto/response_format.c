@@ -2,6 +2,6 @@
 
 void mb_response_format_fini(struct mb_response_format *f)
 {
-    mb_value_fini(&f->schema);
+    mb_json_value_fini(&f->schema);
     f->kind = MB_RESPONSE_TEXT;
 }

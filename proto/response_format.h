@@ -6,7 +6,7 @@
 #ifndef MB_PROTO_RESPONSE_FORMAT_H
 #define MB_PROTO_RESPONSE_FORMAT_H
 
-#include "proto/value.h"
+#include "proto/json_value.h"
 
 enum mb_response_format_kind {
     MB_RESPONSE_TEXT,
@@ -16,7 +16,7 @@ enum mb_response_format_kind {
 
 struct mb_response_format {
     enum mb_response_format_kind kind;
-    struct mb_value schema;
+    struct mb_json_value schema;
 };
 
 void mb_response_format_fini(struct mb_response_format *f); /* leaves text */

@@ -13,8 +13,10 @@
 #include "core/kernels/kernels.h"
 #include "proto/json/completion_json.h"
 #include "server/clock.h"
+#include "server/engine/limits.h"
 #include "server/http/listener.h"
 #include "server/http/routes/completions.h"
+#include "server/http/routes/embeddings.h"
 
 enum {
     DRAIN_LOOK_MS = 20,     /* between looks at whether a drain is over */
@@ -26,12 +28,13 @@ struct daemon {
     const struct mbd_options *options;
     struct mbd_log log;
     struct mbd_service service;
-    struct mbd_wake *wake;         /* of the loop, by the engines */
-    struct mbd_signal *signals[3]; /* of leaving */
-    struct mbd_timer *look;        /* while draining */
-    struct mbd_listener *listener;
+    struct mbd_wake *wake;               /* of the loop, by the engines */
+    struct mbd_signal *signals[3];       /* of leaving */
+    struct mbd_timer *look;              /* while draining */
+    struct mbd_listener *listener, *ops; /* ops NULL: there is no --ops-listen */
     struct mb_kernels kernels;
     uint32_t threads;
+    bool pin;
     uint64_t drain_end_ns; /* when what still runs is cancelled */
     bool cancelled;
 };
@@ -47,13 +50,15 @@ static void on_look(void *arg)
 {
     struct daemon *d = arg;
     uint64_t now = mbd_now_ns();
-    size_t running = mbd_completions_count(d->service.completions);
+    size_t running = mbd_completions_count(d->service.completions) +
+                     mbd_embeddings_count(d->service.embeddings);
     if (running == 0 && mbd_listener_exchanges(d->listener) == 0) {
         mbd_loop_stop(d->service.loop);
     } else if (!d->cancelled && now >= d->drain_end_ns) {
         mbd_log_message(&d->log, MBD_LOG_WARN, "drain",
                         "time is up: %zu requests are cancelled", running);
         mbd_completions_cancel(d->service.completions);
+        mbd_embeddings_cancel(d->service.embeddings);
         d->cancelled = true;
     } else if (d->cancelled && now >= d->drain_end_ns + ms_to_ns(CANCEL_GRACE_MS)) {
         mbd_loop_stop(d->service.loop);
@@ -78,11 +83,17 @@ static void on_signal(void *arg, int signal)
 
 /* ---- starting ---------------------------------------------------------------------------- */
 
+/* Those that this process may run on. */
 static uint32_t processors(void)
 {
     cpu_set_t set;
     int n = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
-    return n < 1 ? 1 : n > MB_THREADS_MAX ? MB_THREADS_MAX : (uint32_t) n;
+    return n < 1 ? 1 : (uint32_t) n;
+}
+
+static uint32_t at_most(uint32_t n, uint32_t max)
+{
+    return n < max ? n : max;
 }
 
 /* Every connection is a descriptor. */
@@ -90,6 +101,7 @@ static enum mb_status allow_descriptors(const struct mbd_options *o, struct mb_e
 {
     struct rlimit limit;
     rlim_t need = (rlim_t) o->connections + DESCRIPTORS_OWN;
+    need += o->ops_listen.host[0] ? MBD_OPS_CONNECTIONS : 0;
     if (getrlimit(RLIMIT_NOFILE, &limit) < 0) {
         return mb_fail(err, MB_E_IO, errno, "connections: getrlimit");
     }
@@ -128,6 +140,9 @@ static void on_wake(void *arg)
     if (d->service.completions) {
         mbd_completions_pump(d->service.completions);
     }
+    if (d->service.embeddings) {
+        mbd_embeddings_pump(d->service.embeddings);
+    }
 }
 
 /* From an engine's thread. */
@@ -141,7 +156,7 @@ static struct mbd_engine_options engine_options(const struct daemon *d)
     const struct mbd_options *o = d->options;
     return (struct mbd_engine_options) {
         .threads = d->threads,
-        .pin = o->pin,
+        .pin = d->pin,
         .kernels = &d->kernels,
         .sequences_max = o->sequences_max,
         .step_tokens_max = o->step_tokens,
@@ -181,6 +196,17 @@ static enum mb_status start_loop(struct daemon *d, struct mb_error *err)
     return st;
 }
 
+static enum mb_status start_listeners(struct daemon *d, struct mb_error *err)
+{
+    bool ops = d->options->ops_listen.host[0];
+    enum mb_status st = mbd_listener_new(&d->service, ops ? MBD_LISTEN_WORK : MBD_LISTEN_ALL,
+                                         &d->listener, err);
+    if (st == MB_OK && ops) {
+        st = mbd_listener_new(&d->service, MBD_LISTEN_OPS, &d->ops, err);
+    }
+    return st;
+}
+
 static enum mb_status start(struct daemon *d, struct mb_error *err)
 {
     enum mb_status st = allow_descriptors(d->options, err);
@@ -191,6 +217,7 @@ static enum mb_status start(struct daemon *d, struct mb_error *err)
         st = mbd_metrics_new(&d->service.metrics, err);
     }
     if (st == MB_OK) {
+        d->service.isa = d->kernels.name;
         mbd_metrics_build(d->service.metrics, d->kernels.name);
         st = start_loop(d, err);
     }
@@ -198,12 +225,12 @@ static enum mb_status start(struct daemon *d, struct mb_error *err)
         st = mbd_completions_new(&d->service, &d->service.completions, err);
     }
     if (st == MB_OK) {
-        st = start_engines(d, err);
+        st = mbd_embeddings_new(&d->service, &d->service.embeddings, err);
     }
     if (st == MB_OK) {
-        st = mbd_listener_new(&d->service, &d->listener, err);
+        st = start_engines(d, err);
     }
-    return st;
+    return st == MB_OK ? start_listeners(d, err) : st;
 }
 
 /* In reverse; whatever part of it was built. */
@@ -213,10 +240,15 @@ static void stop(struct daemon *d)
     if (d->look) {
         mbd_timer_stop(d->look);
     }
+    mbd_listener_free(d->ops);
     mbd_listener_free(d->listener);
     if (s->registry) {
         mbd_registry_stop(s->registry); /* ends every request, */
     }
+    while (s->n_works > 0) { /* their clients are gone; the thread may still be at one */
+        mbd_loop_turn(s->loop);
+    }
+    mbd_embeddings_free(s->embeddings);
     mbd_completions_free(s->completions); /* which lets them go, */
     mbd_registry_free(s->registry);       /* and what they borrowed after them */
     mbd_timer_free(d->look);
@@ -228,16 +260,28 @@ static void stop(struct daemon *d)
     mbd_metrics_free(s->metrics);
 }
 
+static void print_url(const struct mbd_address *a, const struct mbd_listener *l)
+{
+    bool six = strchr(a->host, ':') != NULL;
+    printf("http://%s%s%s:%u", six ? "[" : "", a->host, six ? "]" : "",
+           (unsigned) mbd_listener_port(l));
+}
+
 static void say_listening(const struct daemon *d)
 {
     const struct mbd_address *a = &d->options->listen;
-    bool six = strchr(a->host, ':') != NULL;
-    printf("mboold %s listening on http://%s%s%s:%u, ", MB_VERSION, six ? "[" : "", a->host,
-           six ? "]" : "", (unsigned) mbd_listener_port(d->listener));
+    printf("mboold %s listening on ", MB_VERSION);
+    print_url(a, d->listener);
+    printf(", ");
     for (size_t i = 0; i < d->options->n_models; i++) {
         printf("%s%s", i == 0 ? "model " : " ", d->options->models[i].name);
     }
-    printf(", %s, %u threads\n", d->kernels.name, d->threads);
+    printf(", %s, %u threads", d->kernels.name, d->threads);
+    if (d->ops) {
+        printf(", operations on ");
+        print_url(&d->options->ops_listen, d->ops);
+    }
+    printf("\n");
     (void) fflush(stdout);
 }
 
@@ -247,8 +291,12 @@ static void daemon_init(struct daemon *d, const struct mbd_options *o)
     d->log = (struct mbd_log) { .level = (enum mbd_log_level) o->log_level,
                                 .format = (enum mbd_log_format) o->log_format,
                                 .fd = STDERR_FILENO };
-    d->threads = o->threads ? o->threads : processors();
-    d->service = (struct mbd_service) { .options = o, .log = &d->log };
+    uint32_t allowed = processors(), mine = mbd_processor_limit(allowed);
+    d->threads = o->threads ? o->threads : at_most(mine, MB_THREADS_MAX);
+    /* With a quota of less than the processors it sees, a daemon shares them with others of its
+     * kind, which would all keep to the same first ones. */
+    d->pin = o->pin && mine == allowed;
+    d->service = (struct mbd_service) { .options = o, .log = &d->log, .threads = d->threads };
 }
 
 enum mb_status mbd_daemon_run(const struct mbd_options *o, struct mb_error *err)

@@ -10,6 +10,7 @@
 #include "server/config/document.h"
 #include "server/config/table.h"
 #include "server/daemon.h"
+#include "server/health.h"
 
 enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_CONFIGURATION = 2 };
 
@@ -35,6 +36,9 @@ static int act(enum mbd_action action, const struct mbd_options *o)
         return printf("mboold %s\n", MB_VERSION) > 0 ? EXIT_DONE : EXIT_FAILED;
     case MBD_ACTION_CHECK_CONFIG:
         st = mbd_daemon_check(o, &err);
+        break;
+    case MBD_ACTION_CHECK_HEALTH:
+        st = mbd_health_ask(o, &err);
         break;
     case MBD_ACTION_RUN:
         st = mbd_daemon_run(o, &err);

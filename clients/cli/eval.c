@@ -10,10 +10,11 @@
 #include "core/convert/svid_model.h"
 #include "core/infer/evaluate.h"
 
-enum { TEXT, WINDOW, REFERENCE, SCHEME, KERNELS, THREADS, ISA, JSON };
+enum { TEXT, MARKED, WINDOW, REFERENCE, SCHEME, KERNELS, THREADS, ISA, JSON };
 
 static const struct mbc_option options[] = {
     [TEXT] = { "text", "FILE", "the text; lines <|endoftext|> part documents (required)" },
+    [MARKED] = { "marked", NULL, "special tokens stand in the text as they are written" },
     [WINDOW] = { "window", "W", "tokens seen at once (default: the model's context)" },
     [REFERENCE] = { "reference", "MODEL", "a model to compare with: KL and agreement" },
     [SCHEME] = { "scheme", "svid", "of a float model: replace its weights by successive SVID" },
@@ -27,7 +28,7 @@ static const struct mbc_option options[] = {
 struct arguments {
     const char *model, *text, *reference, *isa;
     uint64_t window, n_kernels, n_threads;
-    bool svid, json;
+    bool marked, svid, json;
 };
 
 static bool take(void *arguments, int option, const char *value)
@@ -36,6 +37,9 @@ static bool take(void *arguments, int option, const char *value)
     switch (option) {
     case TEXT:
         a->text = value;
+        return true;
+    case MARKED:
+        a->marked = true;
         return true;
     case WINDOW:
         return mbc_parse_u64(&mbc_eval, "window", value, 2, MB_CONTEXT_MAX, &a->window);
@@ -83,8 +87,8 @@ static enum mb_status read_windows(const struct arguments *a, const struct mbc_m
     enum mb_status st = mb_file_map(a->text, &text, err);
     if (st == MB_OK) {
         size_t window = a->window > 0 ? a->window : f->model->shape.context;
-        st = mb_windows_of_text(f->tokenizer, (const char *) text.at, text.n, window, 0, ret,
-                                err);
+        st = (a->marked ? mb_windows_of_marked_text : mb_windows_of_text)(
+            f->tokenizer, (const char *) text.at, text.n, window, 0, ret, err);
         mb_file_unmap(&text);
     }
     return st;

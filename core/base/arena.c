@@ -33,8 +33,8 @@ void mb_arena_fini(struct mb_arena *a)
     mb_arena_init(a, a->max);
 }
 
-/* Makes a block with room for bytes the newest one. What was left of the last is lost, unless the
- * new block is for one large object only. */
+/* Makes a block with room for bytes the newest one. What was left of the last is lost,
+ * unless the new block is for one large object only. */
 static uint8_t *take_block(struct mb_arena *a, size_t bytes)
 {
     bool alone = bytes > BLOCK_BYTES / 4;

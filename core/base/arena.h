@@ -23,8 +23,8 @@ struct mb_arena {
 void mb_arena_init(struct mb_arena *a, size_t bytes_max);
 void mb_arena_fini(struct mb_arena *a); /* leaves it empty, with the same bound */
 
-/* n * size zeroed bytes, aligned for any object; NULL when they would go beyond the bound or are
- * refused. Never NULL otherwise, even for n = 0. */
+/* n * size zeroed bytes, aligned for any object; NULL when they would go beyond the bound
+ * or are refused. Never NULL otherwise, even for n = 0. */
 void *mb_arena_alloc(struct mb_arena *a, size_t n, size_t size);
 
 /* A terminated copy of text. */

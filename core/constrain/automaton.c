@@ -156,6 +156,7 @@ static uint32_t intern(struct mb_automaton *a, const uint32_t *set, uint32_t n, 
     *s = (struct mb_dfa_state) { .set = a->n_pool, .n_set = n, .room = room };
     s->kind = (uint8_t) g->rules[g->states[set[0]].rule].kind;
     for (uint32_t i = 0; i < n; i++) {
+        s->free = g->states[set[i]].free > s->free ? g->states[set[i]].free : s->free;
         s->closes = s->closes || (g->states[set[i]].flags & MB_NFA_CLOSE);
         s->accepts = s->accepts || (g->states[set[i]].flags & MB_NFA_ACCEPT);
         assert(g->rules[g->states[set[i]].rule].kind == s->kind);

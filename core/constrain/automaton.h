@@ -33,6 +33,7 @@ struct mb_dfa_state {
     uint32_t set, n_set; /* where in the pool, and how many */
     uint32_t gap;
     uint32_t open[MB_RULE_KINDS][2]; /* [..][0] with one frame's room less, [1] with as much */
+    uint16_t free;                   /* the most of its states */
     uint8_t kind;                    /* enum mb_rule_kind of the frame */
     uint8_t room;
     bool closes, accepts;

@@ -279,6 +279,14 @@ void mb_chars_literal(struct mb_grammar *g, uint32_t from, const char *text, siz
 
 static const struct mb_char_set any_char = { .at = { { 0, MB_CHAR_MAX } }, .n = 1 };
 
+static uint16_t free_after(uint32_t n_max, uint32_t n)
+{
+    uint32_t left = n_max - n;
+    return n_max == UINT32_MAX      ? MB_GRAMMAR_FREE
+           : left < MB_GRAMMAR_FREE ? (uint16_t) left
+                                    : MB_GRAMMAR_FREE - 1;
+}
+
 uint32_t mb_string_rule(struct mb_grammar *g, uint32_t n_min, uint32_t n_max)
 {
     uint32_t rule = mb_grammar_rule(g, MB_RULE_STRING);
@@ -286,11 +294,13 @@ uint32_t mb_string_rule(struct mb_grammar *g, uint32_t n_min, uint32_t n_max)
     uint32_t n_steps = n_max == UINT32_MAX ? n_min : n_max;
     for (uint32_t i = 0; i < n_steps && !g->overflow && !g->no_memory; i++) {
         g->states[at].flags |= i >= n_min ? MB_NFA_CLOSE : 0;
+        g->states[at].free = free_after(n_max, i);
         uint32_t next = mb_grammar_state(g, rule, 0);
         mb_chars_path(g, at, &any_char, MB_CHARS_ESCAPED, next);
         at = next;
     }
     g->states[at].flags |= MB_NFA_CLOSE;
+    g->states[at].free = free_after(n_max, n_steps);
     if (n_max == UINT32_MAX) {
         mb_chars_path(g, at, &any_char, MB_CHARS_ANY, at);
     }
@@ -354,6 +364,7 @@ static void tree_paths(struct mb_grammar *g, uint32_t rule, struct node *nodes,
 {
     uint32_t other = mb_grammar_state(g, rule, MB_NFA_CLOSE);
     mb_chars_path(g, other, &any_char, MB_CHARS_RAW, other);
+    g->states[other].free = MB_GRAMMAR_FREE;
     nodes[0].state = g->rules[rule].entry;
     for (uint32_t i = 1; i < n_nodes; i++) {
         nodes[i].state = mb_grammar_state(g, rule, 0);

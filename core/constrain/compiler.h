@@ -13,19 +13,20 @@
 #define MB_CORE_COMPILER_H
 
 #include "core/constrain/grammar.h"
-#include "proto/value.h"
+#include "proto/json_value.h"
 
 #define MB_PARTS_MAX        32    /* schemas that apply to one value */
 #define MB_ALTERNATIVES_MAX 65536 /* of all values, all products of anyOf counted */
 
 /* The schemas that all apply to one value, each once. */
 struct mb_parts {
-    const struct mb_value *at[MB_PARTS_MAX]; /* objects */
-    uint8_t parent[MB_PARTS_MAX];            /* the part that named it; MB_PARTS_MAX is none */
+    const struct mb_json_value *at[MB_PARTS_MAX]; /* objects */
+    uint8_t parent[MB_PARTS_MAX]; /* the part that named it; MB_PARTS_MAX is none */
     uint8_t n;
     uint8_t n_taken;
-    const struct mb_value *taken[2 * MB_PARTS_MAX]; /* anyOf and oneOf that were chosen from */
-    bool never;                                     /* nothing is valid */
+    const struct mb_json_value
+        *taken[2 * MB_PARTS_MAX]; /* anyOf and oneOf that were chosen from */
+    bool never;                   /* nothing is valid */
 };
 
 enum mb_type {
@@ -46,7 +47,8 @@ struct mb_rule_key {
     enum mb_key_kind kind;
     uint32_t min, max; /* characters of a string */
     uint32_t n;
-    const struct mb_value *at[MB_PARTS_MAX]; /* schemas; a constant; patterns and formats */
+    const struct mb_json_value
+        *at[MB_PARTS_MAX]; /* schemas; a constant; patterns and formats */
 };
 
 /* The rules so far: those before n_written have their bodies. */
@@ -60,7 +62,7 @@ struct mb_rule_memo {
 };
 
 struct mb_compiler {
-    const struct mb_value *root;
+    const struct mb_json_value *root;
     struct mb_grammar *g;
     struct mb_rule_memo memo;
     uint32_t n_alternatives;
@@ -77,26 +79,26 @@ bool mb_compiler_stopped(const struct mb_compiler *c);
 /* --- parts.c --- */
 
 /* Adds a schema, what it refers to and its allOf. */
-void mb_parts_add(struct mb_compiler *c, struct mb_parts *p, const struct mb_value *schema,
+void mb_parts_add(struct mb_compiler *c, struct mb_parts *p, const struct mb_json_value *schema,
                   unsigned parent);
 /* The next anyOf or oneOf to choose from, and whose it is; NULL when there is none. Marks it. */
-const struct mb_value *mb_parts_choice(struct mb_parts *p, unsigned *ret_owner);
+const struct mb_json_value *mb_parts_choice(struct mb_parts *p, unsigned *ret_owner);
 /* The types that all parts allow. */
 unsigned mb_parts_types(struct mb_compiler *c, const struct mb_parts *p);
 /* Does schema itself allow the type that v has? */
-bool mb_part_allows_type(struct mb_compiler *c, const struct mb_value *part,
-                         const struct mb_value *v);
+bool mb_part_allows_type(struct mb_compiler *c, const struct mb_json_value *part,
+                         const struct mb_json_value *v);
 /* A keyword's value as a count; absent leaves *ret. */
-bool mb_part_count(struct mb_compiler *c, const struct mb_value *part, const char *keyword,
+bool mb_part_count(struct mb_compiler *c, const struct mb_json_value *part, const char *keyword,
                    uint32_t *ret);
 /* A keyword's value as a number; false when it is absent. */
-bool mb_part_number(struct mb_compiler *c, const struct mb_value *part, const char *keyword,
-                    double *ret);
+bool mb_part_number(struct mb_compiler *c, const struct mb_json_value *part,
+                    const char *keyword, double *ret);
 
 /* --- schema.c --- */
 
 /* Paths of the values that all n schemas allow. */
-void mb_value_paths(struct mb_compiler *c, const struct mb_value *const *schemas, size_t n,
+void mb_value_paths(struct mb_compiler *c, const struct mb_json_value *const *schemas, size_t n,
                     uint32_t from, uint32_t to);
 /* The rule of a key, where a new one's body is still to be written. */
 uint32_t mb_memo_rule(struct mb_compiler *c, const struct mb_rule_key *key);
@@ -114,7 +116,7 @@ void mb_number_paths(struct mb_compiler *c, const struct mb_parts *p, bool integ
                      uint32_t from, uint32_t to);
 /* Does a number, or the length of a string, keep what the parts say of it? */
 bool mb_scalar_in_bounds(struct mb_compiler *c, const struct mb_parts *p,
-                         const struct mb_value *v);
+                         const struct mb_json_value *v);
 
 /* --- containers.c --- */
 

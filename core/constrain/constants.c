@@ -9,7 +9,7 @@
 bool mb_parts_have_constants(const struct mb_parts *p)
 {
     for (size_t i = 0; i < p->n; i++) {
-        if (mb_value_get(p->at[i], "enum") || mb_value_get(p->at[i], "const")) {
+        if (mb_json_value_get(p->at[i], "enum") || mb_json_value_get(p->at[i], "const")) {
             return true;
         }
     }
@@ -17,24 +17,25 @@ bool mb_parts_have_constants(const struct mb_parts *p)
 }
 
 /* Is v among the constants of a schema, if it has any? */
-static bool among(struct mb_compiler *c, const struct mb_value *part, const struct mb_value *v)
+static bool among(struct mb_compiler *c, const struct mb_json_value *part,
+                  const struct mb_json_value *v)
 {
-    const struct mb_value *one = mb_value_get(part, "const");
-    const struct mb_value *many = mb_value_get(part, "enum");
+    const struct mb_json_value *one = mb_json_value_get(part, "const");
+    const struct mb_json_value *many = mb_json_value_get(part, "enum");
     bool found = !many;
-    if (many && many->kind != MB_VALUE_ARRAY) {
+    if (many && many->kind != MB_JSON_ARRAY) {
         mb_compiler_fail(c, MB_E_INVALID, "'enum' must be an array");
         return false;
     }
     for (size_t i = 0; many && i < many->n && !found; i++) {
-        found = mb_value_equal(&many->items[i], v);
+        found = mb_json_value_equal(&many->items[i], v);
     }
-    return found && (!one || mb_value_equal(one, v));
+    return found && (!one || mb_json_value_equal(one, v));
 }
 
 /* What can not be decided here: whether a constant fits keywords that take an automaton to check. */
 static void refuse_keywords(struct mb_compiler *c, const struct mb_parts *p,
-                            const struct mb_value *v)
+                            const struct mb_json_value *v)
 {
     static const char *const of_string[] = { "pattern", "format", NULL };
     static const char *const of_array[] = { "items",    "prefixItems", "additionalItems",
@@ -42,13 +43,13 @@ static void refuse_keywords(struct mb_compiler *c, const struct mb_parts *p,
     static const char *const of_object[] = { "properties", "required", "additionalProperties",
                                              NULL };
     static const char *const of_others[] = { NULL };
-    const char *const *names = v->kind == MB_VALUE_STRING   ? of_string
-                               : v->kind == MB_VALUE_ARRAY  ? of_array
-                               : v->kind == MB_VALUE_OBJECT ? of_object
-                                                            : of_others;
+    const char *const *names = v->kind == MB_JSON_STRING   ? of_string
+                               : v->kind == MB_JSON_ARRAY  ? of_array
+                               : v->kind == MB_JSON_OBJECT ? of_object
+                                                           : of_others;
     for (; *names; names++) {
         for (size_t i = 0; i < p->n; i++) {
-            if (mb_value_get(p->at[i], *names)) {
+            if (mb_json_value_get(p->at[i], *names)) {
                 mb_compiler_fail(c, MB_E_UNSUPPORTED,
                                  "'%s' together with 'enum' or 'const' is not supported",
                                  *names);
@@ -57,7 +58,7 @@ static void refuse_keywords(struct mb_compiler *c, const struct mb_parts *p,
     }
 }
 
-static bool fits(struct mb_compiler *c, const struct mb_parts *p, const struct mb_value *v)
+static bool fits(struct mb_compiler *c, const struct mb_parts *p, const struct mb_json_value *v)
 {
     for (size_t i = 0; i < p->n; i++) {
         if (!among(c, p->at[i], v) || !mb_part_allows_type(c, p->at[i], v)) {
@@ -81,26 +82,26 @@ static size_t spell_real(double x, char ret[40])
     return (size_t) n;
 }
 
-static void literal_paths(struct mb_compiler *c, const struct mb_value *v, uint32_t from,
+static void literal_paths(struct mb_compiler *c, const struct mb_json_value *v, uint32_t from,
                           uint32_t to)
 {
     char text[40];
     switch (v->kind) {
-    case MB_VALUE_NULL:
+    case MB_JSON_NULL:
         mb_grammar_spell(c->g, from, "null", 4, to);
         break;
-    case MB_VALUE_BOOL:
+    case MB_JSON_BOOL:
         mb_grammar_spell(c->g, from, v->boolean ? "true" : "false", v->boolean ? 4 : 5, to);
         break;
-    case MB_VALUE_INTEGER:
+    case MB_JSON_INTEGER:
         mb_grammar_spell(c->g, from, text,
                          (size_t) snprintf(text, sizeof text, "%lld", (long long) v->integer),
                          to);
         break;
-    case MB_VALUE_REAL:
+    case MB_JSON_REAL:
         mb_grammar_spell(c->g, from, text, spell_real(v->real, text), to);
         break;
-    case MB_VALUE_STRING:
+    case MB_JSON_STRING:
         mb_grammar_call(c->g, from, mb_literal_rule(c->g, v->text, v->n), to);
         break;
     default:
@@ -113,16 +114,16 @@ static void literal_paths(struct mb_compiler *c, const struct mb_value *v, uint3
 void mb_constant_paths(struct mb_compiler *c, const struct mb_parts *p, uint32_t from,
                        uint32_t to)
 {
-    const struct mb_value *one = NULL, *many = NULL;
+    const struct mb_json_value *one = NULL, *many = NULL;
     for (size_t i = 0; i < p->n && !one; i++) {
-        const struct mb_value *e = mb_value_get(p->at[i], "enum");
-        one = mb_value_get(p->at[i], "const");
+        const struct mb_json_value *e = mb_json_value_get(p->at[i], "enum");
+        one = mb_json_value_get(p->at[i], "const");
         many = e ? e : many;
     }
     if (one && fits(c, p, one)) {
         literal_paths(c, one, from, to);
     }
-    if (!one && many->kind != MB_VALUE_ARRAY) {
+    if (!one && many->kind != MB_JSON_ARRAY) {
         mb_compiler_fail(c, MB_E_INVALID, "'enum' must be an array");
     }
     for (size_t i = 0; !one && many && i < many->n && !mb_compiler_stopped(c); i++) {
@@ -135,13 +136,13 @@ void mb_constant_paths(struct mb_compiler *c, const struct mb_parts *p, uint32_t
 void mb_constant_body(struct mb_compiler *c, const struct mb_rule_key *key, uint32_t rule)
 {
     struct mb_grammar *g = c->g;
-    const struct mb_value *v = key->at[0];
+    const struct mb_json_value *v = key->at[0];
     uint32_t at = g->rules[rule].entry; /* before an element, or its name */
     g->states[at].flags |= v->n == 0 ? MB_NFA_CLOSE : 0;
     for (size_t i = 0; i < v->n && !mb_compiler_stopped(c); i++) {
-        const struct mb_value *element = v->kind == MB_VALUE_ARRAY ? &v->items[i] : NULL;
-        if (v->kind == MB_VALUE_OBJECT) {
-            const struct mb_member *m = &v->members[i];
+        const struct mb_json_value *element = v->kind == MB_JSON_ARRAY ? &v->items[i] : NULL;
+        if (v->kind == MB_JSON_OBJECT) {
+            const struct mb_json_member *m = &v->members[i];
             uint32_t named = mb_grammar_state(g, rule, MB_NFA_GAP);
             uint32_t value = mb_grammar_state(g, rule, MB_NFA_GAP);
             mb_grammar_call(g, at, mb_literal_rule(g, m->name, m->n_name), named);

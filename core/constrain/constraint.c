@@ -101,7 +101,7 @@ enum mb_status mb_constraint_new(struct mb_grammar *g, const struct mb_token_tri
                                  uint32_t n_vocab, struct mb_constraint **ret,
                                  struct mb_error *err)
 {
-    if (!trie->spells_json) {
+    if (trie->json_ids == 0 || trie->json_ids > n_vocab) {
         return mb_fail(err, MB_E_UNSUPPORTED, 0,
                        "this model's vocabulary has no token for every byte, so its output can "
                        "not be held to a format");
@@ -272,13 +272,18 @@ static void allow(const struct mb_constraint *c, uint64_t *mask, uint32_t node)
     }
 }
 
-/* The nodes [first, end) below one that path knows. kept takes the exits; without it there are none. */
-static void walk(struct mb_constraint *c, uint32_t first, uint32_t end, uint64_t *mask,
-                 struct kept *kept)
+/* The nodes [first, end) below one that path knows, but for those whose rest has no bit in common with
+ * wanted. kept takes the exits; without it there are none. */
+static void walk(struct mb_constraint *c, uint32_t first, uint32_t end, uint8_t wanted,
+                 uint64_t *mask, struct kept *kept)
 {
     const struct mb_automaton *a = &c->automaton;
     for (uint32_t i = first; i < end;) {
         const struct mb_trie_node *n = &c->trie->nodes[i];
+        if (!(n->rest & wanted)) {
+            i = n->end;
+            continue;
+        }
         struct place *p = &c->path[n->depth];
         uint16_t *n_frames = &c->n_frames[n->depth];
         *p = c->path[n->depth - 1];
@@ -303,6 +308,24 @@ static void walk(struct mb_constraint *c, uint32_t first, uint32_t end, uint64_t
     }
 }
 
+/* What need not be walked: all plain tokens where any string of that many characters may come. Returns the
+ * bit of the nodes that are left. */
+static uint8_t put_plain(const struct mb_constraint *c, struct place from, uint64_t *mask)
+{
+    unsigned free_chars = c->automaton.states[from.state].free;
+    for (unsigned k = MB_TRIE_PLAINS; k-- > 0;) {
+        if (free_chars >= mb_trie_plain_chars[k]) {
+            uint32_t n = c->n_words < c->trie->n_words ? c->n_words : c->trie->n_words;
+            memcpy(mask, c->trie->plain[k], n * sizeof *mask);
+            if (n == c->n_words && c->n_vocab % 64 != 0) { /* ids that the model lacks */
+                mask[n - 1] &= (UINT64_C(1) << c->n_vocab % 64) - 1;
+            }
+            return (uint8_t) (1u << k);
+        }
+    }
+    return MB_TRIE_ALL;
+}
+
 /* All tokens from a place. The single bytes first, whatever they cost: something must be said. */
 static void walk_all(struct mb_constraint *c, struct place from, uint64_t *mask,
                      struct kept *kept)
@@ -317,7 +340,8 @@ static void walk_all(struct mb_constraint *c, struct place from, uint64_t *mask,
     c->automaton.budget = WORK_MAX;
     c->path[0] = from;
     c->n_frames[0] = c->at.depth;
-    walk(c, 0, c->trie->n_nodes, mask, kept);
+    uint8_t wanted = put_plain(c, from, mask);
+    walk(c, 0, c->trie->n_nodes, wanted, mask, kept);
 }
 
 /* The frame below is known now: what an exit leads to. */
@@ -330,7 +354,7 @@ static void walk_exit(struct mb_constraint *c, const struct exit *e)
         allow(c, c->mask, e->node);
         c->path[n->depth] = p;
         c->n_frames[n->depth] = c->at.depth;
-        walk(c, e->node + 1, n->end, c->mask, NULL);
+        walk(c, e->node + 1, n->end, MB_TRIE_ALL, c->mask, NULL);
     }
 }
 

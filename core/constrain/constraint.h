@@ -10,8 +10,9 @@
  *
  * Exact:   the masks are a function of the schema, the tokenizer and the tokens so far (A1). Every token of
  *          a mask goes on towards a valid text; of those that do, tokens of several bytes may be
- *          missing when a schema's automaton is too large to be worked out in a step's time; never the
- *          single ones.
+ *          missing when a schema's automaton is too large to be worked out in a step's time. Single ones
+ *          only when the frames of a text fill the automaton's memory by themselves (thousands of
+ *          alternatives, nested dozens deep): then a mask may be empty, and the text is stuck.
  * Cost:    of a mask that was made before, V / 8 bytes to copy; of a new one, the nodes of the tree
  *          that can be reached. Bounded by WORK_MAX in automaton states.
  * Memory:  everything at _new, about 6 MB + 8 V bytes that are touched as they are needed. Accepting and
@@ -43,7 +44,8 @@ void mb_constraint_free(struct mb_constraint *c); /* NULL is allowed */
 size_t mb_constraint_bytes(const struct mb_constraint *c);
 
 /* Bit i % 64 of word i / 64: token i may come next. The tokenizer's end of sequence may where the text
- * is valid as it is, unless without_eos. Never empty before the text is complete. Shapes:
+ * is valid as it is, unless without_eos. Empty before the text is complete only if it
+ * is stuck, see above. Shapes:
  * [(n_vocab + 63) / 64], valid until the next call. */
 const uint64_t *mb_constraint_mask(struct mb_constraint *c, bool without_eos);
 

@@ -6,33 +6,35 @@
 
 /* Schemas that apply to one member or element: at most one or two of each part. */
 struct schemas {
-    const struct mb_value *at[2 * MB_PARTS_MAX];
+    const struct mb_json_value *at[2 * MB_PARTS_MAX];
     size_t n;
 };
 
-static void put(struct schemas *s, const struct mb_value *v)
+static void put(struct schemas *s, const struct mb_json_value *v)
 {
     if (v) {
         s->at[s->n++] = v;
     }
 }
 
-static const struct mb_value *get_object(struct mb_compiler *c, const struct mb_value *part,
-                                         const char *keyword)
+static const struct mb_json_value *get_object(struct mb_compiler *c,
+                                              const struct mb_json_value *part,
+                                              const char *keyword)
 {
-    const struct mb_value *v = mb_value_get(part, keyword);
-    if (v && v->kind != MB_VALUE_OBJECT) {
+    const struct mb_json_value *v = mb_json_value_get(part, keyword);
+    if (v && v->kind != MB_JSON_OBJECT) {
         mb_compiler_fail(c, MB_E_INVALID, "'%s' must be an object", keyword);
         return NULL;
     }
     return v;
 }
 
-static const struct mb_value *get_array(struct mb_compiler *c, const struct mb_value *part,
-                                        const char *keyword)
+static const struct mb_json_value *get_array(struct mb_compiler *c,
+                                             const struct mb_json_value *part,
+                                             const char *keyword)
 {
-    const struct mb_value *v = mb_value_get(part, keyword);
-    if (v && v->kind != MB_VALUE_ARRAY) {
+    const struct mb_json_value *v = mb_json_value_get(part, keyword);
+    if (v && v->kind != MB_JSON_ARRAY) {
         mb_compiler_fail(c, MB_E_INVALID, "'%s' must be an array", keyword);
         return NULL;
     }
@@ -78,20 +80,20 @@ static void gather(struct mb_compiler *c, const struct mb_rule_key *key, struct 
 {
     bool closed = false;
     for (uint32_t i = 0; i < key->n; i++) {
-        const struct mb_value *properties = get_object(c, key->at[i], "properties");
+        const struct mb_json_value *properties = get_object(c, key->at[i], "properties");
         for (size_t j = 0; properties && j < properties->n; j++) {
-            const struct mb_member *m = &properties->members[j];
+            const struct mb_json_member *m = &properties->members[j];
             (void) find_property(c, o, m->name, m->n_name);
         }
         closed = closed || (properties && properties->n > 0);
-        o->open = o->open || mb_value_get(key->at[i], "additionalProperties");
+        o->open = o->open || mb_json_value_get(key->at[i], "additionalProperties");
     }
     o->open = o->open || !closed;
     for (uint32_t i = 0; i < key->n && !mb_compiler_stopped(c); i++) {
-        const struct mb_value *required = get_array(c, key->at[i], "required");
+        const struct mb_json_value *required = get_array(c, key->at[i], "required");
         for (size_t j = 0; required && j < required->n; j++) {
-            const struct mb_value *name = &required->items[j];
-            if (name->kind != MB_VALUE_STRING || memchr(name->text, '\0', name->n)) {
+            const struct mb_json_value *name = &required->items[j];
+            if (name->kind != MB_JSON_STRING || memchr(name->text, '\0', name->n)) {
                 mb_compiler_fail(c, MB_E_INVALID, "'required' must hold names, without zeros");
                 return;
             }
@@ -108,9 +110,10 @@ static struct schemas member_schemas(const struct mb_rule_key *key, const char *
 {
     struct schemas s = { .n = 0 };
     for (uint32_t i = 0; i < key->n; i++) {
-        const struct mb_value *properties = mb_value_get(key->at[i], "properties");
-        const struct mb_value *own = name && properties ? mb_value_get(properties, name) : NULL;
-        put(&s, own ? own : mb_value_get(key->at[i], "additionalProperties"));
+        const struct mb_json_value *properties = mb_json_value_get(key->at[i], "properties");
+        const struct mb_json_value *own =
+            name && properties ? mb_json_value_get(properties, name) : NULL;
+        put(&s, own ? own : mb_json_value_get(key->at[i], "additionalProperties"));
     }
     return s;
 }
@@ -214,10 +217,11 @@ struct array {
 };
 
 /* Elements that have their own schemas in a part: "prefixItems", or "items" in its old form. */
-static const struct mb_value *prefix_of(const struct mb_value *part)
+static const struct mb_json_value *prefix_of(const struct mb_json_value *part)
 {
-    const struct mb_value *items = mb_value_get(part, "items");
-    return items && items->kind == MB_VALUE_ARRAY ? items : mb_value_get(part, "prefixItems");
+    const struct mb_json_value *items = mb_json_value_get(part, "items");
+    return items && items->kind == MB_JSON_ARRAY ? items
+                                                 : mb_json_value_get(part, "prefixItems");
 }
 
 static struct array gather_array(struct mb_compiler *c, const struct mb_rule_key *key)
@@ -225,7 +229,7 @@ static struct array gather_array(struct mb_compiler *c, const struct mb_rule_key
     struct array a = { .max = UINT32_MAX };
     for (uint32_t i = 0; i < key->n; i++) {
         (void) get_array(c, key->at[i], "prefixItems");
-        const struct mb_value *prefix = prefix_of(key->at[i]);
+        const struct mb_json_value *prefix = prefix_of(key->at[i]);
         uint32_t n = 0;
         if (prefix && prefix->n > a.n_prefix) {
             a.n_prefix = prefix->n < UINT32_MAX ? (uint32_t) prefix->n : UINT32_MAX;
@@ -244,10 +248,10 @@ static struct schemas element_schemas(const struct mb_rule_key *key, uint32_t at
 {
     struct schemas s = { .n = 0 };
     for (uint32_t i = 0; i < key->n; i++) {
-        const struct mb_value *prefix = prefix_of(key->at[i]);
-        const struct mb_value *items = mb_value_get(key->at[i], "items");
-        if (items && items->kind == MB_VALUE_ARRAY) {
-            items = mb_value_get(key->at[i], "additionalItems");
+        const struct mb_json_value *prefix = prefix_of(key->at[i]);
+        const struct mb_json_value *items = mb_json_value_get(key->at[i], "items");
+        if (items && items->kind == MB_JSON_ARRAY) {
+            items = mb_json_value_get(key->at[i], "additionalItems");
         }
         put(&s, prefix && at < prefix->n ? &prefix->items[at] : items);
     }

@@ -53,12 +53,16 @@ struct mb_nfa_edge {
 struct mb_nfa_state {
     uint32_t edges; /* the first; 0 is none */
     uint32_t rule;  /* that it is part of */
+    uint16_t
+        free; /* of a string, between characters: so many more of any that need no escape may
+                       follow; MB_GRAMMAR_FREE: as many as one likes */
     uint8_t flags;
     uint8_t need; /* frames to be opened at once on the shallowest way to the rule's end;
                      MB_GRAMMAR_NEVER when there is no way */
 };
 
 #define MB_GRAMMAR_NEVER 255
+#define MB_GRAMMAR_FREE  UINT16_MAX
 
 struct mb_rule {
     enum mb_rule_kind kind;

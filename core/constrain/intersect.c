@@ -60,7 +60,9 @@ static uint32_t state_of(struct pairs *p, uint32_t a, uint32_t b)
             return p->first;
         }
         assert(s == p->first + p->n);
+        uint16_t x = p->g->states[a].free, y = p->g->states[b].free;
         p->g->states[s].flags = (uint8_t) flags;
+        p->g->states[s].free = x < y ? x : y;
         p->pair[p->n++] = pair;
         p->slot[i] = p->n;
     }

@@ -74,8 +74,8 @@ static uint32_t new_rule(struct mb_compiler *c, const struct mb_rule_key *key)
     case MB_KEY_ARRAY:
         return mb_grammar_rule(c->g, MB_RULE_ARRAY);
     case MB_KEY_CONSTANT:
-        return mb_grammar_rule(c->g, key->at[0]->kind == MB_VALUE_OBJECT ? MB_RULE_OBJECT
-                                                                         : MB_RULE_ARRAY);
+        return mb_grammar_rule(c->g, key->at[0]->kind == MB_JSON_OBJECT ? MB_RULE_OBJECT
+                                                                        : MB_RULE_ARRAY);
     default:
         return mb_string_body(c, key);
     }

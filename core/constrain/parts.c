@@ -61,12 +61,12 @@ static const struct keyword *find_keyword(const char *name)
     return NULL;
 }
 
-static void check_keywords(struct mb_compiler *c, const struct mb_value *schema)
+static void check_keywords(struct mb_compiler *c, const struct mb_json_value *schema)
 {
     for (size_t i = 0; i < schema->n; i++) {
         const char *name = schema->members[i].name;
         bool vacuous = strcmp(name, "uniqueItems") == 0 &&
-                       schema->members[i].value.kind == MB_VALUE_BOOL &&
+                       schema->members[i].value.kind == MB_JSON_BOOL &&
                        !schema->members[i].value.boolean;
         if (!find_keyword(name) && strncmp(name, "x-", 2) != 0 && !vacuous) {
             mb_compiler_fail(c, MB_E_UNSUPPORTED, "'%.64s' is not supported", name);
@@ -74,22 +74,22 @@ static void check_keywords(struct mb_compiler *c, const struct mb_value *schema)
     }
 }
 
-bool mb_part_number(struct mb_compiler *c, const struct mb_value *part, const char *keyword,
-                    double *ret)
+bool mb_part_number(struct mb_compiler *c, const struct mb_json_value *part,
+                    const char *keyword, double *ret)
 {
-    const struct mb_value *v = mb_value_get(part, keyword);
+    const struct mb_json_value *v = mb_json_value_get(part, keyword);
     if (!v) {
         return false;
     }
-    if (v->kind != MB_VALUE_INTEGER && v->kind != MB_VALUE_REAL) {
+    if (v->kind != MB_JSON_INTEGER && v->kind != MB_JSON_REAL) {
         mb_compiler_fail(c, MB_E_INVALID, "'%s' must be a number", keyword);
         return false;
     }
-    *ret = v->kind == MB_VALUE_INTEGER ? (double) v->integer : v->real;
+    *ret = v->kind == MB_JSON_INTEGER ? (double) v->integer : v->real;
     return true;
 }
 
-bool mb_part_count(struct mb_compiler *c, const struct mb_value *part, const char *keyword,
+bool mb_part_count(struct mb_compiler *c, const struct mb_json_value *part, const char *keyword,
                    uint32_t *ret)
 {
     double x;
@@ -106,7 +106,7 @@ bool mb_part_count(struct mb_compiler *c, const struct mb_value *part, const cha
 
 /* ---- types ------------------------------------------------------------------------------- */
 
-static unsigned type_of_name(struct mb_compiler *c, const struct mb_value *name)
+static unsigned type_of_name(struct mb_compiler *c, const struct mb_json_value *name)
 {
     static const struct {
         const char *name;
@@ -118,7 +118,7 @@ static unsigned type_of_name(struct mb_compiler *c, const struct mb_value *name)
         { "object", MB_TYPE_OBJECT },
     };
     for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
-        if (mb_value_is_text(name, types[i].name)) {
+        if (mb_json_value_is_text(name, types[i].name)) {
             return types[i].types;
         }
     }
@@ -127,7 +127,7 @@ static unsigned type_of_name(struct mb_compiler *c, const struct mb_value *name)
 }
 
 /* The types that a schema's keywords speak of, any when they speak of none. */
-static unsigned types_spoken_of(const struct mb_value *part)
+static unsigned types_spoken_of(const struct mb_json_value *part)
 {
     unsigned types = 0;
     for (size_t i = 0; i < part->n; i++) {
@@ -137,10 +137,10 @@ static unsigned types_spoken_of(const struct mb_value *part)
     return types ? types : MB_TYPE_ANY;
 }
 
-static unsigned types_declared(struct mb_compiler *c, const struct mb_value *type)
+static unsigned types_declared(struct mb_compiler *c, const struct mb_json_value *type)
 {
     unsigned types = 0;
-    if (type->kind != MB_VALUE_ARRAY) {
+    if (type->kind != MB_JSON_ARRAY) {
         return type_of_name(c, type);
     }
     for (size_t i = 0; i < type->n; i++) {
@@ -149,12 +149,12 @@ static unsigned types_declared(struct mb_compiler *c, const struct mb_value *typ
     return types;
 }
 
-static unsigned types_of(struct mb_compiler *c, const struct mb_value *part)
+static unsigned types_of(struct mb_compiler *c, const struct mb_json_value *part)
 {
-    const struct mb_value *type = mb_value_get(part, "type");
-    const struct mb_value *nullable = mb_value_get(part, "nullable");
+    const struct mb_json_value *type = mb_json_value_get(part, "type");
+    const struct mb_json_value *nullable = mb_json_value_get(part, "nullable");
     unsigned types = type ? types_declared(c, type) : types_spoken_of(part);
-    if (nullable && nullable->kind == MB_VALUE_BOOL && nullable->boolean) {
+    if (nullable && nullable->kind == MB_JSON_BOOL && nullable->boolean) {
         types |= MB_TYPE_NULL;
     }
     return types;
@@ -169,16 +169,16 @@ unsigned mb_parts_types(struct mb_compiler *c, const struct mb_parts *p)
     return types;
 }
 
-bool mb_part_allows_type(struct mb_compiler *c, const struct mb_value *part,
-                         const struct mb_value *v)
+bool mb_part_allows_type(struct mb_compiler *c, const struct mb_json_value *part,
+                         const struct mb_json_value *v)
 {
-    static const unsigned types[MB_VALUE_KINDS] = {
-        [MB_VALUE_NULL] = MB_TYPE_NULL,       [MB_VALUE_BOOL] = MB_TYPE_BOOLEAN,
-        [MB_VALUE_INTEGER] = MB_TYPE_INTEGER, [MB_VALUE_REAL] = MB_TYPE_NUMBER,
-        [MB_VALUE_STRING] = MB_TYPE_STRING,   [MB_VALUE_ARRAY] = MB_TYPE_ARRAY,
-        [MB_VALUE_OBJECT] = MB_TYPE_OBJECT,
+    static const unsigned types[MB_JSON_KINDS] = {
+        [MB_JSON_NULL] = MB_TYPE_NULL,       [MB_JSON_BOOL] = MB_TYPE_BOOLEAN,
+        [MB_JSON_INTEGER] = MB_TYPE_INTEGER, [MB_JSON_REAL] = MB_TYPE_NUMBER,
+        [MB_JSON_STRING] = MB_TYPE_STRING,   [MB_JSON_ARRAY] = MB_TYPE_ARRAY,
+        [MB_JSON_OBJECT] = MB_TYPE_OBJECT,
     };
-    return !mb_value_get(part, "type") || (types_of(c, part) & types[v->kind]);
+    return !mb_json_value_get(part, "type") || (types_of(c, part) & types[v->kind]);
 }
 
 /* ---- references -------------------------------------------------------------------------- */
@@ -211,20 +211,21 @@ static const char *take_step(const char *at, char *ret, size_t n_max)
     return at;
 }
 
-static const struct mb_value *step_into(const struct mb_value *v, const char *step)
+static const struct mb_json_value *step_into(const struct mb_json_value *v, const char *step)
 {
-    if (v->kind != MB_VALUE_ARRAY) {
-        return mb_value_get(v, step);
+    if (v->kind != MB_JSON_ARRAY) {
+        return mb_json_value_get(v, step);
     }
     char *end;
     unsigned long i = strtoul(step, &end, 10);
     return *step >= '0' && *step <= '9' && !*end && i < v->n ? &v->items[i] : NULL;
 }
 
-static const struct mb_value *resolve(struct mb_compiler *c, const struct mb_value *ref)
+static const struct mb_json_value *resolve(struct mb_compiler *c,
+                                           const struct mb_json_value *ref)
 {
-    const struct mb_value *v = c->root;
-    if (ref->kind != MB_VALUE_STRING || ref->n == 0 || ref->text[0] != '#') {
+    const struct mb_json_value *v = c->root;
+    if (ref->kind != MB_JSON_STRING || ref->n == 0 || ref->text[0] != '#') {
         mb_compiler_fail(c, MB_E_UNSUPPORTED,
                          "'$ref' must be a place in the same schema, such as #/$defs/name");
         return NULL;
@@ -247,7 +248,8 @@ static const struct mb_value *resolve(struct mb_compiler *c, const struct mb_val
 
 /* ---- parts ------------------------------------------------------------------------------- */
 
-static bool is_ancestor(const struct mb_parts *p, unsigned of, const struct mb_value *schema)
+static bool is_ancestor(const struct mb_parts *p, unsigned of,
+                        const struct mb_json_value *schema)
 {
     for (; of != MB_PARTS_MAX; of = p->parent[of]) {
         if (p->at[of] == schema) {
@@ -257,7 +259,7 @@ static bool is_ancestor(const struct mb_parts *p, unsigned of, const struct mb_v
     return false;
 }
 
-static bool is_there(const struct mb_parts *p, const struct mb_value *schema)
+static bool is_there(const struct mb_parts *p, const struct mb_json_value *schema)
 {
     for (size_t i = 0; i < p->n; i++) {
         if (p->at[i] == schema) {
@@ -269,14 +271,14 @@ static bool is_there(const struct mb_parts *p, const struct mb_value *schema)
 
 /* A schema that is reached from itself without a value in between says x = x, or x = x or y: it
  * adds nothing, so this way of reaching it is valid for nothing. */
-void mb_parts_add(struct mb_compiler *c, struct mb_parts *p, const struct mb_value *schema,
+void mb_parts_add(struct mb_compiler *c, struct mb_parts *p, const struct mb_json_value *schema,
                   unsigned parent)
 {
-    if (schema->kind == MB_VALUE_BOOL) {
+    if (schema->kind == MB_JSON_BOOL) {
         p->never = p->never || !schema->boolean;
         return;
     }
-    if (schema->kind != MB_VALUE_OBJECT) {
+    if (schema->kind != MB_JSON_OBJECT) {
         mb_compiler_fail(c, MB_E_INVALID, "a schema must be an object, true or false");
     }
     if (is_ancestor(p, parent, schema)) {
@@ -294,13 +296,13 @@ void mb_parts_add(struct mb_compiler *c, struct mb_parts *p, const struct mb_val
     p->at[self] = schema;
     p->parent[self] = (uint8_t) parent;
     check_keywords(c, schema);
-    const struct mb_value *ref = mb_value_get(schema, "$ref");
-    const struct mb_value *target = ref ? resolve(c, ref) : NULL;
+    const struct mb_json_value *ref = mb_json_value_get(schema, "$ref");
+    const struct mb_json_value *target = ref ? resolve(c, ref) : NULL;
     if (target) {
         mb_parts_add(c, p, target, self);
     }
-    const struct mb_value *all = mb_value_get(schema, "allOf");
-    if (all && all->kind != MB_VALUE_ARRAY) {
+    const struct mb_json_value *all = mb_json_value_get(schema, "allOf");
+    if (all && all->kind != MB_JSON_ARRAY) {
         mb_compiler_fail(c, MB_E_INVALID, "'allOf' must be an array");
     }
     for (size_t i = 0; all && i < all->n && !mb_compiler_stopped(c); i++) {
@@ -308,7 +310,7 @@ void mb_parts_add(struct mb_compiler *c, struct mb_parts *p, const struct mb_val
     }
 }
 
-static bool is_taken(const struct mb_parts *p, const struct mb_value *choice)
+static bool is_taken(const struct mb_parts *p, const struct mb_json_value *choice)
 {
     for (size_t i = 0; i < p->n_taken; i++) {
         if (p->taken[i] == choice) {
@@ -318,12 +320,12 @@ static bool is_taken(const struct mb_parts *p, const struct mb_value *choice)
     return false;
 }
 
-const struct mb_value *mb_parts_choice(struct mb_parts *p, unsigned *ret_owner)
+const struct mb_json_value *mb_parts_choice(struct mb_parts *p, unsigned *ret_owner)
 {
     static const char *const names[] = { "anyOf", "oneOf" };
     for (unsigned i = 0; i < p->n; i++) {
         for (size_t j = 0; j < 2; j++) {
-            const struct mb_value *choice = mb_value_get(p->at[i], names[j]);
+            const struct mb_json_value *choice = mb_json_value_get(p->at[i], names[j]);
             if (choice && !is_taken(p, choice) && p->n_taken < MB_PARTS_MAX) {
                 p->taken[p->n_taken++] = choice;
                 *ret_owner = i;

@@ -455,6 +455,7 @@ static void any_chars(struct regex *r, uint32_t from, uint32_t to)
     uint32_t loop = state(r);
     mb_grammar_epsilon(r->g, from, loop);
     mb_chars_path(r->g, loop, &any, MB_CHARS_ESCAPED, loop);
+    r->g->states[loop].free = MB_GRAMMAR_FREE;
     mb_grammar_epsilon(r->g, loop, to);
 }
 

@@ -46,15 +46,15 @@ static uint32_t pattern_rule(struct mb_compiler *c, const char *pattern, size_t 
     return rule;
 }
 
-static uint32_t format_rule(struct mb_compiler *c, const struct mb_value *format)
+static uint32_t format_rule(struct mb_compiler *c, const struct mb_json_value *format)
 {
     for (size_t i = 0; i < sizeof formats / sizeof formats[0]; i++) {
-        if (mb_value_is_text(format, formats[i].name)) {
+        if (mb_json_value_is_text(format, formats[i].name)) {
             return pattern_rule(c, formats[i].pattern, strlen(formats[i].pattern));
         }
     }
     mb_compiler_fail(c, MB_E_UNSUPPORTED, "'format' '%.64s' is not supported",
-                     format->kind == MB_VALUE_STRING ? format->text : "");
+                     format->kind == MB_JSON_STRING ? format->text : "");
     return 0;
 }
 
@@ -71,9 +71,9 @@ uint32_t mb_string_body(struct mb_compiler *c, const struct mb_rule_key *key)
     uint32_t rule = 0;
     bool has_rule = false;
     for (uint32_t i = 0; i < key->n && !mb_compiler_stopped(c); i++) {
-        const struct mb_value *pattern = mb_value_get(key->at[i], "pattern");
-        const struct mb_value *format = mb_value_get(key->at[i], "format");
-        if (pattern && pattern->kind != MB_VALUE_STRING) {
+        const struct mb_json_value *pattern = mb_json_value_get(key->at[i], "pattern");
+        const struct mb_json_value *format = mb_json_value_get(key->at[i], "format");
+        if (pattern && pattern->kind != MB_JSON_STRING) {
             mb_compiler_fail(c, MB_E_INVALID, "'pattern' must be a string");
         } else if (pattern) {
             restrict_to(c, &rule, &has_rule, pattern_rule(c, pattern->text, pattern->n));
@@ -110,7 +110,7 @@ void mb_string_paths(struct mb_compiler *c, const struct mb_parts *p, uint32_t f
     struct mb_rule_key key = { .kind = MB_KEY_STRING };
     length_bounds(c, p, &key.min, &key.max);
     for (size_t i = 0; i < p->n; i++) {
-        if (mb_value_get(p->at[i], "pattern") || mb_value_get(p->at[i], "format")) {
+        if (mb_json_value_get(p->at[i], "pattern") || mb_json_value_get(p->at[i], "format")) {
             key.at[key.n++] = p->at[i];
         }
     }
@@ -177,9 +177,9 @@ void mb_number_paths(struct mb_compiler *c, const struct mb_parts *p, bool integ
 }
 
 bool mb_scalar_in_bounds(struct mb_compiler *c, const struct mb_parts *p,
-                         const struct mb_value *v)
+                         const struct mb_json_value *v)
 {
-    if (v->kind == MB_VALUE_STRING) {
+    if (v->kind == MB_JSON_STRING) {
         uint32_t min, max, n = 0;
         length_bounds(c, p, &min, &max);
         for (size_t i = 0; i < v->n; i++) {
@@ -187,11 +187,11 @@ bool mb_scalar_in_bounds(struct mb_compiler *c, const struct mb_parts *p,
         }
         return n >= min && n <= max;
     }
-    if (v->kind != MB_VALUE_INTEGER && v->kind != MB_VALUE_REAL) {
+    if (v->kind != MB_JSON_INTEGER && v->kind != MB_JSON_REAL) {
         return true;
     }
     struct mb_number_bounds b = number_bounds(c, p);
-    double x = v->kind == MB_VALUE_INTEGER ? (double) v->integer : v->real;
+    double x = v->kind == MB_JSON_INTEGER ? (double) v->integer : v->real;
     bool above = !b.has_lo || x > b.lo || (x == b.lo && !b.lo_open);
     bool below = !b.has_hi || x < b.hi || (x == b.hi && !b.hi_open);
     return above && below;

@@ -88,12 +88,12 @@ static void alternative_paths(struct mb_compiler *c, struct mb_parts *p, uint32_
         return;
     }
     unsigned owner;
-    const struct mb_value *choice = mb_parts_choice(p, &owner);
+    const struct mb_json_value *choice = mb_parts_choice(p, &owner);
     if (!choice) {
         plain_paths(c, p, from, to);
         return;
     }
-    if (choice->kind != MB_VALUE_ARRAY || choice->n == 0) {
+    if (choice->kind != MB_JSON_ARRAY || choice->n == 0) {
         mb_compiler_fail(c, MB_E_INVALID, "'anyOf' and 'oneOf' must be arrays, not empty");
         return;
     }
@@ -104,7 +104,7 @@ static void alternative_paths(struct mb_compiler *c, struct mb_parts *p, uint32_
     }
 }
 
-void mb_value_paths(struct mb_compiler *c, const struct mb_value *const *schemas, size_t n,
+void mb_value_paths(struct mb_compiler *c, const struct mb_json_value *const *schemas, size_t n,
                     uint32_t from, uint32_t to)
 {
     struct mb_parts p = { .n = 0 };
@@ -145,13 +145,14 @@ static void compile(struct mb_compiler *c)
     }
 }
 
-enum mb_status mb_schema_compile(const struct mb_value *schema, struct mb_grammar *ret,
+enum mb_status mb_schema_compile(const struct mb_json_value *schema, struct mb_grammar *ret,
                                  struct mb_error *err)
 {
     static char type[] = "type", object[] = "object";
-    struct mb_member any_member = { .name = type, .n_name = 4 };
-    any_member.value = (struct mb_value) { .kind = MB_VALUE_STRING, .n = 6, .text = object };
-    struct mb_value any = { .kind = MB_VALUE_OBJECT, .n = 1, .members = &any_member };
+    struct mb_json_member any_member = { .name = type, .n_name = 4 };
+    any_member.value =
+        (struct mb_json_value) { .kind = MB_JSON_STRING, .n = 6, .text = object };
+    struct mb_json_value any = { .kind = MB_JSON_OBJECT, .n = 1, .members = &any_member };
 
     struct mb_grammar g;
     struct mb_compiler c = { .root = schema ? schema : &any, .g = &g, .err = err };

@@ -19,13 +19,13 @@
 #define MB_CORE_SCHEMA_H
 
 #include "core/constrain/grammar.h"
-#include "proto/value.h"
+#include "proto/json_value.h"
 
 /* Schema is an object or a boolean; NULL means {"type": "object"}. *ret is finished, and needs nothing
  * of schema.
  * Errors: MB_E_INVALID, MB_E_UNSUPPORTED naming the keyword; MB_E_LIMIT when the automaton would be
  *         too large; MB_E_NOMEM. */
-enum mb_status mb_schema_compile(const struct mb_value *schema, struct mb_grammar *ret,
+enum mb_status mb_schema_compile(const struct mb_json_value *schema, struct mb_grammar *ret,
                                  struct mb_error *err);
 
 #endif

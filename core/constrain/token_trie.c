@@ -4,6 +4,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/tokenizer/utf8.h"
+
+const uint16_t mb_trie_plain_chars[MB_TRIE_PLAINS] = { 4, 12, 32, MB_TRIE_DEPTH_MAX };
+
 struct entry {
     const uint8_t *at;
     uint32_t n, id;
@@ -105,20 +109,58 @@ static void build(struct mb_token_trie *t, const struct entry *entries)
 }
 
 /* Whatever text goes on with, it can go on with one byte: ASCII but control characters, and what UTF-8
- * is made of. */
-static bool spells_json(const struct mb_token_trie *t)
+ * is made of. Returns how many ids it takes to have them all; 0 when there is none for some. */
+static uint32_t json_ids(const struct mb_token_trie *t)
 {
-    bool alone[256] = { false };
+    uint32_t id_of[256] = { 0 }; /* 1 + the lowest id */
     for (uint32_t i = 0; i < t->n_nodes; i = t->nodes[i].end) {
-        alone[t->nodes[i].byte] = t->nodes[i + 1].token > t->nodes[i].token;
+        const struct mb_trie_node *n = &t->nodes[i];
+        id_of[n->byte] = n[1].token > n->token ? 1 + t->tokens[n->token] : 0;
     }
+    uint32_t most = 0;
     for (unsigned byte = 0x20; byte <= 0xf4; byte++) {
-        bool used = byte != 0x7f && byte != 0xc0 && byte != 0xc1;
-        if (used && !alone[byte]) {
-            return false;
+        if (id_of[byte] == 0 && byte != 0xc0 && byte != 0xc1) {
+            return 0;
+        }
+        most = id_of[byte] > most ? id_of[byte] : most;
+    }
+    return most;
+}
+
+/* How many characters a token has, when it is plain; else 0. */
+static uint32_t plain_chars(const struct entry *e)
+{
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < e->n; i++) {
+        if (e->at[i] < 0x20 || e->at[i] == '"' || e->at[i] == '\\') {
+            return 0;
+        }
+        n += (e->at[i] & 0xc0) != 0x80;
+    }
+    return mb_utf8_valid(e->at, e->n) ? n : 0;
+}
+
+/* The masks of plain tokens, and in each node whether others are below. Nodes in reverse: what is below
+ * comes before. */
+static void find_plain(struct mb_token_trie *t, const struct entry *entries)
+{
+    for (uint32_t i = t->n_nodes; i-- > 0;) {
+        struct mb_trie_node *n = &t->nodes[i];
+        n->rest = MB_TRIE_ALL;
+        for (uint32_t j = n->token; j < n[1].token; j++) {
+            uint32_t chars = plain_chars(&entries[j]), id = entries[j].id;
+            for (unsigned k = 0; k < MB_TRIE_PLAINS; k++) {
+                if (chars > 0 && chars <= mb_trie_plain_chars[k]) {
+                    t->plain[k][id / 64] |= UINT64_C(1) << id % 64;
+                } else {
+                    n->rest |= (uint8_t) (1u << k);
+                }
+            }
+        }
+        for (uint32_t child = i + 1; child < n->end; child = t->nodes[child].end) {
+            n->rest |= t->nodes[child].rest;
         }
     }
-    return true;
 }
 
 static enum mb_status fill(struct mb_token_trie *t, struct entry *entries, struct mb_error *err)
@@ -130,9 +172,17 @@ static enum mb_status fill(struct mb_token_trie *t, struct entry *entries, struc
     if (!t->nodes || !t->tokens) {
         return mb_fail(err, MB_E_NOMEM, 0, "no memory for a vocabulary's tree");
     }
+    t->n_words = mb_tokenizer_n_vocab(t->tokenizer) / 64 + 1;
+    for (unsigned k = 0; k < MB_TRIE_PLAINS; k++) {
+        t->plain[k] = calloc(t->n_words, sizeof *t->plain[k]);
+        if (!t->plain[k]) {
+            return mb_fail(err, MB_E_NOMEM, 0, "no memory for a vocabulary's tree");
+        }
+    }
     build(t, entries);
+    find_plain(t, entries);
     assert(t->n_nodes == n_nodes);
-    t->spells_json = spells_json(t);
+    t->json_ids = json_ids(t);
     return MB_OK;
 }
 
@@ -160,6 +210,9 @@ enum mb_status mb_token_trie_new(const struct mb_tokenizer *t, struct mb_token_t
 void mb_token_trie_free(struct mb_token_trie *t)
 {
     if (t) {
+        for (unsigned k = 0; k < MB_TRIE_PLAINS; k++) {
+            free(t->plain[k]);
+        }
         free(t->nodes);
         free(t->tokens);
         free(t);

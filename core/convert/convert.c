@@ -512,8 +512,8 @@ static enum mb_status read_text(struct conversion *c, const uint8_t *tokenizer, 
     window = window < MB_CONVERT_WINDOW_MAX ? window : MB_CONVERT_WINDOW_MAX;
     enum mb_status st = mb_tokenizer_from_bytes(tokenizer, n, &t, err);
     if (st == MB_OK) {
-        st = mb_windows_of_text(t, c->o->text, c->o->n_text, window, c->o->tokens_max,
-                                &c->windows, err);
+        st = mb_windows_of_marked_text(t, c->o->text, c->o->n_text, window, c->o->tokens_max,
+                                       &c->windows, err);
         mb_tokenizer_free(t);
         c->report.n_tokens = mb_windows_tokens(&c->windows);
     }

@@ -31,7 +31,8 @@ struct mb_convert_options {
     uint32_t head_kernels; /* of embedding and head; 0 is float16 */
     uint32_t n_planes;     /* P, 1 or 4..8 */
     double damping;        /* of second moments, relative to their mean; > 0 */
-    const char *text;      /* calibration, [n_text] bytes; NULL for none */
+    const char *text; /* calibration, [n_text] bytes; NULL for none. Special tokens may stand
+                              in it as they are written: a chat is calibrated as it is served */
     size_t n_text;
     size_t tokens_max; /* of the text that are used */
     double bits;       /* budget per weight of the blocks, see budget.h; 0 is fit.n_kernels */

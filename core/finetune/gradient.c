@@ -290,22 +290,31 @@ static enum mb_status check_batch(const struct mb_gradient *g, const struct mb_t
     return MB_OK;
 }
 
-static enum mb_status check_teacher(struct mb_gradient *g, const struct mb_model *teacher,
-                                    struct mb_error *err)
+enum mb_status mb_gradient_check_teacher(const struct mb_model *m,
+                                         const struct mb_model *teacher, struct mb_error *err)
 {
-    const struct mb_shape *s = &g->shape;
+    const struct mb_shape *s = &m->shape, *t = &teacher->shape;
+    if (t->n_layers != s->n_layers || t->width != s->width || t->n_heads != s->n_heads ||
+        t->n_kv_heads != s->n_kv_heads || t->head_width != s->head_width ||
+        t->ffn_width != s->ffn_width || t->n_vocab != s->n_vocab || t->window != s->window) {
+        return mb_fail(err, MB_E_INVALID, 0, "the teacher is of another shape than the model");
+    }
+    return MB_OK;
+}
+
+static enum mb_status prepare_teacher(struct mb_gradient *g, const struct mb_model *m,
+                                      const struct mb_model *teacher, struct mb_error *err)
+{
     if (!teacher) {
         return g->o.kl > 0 || g->o.match > 0
                    ? mb_fail(err, MB_E_INVALID, 0, "there is no teacher to learn from")
                    : MB_OK;
     }
-    const struct mb_shape *t = &teacher->shape;
-    if (t->n_layers != s->n_layers || t->width != s->width || t->n_heads != s->n_heads ||
-        t->n_kv_heads != s->n_kv_heads || t->head_width != s->head_width ||
-        t->ffn_width != s->ffn_width || t->n_vocab != s->n_vocab) {
-        return mb_fail(err, MB_E_INVALID, 0, "the teacher is of another shape than the model");
+    enum mb_status st = mb_gradient_check_teacher(m, teacher, err);
+    if (st == MB_OK && !teacher_init(g)) {
+        st = mb_fail(err, MB_E_NOMEM, 0, "no memory for a teacher");
     }
-    return teacher_init(g) ? MB_OK : mb_fail(err, MB_E_NOMEM, 0, "no memory for a teacher");
+    return st;
 }
 
 static void count_positions(struct mb_gradient *g, const struct mb_train_batch *b)
@@ -420,7 +429,7 @@ enum mb_status mb_gradient_run(struct mb_gradient *g, const struct mb_model *m,
 {
     struct mb_losses l = { 0 };
     enum mb_status st = check_batch(g, b, err);
-    if (st == MB_OK && (st = check_teacher(g, teacher, err)) == MB_OK) {
+    if (st == MB_OK && (st = prepare_teacher(g, m, teacher, err)) == MB_OK) {
         st = prepare_embed(g, sink, err);
     }
     if (st != MB_OK) {

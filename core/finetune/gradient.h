@@ -84,6 +84,10 @@ enum mb_status mb_gradient_new(const struct mb_model *m, const struct mb_gradien
                                struct mb_gradient **ret, struct mb_error *err);
 void mb_gradient_free(struct mb_gradient *g); /* NULL is allowed */
 
+/* Can teacher teach m? Errors: MB_E_INVALID. */
+enum mb_status mb_gradient_check_teacher(const struct mb_model *m,
+                                         const struct mb_model *teacher, struct mb_error *err);
+
 /* Forward, and backward when sink is not NULL. teacher may be NULL; else it has m's shape, but
  * for planes. Errors: MB_E_INVALID for a batch out of bounds, a token outside the vocabulary,
  * no weight at all, a loss that is not finite; what take returns. */

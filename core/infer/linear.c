@@ -151,8 +151,8 @@ static bool any_expands(const struct product_job *j)
 }
 
 /* No part ends within the tiles that kernels take at a time. Popcounts want long parts, to read far
- * in order. Expanding does not, and a part is worth its call at about twenty microseconds: so
- * no thread waits long for the last. */
+ * in order. Expanding does not, and a part is worth its call at a few microseconds: so no thread
+ * waits long for the last. */
 static size_t part_tiles(const struct product_job *j)
 {
     enum { EXPAND_PARTS_OF_WORK = 8, PASS_TILES = MB_EXPAND_TILES };

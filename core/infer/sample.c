@@ -14,6 +14,7 @@
 #include "core/base/memory.h"
 #include "core/base/rng.h"
 #include "core/kernels/kernels.h"
+#include "proto/completion.h"
 
 /* What OpenAI's interface says for "practically impossible"; keeps infinities out of JSON. */
 #define LOGPROB_MIN (-9999.0)
@@ -134,18 +135,36 @@ static float penalised(const struct mb_sampling *p, float z, uint32_t count)
     return z;
 }
 
-/* The logits with penalties, where there are any; else the logits themselves. */
+static bool has_penalties(const struct mb_sampler *s)
+{
+    const struct mb_sampling *p = &s->params;
+    return s->n_touched > 0 && (p->repetition_penalty != 1 || p->presence_penalty != 0 ||
+                                p->frequency_penalty != 0);
+}
+
+/* The logits with penalties and biases, and without the tokens that come too early, where there are
+ * any; else the logits themselves. */
 static const float *penalise(struct mb_sampler *s, const float *logits)
 {
     const struct mb_sampling *p = &s->params;
-    if (s->n_touched == 0 ||
-        (p->repetition_penalty == 1 && p->presence_penalty == 0 && p->frequency_penalty == 0)) {
+    bool early = s->n_drawn < p->n_early && p->n_late > 0;
+    if (!has_penalties(s) && p->n_bias == 0 && !early) {
         return logits;
     }
     memcpy(s->penalised, logits, s->n_vocab * sizeof *logits);
     for (uint32_t i = 0; i < s->n_touched; i++) {
         uint32_t id = s->touched[i];
         s->penalised[id] = penalised(p, logits[id], s->count[id]);
+    }
+    for (size_t i = 0; i < p->n_bias; i++) {
+        if (p->bias[i].token < s->n_vocab) {
+            s->penalised[p->bias[i].token] += p->bias[i].bias;
+        }
+    }
+    for (size_t i = 0; early && i < p->n_late; i++) {
+        if (p->late[i] < s->n_vocab) {
+            s->penalised[p->late[i]] = -INFINITY;
+        }
     }
     return s->penalised;
 }
@@ -424,4 +443,12 @@ void mb_sampler_draw(struct mb_sampler *s, const float *logits, uint32_t want_to
     }
     touch(s, ret->token);
     s->count[ret->token]++;
+}
+
+void mb_sampler_score(struct mb_sampler *s, const float *logits, uint32_t token,
+                      uint32_t want_top, struct mb_sampled *ret)
+{
+    assert(want_top <= MB_LOGPROBS_MAX && token < s->n_vocab);
+    *ret = (struct mb_sampled) { .token = token };
+    report(s, logits, want_top, ret);
 }

@@ -1,9 +1,9 @@
 /* Logits to a token: penalties, temperature, top_k, top_p, min_p, and a draw that replays.
  *
- * Order, as in OpenAI's documentation and the transformers library: repetition, presence and
- * frequency penalties on the logits; then temperature; then top_k, top_p, min_p on the
- * softmax of what is left; then one draw from what remains. Ties are broken by the lower id.
- * Temperature 0 is greedy: the largest penalised logit.
+ * Order, as in OpenAI's documentation and the transformers library: repetition, presence
+ * and frequency penalties on the logits, then biases; then temperature; then top_k, top_p,
+ * min_p on the softmax of what is left; then one draw from what remains. Ties are broken by
+ * the lower id. Temperature 0 is greedy: the largest penalised logit.
  *
  * Exact:   the same logits, history and seed give the same token on every machine.
  * Threads: one thread at a time per sampler. */
@@ -16,6 +16,8 @@
 
 #define MB_LOGPROBS_MAX 20
 
+struct mb_logit_bias;
+
 struct mb_sampling {
     float temperature;        /* 0..2; 0 is greedy */
     uint32_t top_k;           /* 0 is off */
@@ -25,6 +27,12 @@ struct mb_sampling {
     float presence_penalty;   /* -2..2; over the output */
     float frequency_penalty;  /* -2..2; over the output */
     uint64_t seed;
+    const struct mb_logit_bias
+        *bias; /* [n_bias], added to logits; borrowed until the next start */
+    size_t n_bias;
+    const uint32_t *late; /* [n_late] tokens that are not drawn before n_early others were; */
+    size_t n_late;        /* borrowed likewise */
+    uint32_t n_early;
 };
 
 struct mb_sampler;
@@ -50,11 +58,16 @@ struct mb_sampled {
     struct mb_logprob top[MB_LOGPROBS_MAX];
 };
 
-/* Draws the next token and counts it. Allocates nothing. logprob and top are 0 and empty unless wanted; logprobs
- * are at least -9999. logits [n_vocab] is left as it was. With want_top 0 and
- * !want_logprob no softmax over the vocabulary is computed for greedy. NaN logits count as
- * -inf; when all are, token 0 is drawn. */
+/* Draws the next token and counts it. Allocates nothing. logprob and top are 0 and empty
+ * unless wanted; logprobs are at least -9999. logits [n_vocab] is left as it was. With
+ * want_top 0 and !want_logprob no softmax over the vocabulary is computed for greedy. NaN
+ * logits count as -inf; when all are, token 0 is drawn. */
 void mb_sampler_draw(struct mb_sampler *s, const float *logits, uint32_t want_top,
                      int want_logprob, struct mb_sampled *ret);
+
+/* What a draw would report of token with want_top, had it drawn it. Counts nothing; any
+ * sampler for this vocabulary does. */
+void mb_sampler_score(struct mb_sampler *s, const float *logits, uint32_t token,
+                      uint32_t want_top, struct mb_sampled *ret);
 
 #endif

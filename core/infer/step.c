@@ -289,3 +289,11 @@ enum mb_status mb_step_head(struct mb_stepper *s, const struct mb_model *m, cons
     head(s, m, x, NULL, n, logits);
     return MB_OK;
 }
+
+void mb_step_hidden(const struct mb_stepper *s, const struct mb_model *m, uint32_t i,
+                    float *ret)
+{
+    assert(i < s->tokens_max);
+    size_t width = s->shape.width;
+    s->kernels->rmsnorm(ret, s->x + i * width, m->final_norm, width, s->shape.norm_eps);
+}

@@ -45,9 +45,10 @@ enum mb_status mb_stepper_new(const struct mb_model *m, const struct mb_stepper_
 void mb_stepper_free(struct mb_stepper *s);
 
 /* How many multiply-adds are worth handing to a thread; what is smaller the caller's thread does
- * alone. No effect on any bit. The default is about ten microseconds of a product, as long as
- * it takes to call a waiting thread. */
-#define MB_STEP_PART_WORK ((size_t) 1 << 19)
+ * alone. No effect on any bit. The default is a microsecond or two of a product: what it costs
+ * to call a thread that spins, and to fetch what it wrote, if it is on another chip of the
+ * processor. See core/kernels/README.md, "How many threads". */
+#define MB_STEP_PART_WORK ((size_t) 1 << 17)
 void mb_stepper_set_part_work(struct mb_stepper *s, size_t work);
 
 /* Runs the batch. Reserves no blocks: every position must be reserved in kv. On success the
@@ -81,6 +82,11 @@ enum mb_status mb_step_block(struct mb_stepper *s, const struct mb_model *m, uin
 /* Final norm and head of n rows of x. */
 enum mb_status mb_step_head(struct mb_stepper *s, const struct mb_model *m, const float *x,
                             uint32_t n, float *logits, struct mb_error *err);
+
+/* Token i of the last step's batch behind the last block, after the final norm: what the head would
+ * read but for its input scale. Until the next step. ret is [D], of any alignment. */
+void mb_step_hidden(const struct mb_stepper *s, const struct mb_model *m, uint32_t i,
+                    float *ret);
 
 /* Where the time of the steps since set_clock went, in nanoseconds, when the stepper was given
  * a clock (core itself reads none). The pool gets the same clock, see mb_pool_waited_ns. */

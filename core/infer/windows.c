@@ -4,17 +4,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-struct text {
-    const char *at;
-    size_t n;
-};
-
 static bool is_space(char c)
 {
     return c == ' ' || (c >= '\t' && c <= '\r');
 }
 
-static struct text trim(struct text t)
+static struct mb_text trim(struct mb_text t)
 {
     while (t.n > 0 && is_space(t.at[0])) {
         t.at++;
@@ -27,26 +22,26 @@ static struct text trim(struct text t)
 }
 
 /* Cuts the first line off rest. */
-static struct text take_line(struct text *rest)
+static struct mb_text take_line(struct mb_text *rest)
 {
     const char *end = memchr(rest->at, '\n', rest->n);
-    struct text line = { rest->at, end ? (size_t) (end - rest->at) + 1 : rest->n };
+    struct mb_text line = { rest->at, end ? (size_t) (end - rest->at) + 1 : rest->n };
     rest->at += line.n;
     rest->n -= line.n;
     return line;
 }
 
-static bool is_separator(struct text line)
+static bool is_separator(struct mb_text line)
 {
-    struct text t = trim(line);
+    struct mb_text t = trim(line);
     return t.n == strlen(MB_DOCUMENT_END) && memcmp(t.at, MB_DOCUMENT_END, t.n) == 0;
 }
 
-static struct text take_document(struct text *rest)
+struct mb_text mb_text_document(struct mb_text *rest)
 {
-    struct text document = { rest->at, 0 };
+    struct mb_text document = { rest->at, 0 };
     while (rest->n > 0) {
-        struct text line = take_line(rest);
+        struct mb_text line = take_line(rest);
         if (is_separator(line)) {
             break;
         }
@@ -88,7 +83,7 @@ static bool cut(struct mb_windows *w, size_t *cap, size_t first, size_t window)
 
 static enum mb_status add_document(struct mb_windows *w, size_t *cap,
                                    const struct mb_tokenizer *t, unsigned flags,
-                                   struct text document, size_t window, size_t tokens_max,
+                                   struct mb_text document, size_t window, size_t tokens_max,
                                    struct mb_error *err)
 {
     size_t first = w->ids.len;
@@ -117,11 +112,11 @@ static enum mb_status windows_of(const struct mb_tokenizer *t, unsigned flags, c
         return mb_fail(err, MB_E_INVALID, 0, "a window of %zu tokens predicts nothing", window);
     }
     struct mb_windows w = { 0 };
-    struct text rest = { text, n };
+    struct mb_text rest = { text, n };
     size_t cap = 0;
     enum mb_status st = MB_OK;
     while (st == MB_OK && rest.n > 0 && (tokens_max == 0 || w.ids.len + 2 <= tokens_max)) {
-        struct text document = take_document(&rest);
+        struct mb_text document = mb_text_document(&rest);
         if (document.n > 0) {
             st = add_document(&w, &cap, t, flags, document, window, tokens_max, err);
         }

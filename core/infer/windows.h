@@ -22,6 +22,13 @@ struct mb_windows {
 
 #define MB_DOCUMENT_END "<|endoftext|>"
 
+/* Cuts the first document off rest; what is left of it without white space around may be empty. */
+struct mb_text {
+    const char *at;
+    size_t n;
+};
+struct mb_text mb_text_document(struct mb_text *rest);
+
 /* At most tokens_max tokens, the last window cut short if need be; 0 is no limit.
  * Errors: MB_E_INVALID when window is below 2 or the text gives no window, MB_E_NOMEM. */
 enum mb_status mb_windows_of_text(const struct mb_tokenizer *t, const char *text, size_t n,

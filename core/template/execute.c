@@ -229,8 +229,9 @@ static bool loop_new(struct mb_render *r, const struct mb_node *n, struct mb_sco
     return true;
 }
 
-/* Each turn has a scope of its own, so that what it sets is gone in the next. As in Jinja, else
- * runs unless a turn came to the end of the body: after a loop that only ever continued, too. */
+/* Each turn has a scope of its own, so that what it sets is gone in the next. As in Jinja,
+ * else runs unless a turn came to the end of the body: after a loop that only ever
+ * continued, too. */
 static enum mb_flow loop(struct mb_render *r, const struct mb_node *n, struct mb_scope *s)
 {
     struct mb_loop *l;
@@ -277,8 +278,8 @@ static bool take_named(const struct mb_args *args, bool *taken, struct mb_jinja_
     return false;
 }
 
-/* Each parameter is set from the arguments by place, by name, or by its default, which sees those
- * before it; without one it is undefined. */
+/* Each parameter is set from the arguments by place, by name, or by its default, which sees
+ * those before it; without one it is undefined. */
 static bool set_parameters(struct mb_render *r, const struct mb_node *macro,
                            const struct mb_args *args, bool *taken, struct mb_scope *s)
 {
@@ -298,7 +299,8 @@ static bool set_parameters(struct mb_render *r, const struct mb_node *macro,
     return true;
 }
 
-/* What is left of the arguments, for a macro that looks at it; else there may be nothing left. */
+/* What is left of the arguments, for a macro that looks at it; else there may be nothing
+ * left. */
 static bool set_rest(struct mb_render *r, const struct mb_node *macro,
                      const struct mb_args *args, bool *taken, size_t n_params,
                      struct mb_scope *s)

@@ -55,9 +55,9 @@ static void advance(struct mb_lexer *l, size_t to)
 
 /* ---- ends of tags ------------------------------------------------------------------------ */
 
-/* Where the closing mark at this place ends, with the white space that it takes away: all that
- * follows after a minus, and in a tag or a comment, but after a plus, a line break. false when there is no
- * such mark here. */
+/* Where the closing mark at this place ends, with the white space that it takes away: all
+ * that follows after a minus, and in a tag or a comment, but after a plus, a line break.
+ * false when there is no such mark here. */
 static bool ends_here(const struct mb_lexer *l, size_t at, const char *mark, bool trims,
                       size_t *ret)
 {
@@ -84,8 +84,8 @@ static void end_tag(struct mb_lexer *l, size_t to)
 
 /* ---- between tags ------------------------------------------------------------------------ */
 
-/* Text before a tag, without the white space that the tag takes away: all of it for a minus, else
- * the blanks between the start of the line and a tag or a comment. */
+/* Text before a tag, without the white space that the tag takes away: all of it for a
+ * minus, else the blanks between the start of the line and a tag or a comment. */
 static size_t strip_before(const struct mb_lexer *l, size_t from, size_t to, char sign,
                            bool output)
 {
@@ -229,8 +229,8 @@ static size_t skip_digits(const struct mb_lexer *l, size_t at)
     return at;
 }
 
-/* Is there a fraction or an exponent after the digits, and where does it end? Not after a point: in
- * a.0.1 these are two indexes. */
+/* Is there a fraction or an exponent after the digits, and where does it end? Not after a
+ * point: in a.0.1 these are two indexes. */
 static bool is_float(const struct mb_lexer *l, size_t from, size_t digits, size_t *ret)
 {
     size_t at = digits;
@@ -318,8 +318,8 @@ static int64_t hexadecimal(const char *at, const char *end, size_t n)
     return v;
 }
 
-/* \xNN, \uNNNN, \UNNNNNNNN, and a pair of surrogates as the one character they stand for. *at is
- * behind the letter, and moves on. -1 when it is malformed. */
+/* \xNN, \uNNNN, \UNNNNNNNN, and a pair of surrogates as the one character they stand for.
+ * *at is behind the letter, and moves on. -1 when it is malformed. */
 static int64_t numbered(const char **at, const char *end, char letter)
 {
     size_t n = letter == 'x' ? 2 : letter == 'u' ? 4 : 8;
@@ -335,8 +335,8 @@ static int64_t numbered(const char **at, const char *end, char letter)
     return c > 0x10ffff || (c >= 0xd800 && c < 0xe000) ? -1 : c;
 }
 
-/* What follows a backslash: puts it into out, and returns how many bytes; 0 when malformed. Python
- * keeps a backslash that starts no escape. */
+/* What follows a backslash: puts it into out, and returns how many bytes; 0 when malformed.
+ * Python keeps a backslash that starts no escape. */
 static size_t unescape(const char **at, const char *end, char out[8])
 {
     static const char letters[] = "abfnrtv\\'\"", means[] = "\a\b\f\n\r\t\v\\'\"";

@@ -1,5 +1,5 @@
-/* The text of a template as tokens, with white space cut as trim_blocks and lstrip_blocks and the
- * signs at the tags say. Private to the template engine.
+/* The text of a template as tokens, with white space cut as trim_blocks and lstrip_blocks
+ * and the signs at the tags say. Private to the template engine.
  *
  * Life:    _init borrows the text, in which each line ends in one \n and nothing else.
  * Threads: one thread. */

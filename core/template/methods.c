@@ -161,7 +161,8 @@ static bool splitlines(struct mb_render *r, struct mb_jinja_value in,
 static bool part(struct mb_render *r, struct mb_jinja_value in, struct mb_jinja_value separator,
                  bool backward, struct mb_jinja_value *ret)
 {
-    if (!text_arg(r, separator) || !mb_render_work(r, in.n / 16)) {
+    if (!text_arg(r, separator) ||
+        !mb_render_work(r, mb_text_find_work(in, separator, backward))) {
         return false;
     }
     if (separator.n == 0) {
@@ -196,7 +197,7 @@ static bool rpartition(struct mb_render *r, struct mb_jinja_value in,
 static bool place_of(struct mb_render *r, struct mb_jinja_value in, struct mb_jinja_value sub,
                      bool backward, bool must, struct mb_jinja_value *ret)
 {
-    if (!text_arg(r, sub) || !mb_render_work(r, in.n / 16)) {
+    if (!text_arg(r, sub) || !mb_render_work(r, mb_text_find_work(in, sub, backward))) {
         return false;
     }
     ptrdiff_t byte = mb_text_find(in, sub, backward);

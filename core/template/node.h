@@ -75,8 +75,8 @@ struct mb_node {
     struct mb_node *next;
 };
 
-/* Builds the tree of text, which must outlive it, in arena; *ret is NULL for an empty one. Errors:
- * MB_E_FORMAT, MB_E_UNSUPPORTED, MB_E_LIMIT, MB_E_NOMEM, each with the line. */
+/* Builds the tree of text, which must outlive it, in arena; *ret is NULL for an empty one.
+ * Errors: MB_E_FORMAT, MB_E_UNSUPPORTED, MB_E_LIMIT, MB_E_NOMEM, each with the line. */
 enum mb_status mb_template_parse(const char *text, size_t n, struct mb_arena *arena,
                                  struct mb_node **ret, struct mb_error *err);
 

@@ -8,7 +8,8 @@
 
 #define MB_FLOAT_TEXT_MAX 40
 
-/* Python's repr of x: the fewest digits that bring it back, terminated. Returns their number. */
+/* Python's repr of x: the fewest digits that bring it back, terminated. Returns their
+ * number. */
 size_t mb_float_text(double x, char ret[MB_FLOAT_TEXT_MAX]);
 
 enum mb_operator {

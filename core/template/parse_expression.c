@@ -1,6 +1,6 @@
-/* Expressions, by precedence: choice, or, and, not, comparison, sum, ~, product, power, sign,
- * filters and tests, what stands behind a value, values. As in Jinja, and unlike Python, ~ binds
- * more than +, and ** goes from left to right. */
+/* Expressions, by precedence: choice, or, and, not, comparison, sum, ~, product, power,
+ * sign, filters and tests, what stands behind a value, values. As in Jinja, and unlike
+ * Python, ~ binds more than +, and ** goes from left to right. */
 #include <string.h>
 
 #include "core/template/number.h"

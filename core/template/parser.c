@@ -169,7 +169,8 @@ static bool at_one_of(const struct mb_parser *p, const char *const *names)
     return false;
 }
 
-/* All up to one of the tags ends, whose name is then the token; to the end when ends is NULL. */
+/* All up to one of the tags ends, whose name is then the token; to the end when ends is
+ * NULL. */
 static bool body(struct mb_parser *p, const char *const *ends, struct mb_node **ret)
 {
     struct mb_node **next = ret;

@@ -1,4 +1,5 @@
-/* What the two halves of the parser share: tokens, nodes, errors. Private to the template engine.
+/* What the two halves of the parser share: tokens, nodes, errors. Private to the template
+ * engine.
  *
  * A function that makes a node returns NULL after an error, which is told once.
  *

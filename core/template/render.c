@@ -73,7 +73,7 @@ bool mb_render_put(struct mb_render *r, const char *text, size_t n)
     if (r->out.failed) {
         return mb_render_fail(r, MB_E_NOMEM, "no memory");
     }
-    return mb_render_work(r, n / 16);
+    return mb_render_work(r, 1 + n / 16);
 }
 
 bool mb_render_put_text(struct mb_render *r, const char *text)

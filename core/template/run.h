@@ -7,8 +7,9 @@
 #include "core/template/call.h"
 #include "core/template/node.h"
 
-/* The names that a place sees: its own, then those of the place around it. Statements make a new
- * one for the body of a loop, a macro, with, and a block that is captured; if makes none. */
+/* The names that a place sees: its own, then those of the place around it. Statements make
+ * a new one for the body of a loop, a macro, with, and a block that is captured; if makes
+ * none. */
 struct mb_binding {
     struct mb_jinja_value name, value;
 };

@@ -125,6 +125,23 @@ static bool take_variable(struct mb_render *r, const struct mb_variable *v,
     return false;
 }
 
+static bool set_variable(struct mb_render *r, struct mb_scope *s, const char *name,
+                         struct mb_jinja_value v)
+{
+    if (name) {
+        return mb_scope_set(r, s, mb_jinja_value_string(name, strlen(name)), v);
+    }
+    if (v.kind != MB_VALUE_DICT) {
+        return mb_render_fail(r, MB_E_FORMAT, "a variable without a name is no object");
+    }
+    for (size_t i = 0; i < v.dict->len; i++) {
+        if (!mb_scope_set(r, s, v.dict->at[i].key, v.dict->at[i].value)) {
+            return false;
+        }
+    }
+    return true;
+}
+
 static bool run(struct mb_render *r, const struct mb_template *t,
                 const struct mb_variable *variables, size_t n_variables)
 {
@@ -135,9 +152,7 @@ static bool run(struct mb_render *r, const struct mb_template *t,
     for (size_t i = 0; i < n_variables; i++) {
         struct mb_jinja_value v;
         if (!take_variable(r, &variables[i], &v) ||
-            !mb_scope_set(r, given,
-                          mb_jinja_value_string(variables[i].name, strlen(variables[i].name)),
-                          v)) {
+            !set_variable(r, given, variables[i].name, v)) {
             return false;
         }
     }

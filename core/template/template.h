@@ -1,9 +1,10 @@
 /* Chat templates: the Jinja that models bring along to write messages as one prompt.
  *
  * The language is Jinja's as transformers sets it up (trim_blocks, lstrip_blocks, break and
- * continue, tojson without escapes, raise_exception, strftime_now), the values are Python's; README.md
- * says what is left out. A template is a program of somebody else, and what it works on is from
- * anybody: it reaches nothing but its variables, and every bound below ends it with an error.
+ * continue, tojson without escapes, raise_exception, strftime_now), the values are
+ * Python's; README.md says what is left out. A template is a program of somebody else, and
+ * what it works on is from anybody: it reaches nothing but its variables, and every bound
+ * below ends it with an error.
  *
  * Life:    compiled once from text, rendered any number of times.
  * Threads: any number may render one template at the same time.
@@ -40,7 +41,8 @@ enum mb_variable_kind {
     MB_VARIABLE_JSON, /* what text, a JSON document, says */
 };
 
-/* What the template finds under a name. Borrowed. */
+/* What the template finds under a name. Borrowed. JSON of an object without a name is as many
+ * variables as it has members. Of several with one name the last counts. */
 struct mb_variable {
     const char *name;
     enum mb_variable_kind kind;
@@ -48,14 +50,15 @@ struct mb_variable {
     size_t n;
 };
 
-/* Does the template mention this name anywhere? What it does not mention it can not use: tools. */
+/* Does the template mention this name anywhere? What it does not mention it can not use:
+ * tools. */
 bool mb_template_mentions(const struct mb_template *t, const char *name);
 
-/* Appends what t makes of the variables to ret. now is what strftime_now tells; NULL when nobody
- * knows the time, and then the function is undefined.
- * Errors: MB_E_INVALID when the template refuses what it is given (raise_exception) or does with
- * it what can not be done, MB_E_LIMIT for a bound, MB_E_FORMAT for a variable that is no JSON,
- * MB_E_NOMEM; ret is as before. */
+/* Appends what t makes of the variables to ret. now is what strftime_now tells; NULL when
+ * nobody knows the time, and then the function is undefined.
+ * Errors: MB_E_INVALID when the template refuses what it is given (raise_exception) or does
+ *         with it what can not be done, MB_E_LIMIT for a bound, MB_E_FORMAT for a variable
+ *         that is no JSON, MB_E_NOMEM; ret is as before. */
 enum mb_status mb_template_render(const struct mb_template *t,
                                   const struct mb_variable *variables, size_t n_variables,
                                   const struct tm *now, struct mb_bytes *ret,

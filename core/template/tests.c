@@ -236,7 +236,8 @@ static bool is_in(struct mb_render *r, struct mb_jinja_value v, struct mb_jinja_
     return mb_jinja_value_contains(r, arg, v, ret);
 }
 
-/* Python's "is": of the same kind and equal for what has no parts, the very same for the rest. */
+/* Python's "is": of the same kind and equal for what has no parts, the very same for the
+ * rest. */
 static bool is_same(struct mb_render *r, struct mb_jinja_value v, struct mb_jinja_value arg,
                     bool *ret)
 {

@@ -153,6 +153,12 @@ ptrdiff_t mb_text_find(struct mb_jinja_value text, struct mb_jinja_value part, b
     return -1;
 }
 
+uint64_t mb_text_find_work(struct mb_jinja_value text, struct mb_jinja_value part,
+                           bool backward)
+{
+    return text.n / 16 * (backward ? 1 + part.n / 16 : 1); /* backward it is the plain way */
+}
+
 bool mb_text_starts(struct mb_jinja_value text, struct mb_jinja_value part)
 {
     return part.n <= text.n && (part.n == 0 || memcmp(text.text, part.text, part.n) == 0);
@@ -290,7 +296,8 @@ bool mb_text_split(struct mb_render *r, struct mb_jinja_value text,
                    struct mb_jinja_value separator, int64_t times, bool backward,
                    struct mb_jinja_value *ret)
 {
-    if (!mb_list_new(r, MB_LIST, 4, ret)) {
+    if (!mb_list_new(r, MB_LIST, 4, ret) ||
+        !mb_render_work(r, mb_text_find_work(text, separator, backward))) {
         return false;
     }
     bool ok;

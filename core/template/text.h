@@ -39,6 +39,9 @@ bool mb_text_lines(struct mb_render *r, struct mb_jinja_value text, bool keep_en
 
 /* The byte where part first (last, when backward) occurs, or -1. */
 ptrdiff_t mb_text_find(struct mb_jinja_value text, struct mb_jinja_value part, bool backward);
+/* What finding, and not finding, takes: units of work. */
+uint64_t mb_text_find_work(struct mb_jinja_value text, struct mb_jinja_value part,
+                           bool backward);
 bool mb_text_starts(struct mb_jinja_value text, struct mb_jinja_value part);
 bool mb_text_ends(struct mb_jinja_value text, struct mb_jinja_value part);
 

@@ -273,7 +273,7 @@ bool mb_jinja_value_equal(struct mb_render *r, struct mb_jinja_value a, struct m
         *ret = false;
     } else if (a.kind == MB_VALUE_STRING) {
         *ret = a.n == b.n && order_texts(a, b) == 0;
-        ok = mb_render_work(r, *ret ? a.n / 16 : 0);
+        ok = mb_render_work(r, a.n == b.n ? a.n / 16 : 0);
     } else if (a.kind == MB_VALUE_LIST) {
         ok = equal_lists(r, a.list, b.list, ret);
     } else if (a.kind == MB_VALUE_DICT) {
@@ -344,6 +344,9 @@ struct mb_jinja_value *mb_dict_find(struct mb_render *r, const struct mb_dict *d
         bool same = false;
         if (k.kind == MB_VALUE_STRING && key.kind == MB_VALUE_STRING) {
             same = k.n == key.n && (k.text == key.text || memcmp(k.text, key.text, k.n) == 0);
+            if (k.n == key.n && !mb_render_work(r, k.n / 16)) {
+                return NULL;
+            }
         } else if (!mb_jinja_value_equal(r, k, key, &same)) {
             return NULL;
         }

@@ -72,7 +72,8 @@ struct mb_entry {
     struct mb_jinja_value key, value;
 };
 
-/* In order of insertion. Searched one by one: what a chat holds is small, and the work is counted. */
+/* In order of insertion. Searched one by one: what a chat holds is small, and the work is
+ * counted. */
 struct mb_dict {
     struct mb_entry *at;
     size_t len, cap;
@@ -116,7 +117,8 @@ bool mb_list_push(struct mb_render *r, struct mb_list *l, struct mb_jinja_value 
 bool mb_pair_new(struct mb_render *r, struct mb_jinja_value a, struct mb_jinja_value b,
                  struct mb_jinja_value *ret);
 bool mb_dict_new(struct mb_render *r, size_t cap, struct mb_jinja_value *ret);
-/* Sets, in place when the key is there. A key must be None, a bool, a number, a string or a tuple. */
+/* Sets, in place when the key is there. A key must be None, a bool, a number, a string or a
+ * tuple. */
 bool mb_dict_set(struct mb_render *r, struct mb_dict *d, struct mb_jinja_value key,
                  struct mb_jinja_value v);
 /* Adds a key that is known not to be there. */
@@ -163,8 +165,8 @@ bool mb_jinja_value_attribute(struct mb_render *r, struct mb_jinja_value v,
                               struct mb_jinja_value name, struct mb_jinja_value *ret);
 bool mb_jinja_value_item(struct mb_render *r, struct mb_jinja_value v,
                          struct mb_jinja_value key, struct mb_jinja_value *ret);
-/* v[start:stop:step], each of which may be absent or None. Errors: v is no string, list, tuple or
- * range. */
+/* v[start:stop:step], each of which may be absent or None. Errors: v is no string, list,
+ * tuple or range. */
 bool mb_jinja_value_slice(struct mb_render *r, struct mb_jinja_value v,
                           const struct mb_jinja_value bounds[3], struct mb_jinja_value *ret);
 

@@ -1,5 +1,5 @@
-/* What tokenizers and chat templates ask of Unicode: normal forms, classes of characters, case. The tables are
- * those of libutf8proc.
+/* What tokenizers and chat templates ask of Unicode: normal forms, classes of characters,
+ * case. The tables are those of libutf8proc.
  *
  * Threads: pure. */
 #ifndef MB_CORE_UNICODE_H
@@ -26,7 +26,8 @@ bool mb_is_digit(uint32_t c); /* decimal */
 bool mb_is_printable(
     uint32_t c); /* a space, or none of: other, separators (Python's isprintable) */
 
-/* Of one character to one character: what needs two ("SS" of the German sharp s) stays as it is. */
+/* Of one character to one character: what needs two ("SS" of the German sharp s) stays as
+ * it is. */
 uint32_t mb_to_upper(uint32_t c);
 uint32_t mb_to_lower(uint32_t c);
 bool mb_is_upper(uint32_t c);

@@ -1,4 +1,5 @@
-/* POST /v1/completions: bytes to struct mb_completion, and replies to bytes.
+/* POST /v1/completions: bytes to struct mb_completion, and replies to bytes. What replies of
+ * completions and chats have in common is here, too.
  *
  * Bound:   before parsing, the text is scanned once: at most MB_JSON_DEPTH_MAX levels,
  *          MB_JSON_CONTAINERS_MAX arrays and objects, MB_JSON_MEMBERS_MAX members of objects,
@@ -18,8 +19,8 @@
 #include "proto/wire_error.h"
 
 #define MB_JSON_DEPTH_MAX      72    /* a schema's 64, and what is around it */
-#define MB_JSON_CONTAINERS_MAX 16384 /* a schema of 5,000 properties, OpenAI's limit */
-#define MB_JSON_MEMBERS_MAX    16384
+#define MB_JSON_CONTAINERS_MAX 16384 /* a schema of 5,000 properties; a message is one, too */
+#define MB_JSON_MEMBERS_MAX    65536 /* a message has two or three */
 #define MB_JSON_VALUES_MAX     (MB_PROMPT_IDS_MAX + 1024)
 
 /* Seeds the hash of JSON objects, so that nobody outside can choose names that collide. Once,
@@ -46,22 +47,46 @@ struct mb_wire_logprob {
 };
 struct mb_wire_token {
     struct mb_wire_logprob token;
+    bool no_logprob;      /* the first of a prompt: nothing says how likely it is */
     uint32_t text_offset; /* in characters, from the start of the choice's text */
     uint32_t n_top;
-    struct mb_wire_logprob top[MB_COMPLETION_LOGPROBS_MAX];
+    struct mb_wire_logprob top[MB_CHAT_LOGPROBS_MAX];
 };
 
-/* A whole reply, or a chunk of a stream: the same shape. */
-struct mb_completion_reply {
-    const char *id, *model, *fingerprint;
-    int64_t created;
-    bool no_choice;   /* "choices":[], for the chunk that brings the usage */
+/* A function that a chat's answer calls. */
+struct mb_wire_tool_call {
+    char id[40];
+    char *name;      /* terminated */
+    char *arguments; /* JSON, terminated */
+};
+
+/* One of the answers, or what is new of it. */
+struct mb_wire_choice {
+    uint32_t index;
     const char *text; /* n_text bytes */
     size_t n_text;
     enum mb_finish finish; /* NONE is null on the wire */
     bool has_logprobs;     /* else "logprobs":null */
     const struct mb_wire_token *tokens;
     size_t n_tokens;
+    bool has_ids; /* "token_ids" is told */
+    const uint32_t *ids;
+    size_t n_ids;
+    const uint32_t *prompt_ids; /* "prompt_token_ids"; NULL: not told */
+    size_t n_prompt_ids;
+
+    /* Of chats: */
+    bool begins; /* of a chunk: it brings the role */
+    const struct mb_wire_tool_call *calls;
+    size_t n_calls;
+};
+
+/* A whole reply, or a chunk of a stream: the same shape. */
+struct mb_completion_reply {
+    const char *id, *model, *fingerprint;
+    int64_t created;
+    const struct mb_wire_choice *choices; /* none in the chunk that brings the usage */
+    size_t n_choices;
     bool usage_null;              /* "usage":null */
     const struct mb_usage *usage; /* NULL: no usage, or null */
 };

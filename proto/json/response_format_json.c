@@ -37,15 +37,15 @@ static bool take_schema(const json_t *v, struct mb_response_format *ret,
     if (!json_is_object(schema)) {
         return refuse(err, "response_format.json_schema.schema", "must be an object");
     }
-    enum mb_value_copy st = mb_value_of_json(schema, &ret->schema);
-    if (st == MB_VALUE_NO_MEMORY) {
+    enum mb_json_copy st = mb_json_value_of(schema, &ret->schema);
+    if (st == MB_JSON_NO_MEMORY) {
         mb_wire_error_fill(err, 503, "out_of_memory", NULL, "no memory for this request");
         return false;
     }
-    if (st == MB_VALUE_TOO_DEEP) {
+    if (st == MB_JSON_TOO_DEEP) {
         mb_wire_error_fill(err, 400, NULL, "response_format.json_schema.schema",
                            "'response_format.json_schema.schema' has more than %d levels",
-                           MB_VALUE_DEPTH_MAX);
+                           MB_JSON_VALUE_DEPTH_MAX);
         return false;
     }
     ret->kind = MB_RESPONSE_JSON_SCHEMA;

@@ -380,7 +380,8 @@ enum mb_status mbd_options_load(struct mbd_options *o, int argc, const char *con
     if (st != MB_OK) {
         return st;
     }
-    if (action == MBD_ACTION_RUN || action == MBD_ACTION_CHECK_CONFIG) {
+    bool health = action == MBD_ACTION_CHECK_HEALTH;
+    if (action == MBD_ACTION_RUN || action == MBD_ACTION_CHECK_CONFIG || health) {
         const char *file = variable(env, "MBOOLD_CONFIG");
         if (!o->config && file && *file && !(o->config = strdup(file))) {
             return mb_fail(err, MB_E_NOMEM, 0, "MBOOLD_CONFIG: no memory");
@@ -394,7 +395,7 @@ enum mb_status mbd_options_load(struct mbd_options *o, int argc, const char *con
         if (st == MB_OK) {
             st = apply_flags(o, argc, argv, err);
         }
-        if (st == MB_OK) {
+        if (st == MB_OK && !health) { /* it asks for no more than an address */
             st = agree(o, err);
         }
         if (st != MB_OK) {

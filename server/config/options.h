@@ -50,6 +50,7 @@ struct mbd_options {
     uint32_t default_max_tokens;
 
     struct mbd_address listen;
+    struct mbd_address ops_listen; /* host "": none; probes and metrics are on listen */
     uint64_t body_max;
     uint64_t body_memory;
     uint32_t connections;
@@ -71,6 +72,7 @@ enum mbd_action {
     MBD_ACTION_VERSION,
     MBD_ACTION_PRINT_DEFAULTS,
     MBD_ACTION_CHECK_CONFIG,
+    MBD_ACTION_CHECK_HEALTH,
 };
 
 void mbd_options_init(struct mbd_options *o); /* the defaults; owns nothing yet */

@@ -21,9 +21,13 @@ const struct mbd_row mbd_table[] = {
           "commas between; in the file: an object. A new FILE takes the place of a served one by "
           "rename; one that is written over or cut short in place ends the daemon" },
     { "threads", MBD_KIND_U32, AT(threads), 0, 256, "0", .metavar = "N",
-      .help = "threads that compute; 0: as many as this process may use" },
+      .help =
+          "threads that compute; 0: as many as there are processors for this process, by its "
+          "affinity and the CPU quota of its control group" },
     { "pin", MBD_KIND_BOOL, AT(pin), ANY, .value = "true", .metavar = "BOOL",
-      .help = "keep each computing thread on a processor of its own; --no-pin lets them move" },
+      .help =
+          "keep each computing thread on a processor of its own; --no-pin lets them move, as "
+          "does a CPU quota of less than the processors" },
     { "isa", MBD_KIND_WORD, AT(isa), ANY, .value = "auto",
       .choices = { "auto", "c", "avx2", "avx512", "avx512vnni" }, .metavar = "SET",
       .help = "instruction set of the kernels; no effect on any result" },
@@ -42,7 +46,7 @@ const struct mbd_row mbd_table[] = {
           "positions of a sequence, prompt and completion; 0: what the model was made for" },
     { "kv-memory", MBD_KIND_BYTES, AT(kv_memory), 0, 0x1p50, "0", .metavar = "BYTES",
       .help = "memory of the KV cache; 0: enough for max-sequences at full context, within a "
-              "quarter of this machine's" },
+              "quarter of this machine's, or of what its control group may use" },
     { "queue-requests", MBD_KIND_U32, AT(queue_requests), 1, 65536, "128", .metavar = "N",
       .help = "requests that may wait; beyond it 429" },
     { "queue-tokens", MBD_KIND_U64, AT(queue_tokens), 1, 0x1p40, "1048576", .metavar = "N",
@@ -53,6 +57,10 @@ const struct mbd_row mbd_table[] = {
     { "listen", MBD_KIND_ADDRESS, AT(listen), ANY, .value = "127.0.0.1:8080",
       .metavar = "ADDRESS:PORT", .group = "network",
       .help = "where to listen: 127.0.0.1:8080, [::1]:8080; port 0 takes a free one" },
+    { "ops-listen", MBD_KIND_ADDRESS, AT(ops_listen), ANY, .value = "",
+      .metavar = "ADDRESS:PORT",
+      .help = "a port of their own for /healthz, /readyz and /metrics, with connections of its "
+              "own; they are then there and nowhere else. None: they are on --listen" },
     { "max-body", MBD_KIND_BYTES, AT(body_max), 1 * KIB, MB_BODY_BYTES_MAX, "8M",
       .metavar = "BYTES", .help = "size of a request's body; beyond it 413" },
     { "body-memory", MBD_KIND_BYTES, AT(body_memory), 1 * MIB, 0x1p40, "256M",
@@ -89,6 +97,10 @@ const struct mbd_row mbd_table[] = {
       .group = "configuration", .help = "read options from this JSON file" },
     { "check-config", MBD_KIND_ACTION, 0, MBD_ACTION_CHECK_CONFIG, 0,
       .help = "check all options, open the models, and leave: 0 when all is well" },
+    { "check-health", MBD_KIND_ACTION, 0, MBD_ACTION_CHECK_HEALTH, 0,
+      .help =
+          "ask the daemon that runs with these options here whether it is alive, and leave: "
+          "0 when it is" },
     { "print-defaults", MBD_KIND_ACTION, 0, MBD_ACTION_PRINT_DEFAULTS, 0,
       .help = "print a configuration file with every default, and leave" },
     { "help", MBD_KIND_ACTION, 0, MBD_ACTION_HELP, 0, .help = "print this, and leave" },
@@ -341,6 +353,16 @@ static bool parse_address(const char *text, struct mbd_address *ret)
     return true;
 }
 
+/* Of an address that need not be, "" is none. */
+static bool set_address(const struct mbd_row *row, const char *text, struct mbd_address *ret)
+{
+    if (!*text && !row->value[0]) {
+        *ret = (struct mbd_address) { 0 };
+        return true;
+    }
+    return parse_address(text, ret);
+}
+
 static bool is_model_name(const char *name, size_t n)
 {
     if (n == 0 || n > MB_MODEL_NAME_MAX) {
@@ -427,7 +449,7 @@ enum mb_status mbd_table_set(const struct mbd_row *row, const char *text, const 
     case MBD_KIND_MODELS:
         return add_models(row, text, what, o, err);
     case MBD_KIND_ADDRESS:
-        ok = parse_address(text, place);
+        ok = set_address(row, text, place);
         break;
     case MBD_KIND_U32:
         ok = parse_integer(row, text, &v);

@@ -208,6 +208,10 @@ static void step(struct mbd_engine *e)
     uint64_t now = mbd_now_ns();
     for (uint32_t row = 0; row < e->runner.n_rows; row++) {
         uint32_t slot = e->runner.row_slot[row];
+        if (e->slots[slot].stuck) {
+            end(e, slot, MBD_REQUEST_FAILED, MB_FINISH_NONE, MB_E_LIMIT);
+            continue;
+        }
         enum mb_finish finish = mbd_slot_tell(&e->slots[slot], now, e->o.metrics);
         e->told = true;
         if (finish != MB_FINISH_NONE) {
@@ -381,7 +385,8 @@ enum mb_status mbd_engine_submit(struct mbd_engine *e, struct mbd_request *r,
 {
     /* The last token is told, and never stored. The sum may wrap, for what check refuses. */
     uint32_t n_prompt = mbd_request_prompt_tokens(r);
-    uint32_t n_stored = n_prompt + mbd_request_params(r)->max_tokens - 1;
+    uint32_t max_tokens = mbd_request_params(r)->max_tokens;
+    uint32_t n_stored = n_prompt + (max_tokens > 0 ? max_tokens - 1 : 0);
     struct mbd_waiting w = { r, n_prompt, mb_kv_blocks_for(n_stored) };
     enum mb_status st = check_request(e, r, w.n_blocks, err);
     if (st != MB_OK) {

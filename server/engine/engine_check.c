@@ -3,7 +3,7 @@
 #include <stddef.h>
 
 #include "core/base/parallel.h"
-#include "server/engine/memory_limit.h"
+#include "server/engine/limits.h"
 
 static enum mb_status check_option(const char *name, uint64_t value, uint64_t most,
                                    struct mb_error *err)

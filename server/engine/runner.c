@@ -2,9 +2,12 @@
 
 #include <assert.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "core/base/memory.h"
 #include "server/engine/engine_check.h"
+
+enum { SCORES_MAX = 16 }; /* positions: a tile of the product, and some MB of logits */
 
 static bool make_arrays(struct mbd_runner *r, const struct mbd_engine_options *o)
 {
@@ -12,10 +15,15 @@ static bool make_arrays(struct mbd_runner *r, const struct mbd_engine_options *o
     r->position = calloc(o->step_tokens_max, sizeof r->position[0]);
     r->seq = calloc(o->step_tokens_max, sizeof r->seq[0]);
     r->logits_of = calloc(o->sequences_max, sizeof r->logits_of[0]);
+    r->score_of = calloc(r->scores_max, sizeof r->score_of[0]);
     r->row_slot = calloc(o->sequences_max, sizeof r->row_slot[0]);
+    r->hidden = calloc(r->model->shape.width, sizeof r->hidden[0]);
     r->logits =
         mb_alloc((size_t) o->sequences_max * r->model->shape.n_vocab, sizeof r->logits[0]);
-    return r->token && r->position && r->seq && r->logits_of && r->row_slot && r->logits;
+    r->score_logits =
+        mb_alloc((size_t) r->scores_max * r->model->shape.n_vocab, sizeof r->score_logits[0]);
+    return r->token && r->position && r->seq && r->logits_of && r->score_of && r->row_slot &&
+           r->hidden && r->logits && r->score_logits;
 }
 
 static enum mb_status make(struct mbd_runner *r, const struct mbd_engine_options *o,
@@ -35,12 +43,14 @@ static enum mb_status make(struct mbd_runner *r, const struct mbd_engine_options
     if (st != MB_OK) {
         return st;
     }
-    bool few = o->step_tokens_max < o->sequences_max; /* a token asks for logits at most once */
+    r->scores_max = o->step_tokens_max < SCORES_MAX ? o->step_tokens_max : SCORES_MAX;
+    uint32_t rows_max = o->sequences_max > r->scores_max ? o->sequences_max : r->scores_max;
+    bool few = o->step_tokens_max < rows_max; /* a token asks for logits at most once */
     struct mb_stepper_options so = {
         .kernels = o->kernels,
         .pool = r->pool,
         .tokens_max = o->step_tokens_max,
-        .logits_max = few ? o->step_tokens_max : o->sequences_max,
+        .logits_max = few ? o->step_tokens_max : rows_max,
     };
     st = mb_stepper_new(r->model, &so, &r->stepper, err);
     if (st != MB_OK) {
@@ -70,8 +80,11 @@ void mbd_runner_fini(struct mbd_runner *r)
     free(r->position);
     free(r->seq);
     free(r->logits_of);
+    free(r->score_of);
     free(r->row_slot);
+    free(r->hidden);
     mb_free(r->logits);
+    mb_free(r->score_logits);
     mb_stepper_free(r->stepper);
     mb_pool_free(r->pool);
     mb_kv_free(r->kv);
@@ -79,8 +92,20 @@ void mbd_runner_fini(struct mbd_runner *r)
     *r = (struct mbd_runner) { 0 };
 }
 
-/* Parts [first, last) of the plan as a batch; the rows of logits that it asks for are added to
- * the rows so far. */
+/* The next n tokens of a slot, from place at of the batch on. */
+static void put_tokens(struct mbd_runner *r, const struct mbd_slot *s, uint32_t slot,
+                       uint32_t at, uint32_t n)
+{
+    uint32_t position = mbd_slot_next(s);
+    for (uint32_t j = 0; j < n; j++) {
+        r->token[at + j] = mbd_slot_token(s, position + j);
+        r->position[at + j] = position + j;
+        r->seq[at + j] = slot;
+    }
+}
+
+/* Those of the parts [first, last) of the plan that are not scored as a batch; the rows of
+ * logits that it asks for are added to the rows so far. */
 static struct mb_batch fill(struct mbd_runner *r, const struct mbd_slot *slots,
                             const struct mbd_plan *plan, uint32_t first, uint32_t last)
 {
@@ -88,12 +113,11 @@ static struct mb_batch fill(struct mbd_runner *r, const struct mbd_slot *slots,
     for (uint32_t i = first; i < last; i++) {
         const struct mbd_plan_part *part = &plan->parts[i];
         const struct mbd_slot *s = &slots[part->slot];
-        uint32_t at = mbd_slot_next(s);
-        for (uint32_t j = 0; j < part->n_tokens; j++, n++) {
-            r->token[n] = mbd_slot_token(s, at + j);
-            r->position[n] = at + j;
-            r->seq[n] = part->slot;
+        if (mbd_slot_scores(s)) {
+            continue;
         }
+        put_tokens(r, s, part->slot, n, part->n_tokens);
+        n += part->n_tokens;
         if (part->logits) {
             r->logits_of[r->n_rows] = n - 1;
             r->row_slot[r->n_rows++] = part->slot;
@@ -109,6 +133,15 @@ static struct mb_batch fill(struct mbd_runner *r, const struct mbd_slot *slots,
     };
 }
 
+/* Adds the hidden states of the step's tokens where they are wanted. at: the batch's token. */
+static void gather_hidden(struct mbd_runner *r, struct mbd_slot *s, uint32_t at, uint32_t n)
+{
+    for (uint32_t i = 0; i < n && mbd_slot_wants_hidden(s); i++) {
+        mb_step_hidden(r->stepper, r->model, at + i, r->hidden);
+        mbd_slot_add_hidden(s, r->hidden, r->model->shape.width);
+    }
+}
+
 static enum mb_status run_parts(struct mbd_runner *r, struct mbd_slot *slots,
                                 const struct mbd_plan *plan, uint32_t first, uint32_t last,
                                 const atomic_bool *cancel)
@@ -116,13 +149,61 @@ static enum mb_status run_parts(struct mbd_runner *r, struct mbd_slot *slots,
     uint32_t first_row = r->n_rows;
     struct mb_batch b = fill(r, slots, plan, first, last);
     float *logits = r->logits + (size_t) first_row * r->model->shape.n_vocab;
+    if (b.n_tokens == 0) {
+        return MB_OK;
+    }
     enum mb_status st = mb_step(r->stepper, r->model, r->kv, &b, cancel, logits, NULL);
     if (st != MB_OK) {
         r->n_rows = first_row;
         return st;
     }
-    for (uint32_t i = first; i < last; i++) {
-        mbd_slot_stored(&slots[plan->parts[i].slot], plan->parts[i].n_tokens);
+    for (uint32_t i = first, at = 0; i < last; i++) {
+        struct mbd_slot *s = &slots[plan->parts[i].slot];
+        uint32_t n = plan->parts[i].n_tokens;
+        if (!mbd_slot_scores(s)) {
+            gather_hidden(r, s, at, n);
+            mbd_slot_stored(s, n);
+            at += n;
+        }
+    }
+    return MB_OK;
+}
+
+/* A part of a prompt that is scored: with the logits of every position, some at a time. How the
+ * prompt is cut changes nothing (A1). */
+static enum mb_status run_scored(struct mbd_runner *r, struct mbd_slot *s,
+                                 const struct mbd_plan_part *part, const atomic_bool *cancel)
+{
+    uint32_t n_vocab = r->model->shape.n_vocab;
+    for (uint32_t done = 0, n; done < part->n_tokens; done += n) {
+        n = part->n_tokens - done < r->scores_max ? part->n_tokens - done : r->scores_max;
+        put_tokens(r, s, part->slot, 0, n);
+        for (uint32_t j = 0; j < n; j++) {
+            r->score_of[j] = j;
+        }
+        struct mb_batch b = {
+            .n_tokens = n,
+            .token = r->token,
+            .position = r->position,
+            .seq = r->seq,
+            .n_logits = n,
+            .logits_of = r->score_of,
+        };
+        enum mb_status st =
+            mb_step(r->stepper, r->model, r->kv, &b, cancel, r->score_logits, NULL);
+        if (st != MB_OK) {
+            return st;
+        }
+        for (uint32_t j = 0; j < n; j++) {
+            mbd_slot_score(s, r->position[j], r->score_logits + (size_t) j * n_vocab);
+        }
+        mbd_slot_stored(s, n);
+    }
+    if (part->logits) { /* of the last position: the first token is drawn from them */
+        uint32_t last = (part->n_tokens - 1) % r->scores_max;
+        memcpy(r->logits + (size_t) r->n_rows * n_vocab,
+               r->score_logits + (size_t) last * n_vocab, n_vocab * sizeof r->logits[0]);
+        r->row_slot[r->n_rows++] = part->slot;
     }
     return MB_OK;
 }
@@ -146,12 +227,19 @@ enum mb_status mbd_runner_run(struct mbd_runner *r, struct mbd_slot *slots,
 {
     r->n_rows = 0;
     enum mb_status st = run_parts(r, slots, plan, 0, plan->n_parts, cancel);
-    for (uint32_t i = 0; st != MB_OK && st != MB_E_CANCELLED && i < plan->n_parts; i++) {
-        enum mb_status alone = run_parts(r, slots, plan, i, i + 1, cancel);
+    bool one_by_one = st != MB_OK && st != MB_E_CANCELLED;
+    for (uint32_t i = 0; st != MB_E_CANCELLED && i < plan->n_parts; i++) {
+        const struct mbd_plan_part *part = &plan->parts[i];
+        bool scored = mbd_slot_scores(&slots[part->slot]);
+        if (!scored && !one_by_one) {
+            continue;
+        }
+        enum mb_status alone = scored ? run_scored(r, &slots[part->slot], part, cancel)
+                                      : run_parts(r, slots, plan, i, i + 1, cancel);
         if (alone == MB_E_CANCELLED) {
             st = alone;
         } else if (alone != MB_OK) {
-            fail(arg, plan->parts[i].slot, alone);
+            fail(arg, part->slot, alone);
         }
     }
     if (st == MB_E_CANCELLED) {

@@ -1,6 +1,7 @@
-/* Runs what was planned: the model, its KV cache and its scratch, and the pool of workers. From
- * a plan and the slots it makes a batch, takes the step, and draws a token for every slot that
- * asked.
+/* Runs what was planned: the model, its KV cache and its scratch, and the pool of workers.
+ * From a plan and the slots it makes a batch, takes the step, and draws a token for every
+ * slot that asked. Prompts whose tokens are to be scored are run after it, each alone: they
+ * need the logits of every position.
  *
  * Slot i is sequence i of the KV cache (J2).
  *
@@ -27,7 +28,11 @@ struct mbd_runner {
     uint32_t *logits_of;              /* [sequences_max] */
     uint32_t n_rows;                  /* of logits, and slots that drew a token */
     uint32_t *row_slot;               /* [sequences_max] */
+    float *hidden;                    /* [D] of one token */
     float *logits;                    /* [sequences_max][n_vocab] */
+    uint32_t scores_max;              /* positions that are scored at a time */
+    uint32_t *score_of;               /* [scores_max] */
+    float *score_logits;              /* [scores_max][n_vocab] */
 };
 
 /* o->context_max is set. Errors: MB_E_NOMEM; MB_E_INVALID when the KV cache would hold no

@@ -2,6 +2,7 @@
 
 #include <assert.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "core/constrain/constraint.h"
 #include "core/infer/stop.h"
@@ -48,6 +49,7 @@ void mbd_slot_start(struct mbd_slot *s, struct mbd_request *r, uint64_t order, u
     s->order = order;
     s->n_prompt = mbd_request_prompt_tokens(r);
     s->n_stored = s->n_drawn = 0;
+    s->stuck = false;
     s->last_ns = mbd_request_times(r).submitted;
     mb_sampler_start(s->sampler, &mbd_request_params(r)->sampling, mbd_request_prompt(r),
                      s->n_prompt);
@@ -80,7 +82,7 @@ static bool is_in(const uint64_t *mask, uint32_t token)
 }
 
 /* With logits that are all NaN or -inf the sampler draws a token that the mask need not hold: then
- * the first that it does hold. */
+ * the first that it does hold, if any. */
 static void hold_to(struct mbd_slot *s, const uint64_t *mask)
 {
     uint32_t token = s->drawn.token;
@@ -90,8 +92,25 @@ static void hold_to(struct mbd_slot *s, const uint64_t *mask)
     s->drawn.token = token;
 }
 
+bool mbd_slot_wants_hidden(const struct mbd_slot *s)
+{
+    return mbd_request_hidden_sum(s->request) != NULL;
+}
+
+void mbd_slot_add_hidden(struct mbd_slot *s, const float *hidden, uint32_t width)
+{
+    double *sum = mbd_request_hidden_sum(s->request);
+    assert(width == mbd_request_params(s->request)->hidden_width);
+    for (uint32_t i = 0; i < width; i++) {
+        sum[i] += (double) hidden[i];
+    }
+}
+
 void mbd_slot_draw(struct mbd_slot *s, float *logits)
 {
+    if (mbd_slot_wants_hidden(s)) {
+        return;
+    }
     const struct mbd_request_params *p = mbd_request_params(s->request);
     struct mb_constraint *c = mbd_request_constraint(s->request);
     const uint64_t *mask = c ? mb_constraint_mask(c, p->ignore_eos) : NULL;
@@ -101,22 +120,26 @@ void mbd_slot_draw(struct mbd_slot *s, float *logits)
     mb_sampler_draw(s->sampler, logits, p->want_top, p->want_logprob, &s->drawn);
     if (mask) {
         hold_to(s, mask);
-        bool accepted = mb_constraint_accept(c, s->drawn.token);
-        assert(accepted);
-        (void) accepted;
+        s->stuck = !mb_constraint_accept(c, s->drawn.token);
     }
+}
+
+static bool is_among(const uint32_t *ids, size_t n, uint32_t id)
+{
+    size_t i = 0;
+    while (i < n && ids[i] != id) {
+        i++;
+    }
+    return i < n;
 }
 
 static bool ends_sequence(const struct mbd_slot *s)
 {
+    const struct mbd_request_params *p = mbd_request_params(s->request);
     const uint32_t *eos;
     size_t n = mb_tokenizer_eos(mbd_request_tokenizer(s->request), &eos);
-    for (size_t i = 0; i < n; i++) {
-        if (eos[i] == s->drawn.token) {
-            return !mbd_request_params(s->request)->ignore_eos;
-        }
-    }
-    return false;
+    return is_among(p->stop_ids, p->n_stop_ids, s->drawn.token) ||
+           (!p->ignore_eos && is_among(eos, n, s->drawn.token));
 }
 
 /* Nothing may follow: the end of the sequence need not be drawn to know it. */
@@ -166,10 +189,37 @@ static void observe(struct mbd_slot *s, uint64_t now_ns, struct mbd_metrics *met
     s->last_ns = now_ns;
 }
 
+void mbd_slot_score(struct mbd_slot *s, uint32_t position, const float *logits)
+{
+    struct mbd_prompt_score *scores = mbd_request_scores_to_fill(s->request);
+    uint32_t next = position + 1;
+    if (next >= s->n_prompt) {
+        return;
+    }
+    struct mb_sampled said;
+    uint32_t want_top = mbd_request_params(s->request)->want_top;
+    mb_sampler_score(s->sampler, logits, mbd_request_prompt(s->request)[next], want_top, &said);
+    scores[next].logprob = said.logprob;
+    scores[next].n_top = said.n_top;
+    memcpy(scores[next].top, said.top, said.n_top * sizeof said.top[0]);
+}
+
+bool mbd_slot_scores(const struct mbd_slot *s)
+{
+    return s->n_stored < s->n_prompt && mbd_request_scores_to_fill(s->request) != NULL;
+}
+
 enum mb_finish mbd_slot_tell(struct mbd_slot *s, uint64_t now_ns, struct mbd_metrics *metrics)
 {
+    if (mbd_request_params(s->request)->max_tokens == 0) { /* the scores were all it wanted */
+        mbd_request_first_token(s->request, now_ns);
+        return MB_FINISH_LENGTH;
+    }
     s->n_drawn++;
     observe(s, now_ns, metrics);
+    if (mbd_slot_wants_hidden(s)) {
+        return MB_FINISH_STOP; /* the reader finds the sum at the end */
+    }
     bool is_eos = ends_sequence(s);
     enum mb_finish finish = show(s, is_eos);
     struct mbd_event e = {

@@ -25,6 +25,7 @@ struct mbd_slot {
     uint32_t n_drawn;            /* tokens that the sampler drew */
     uint64_t last_ns;            /* when the last was told; before the first, the submission */
     struct mb_sampled drawn;     /* the last one */
+    bool stuck;                  /* no token may follow: its constraint outgrew its memory */
     struct mb_sampler *sampler;
     uint32_t n_vocab;
     struct mb_decoder decoder;
@@ -37,6 +38,10 @@ void mbd_slot_fini(struct mbd_slot *s);
 
 /* Takes over the caller's reference on r, which becomes PREFILL. */
 void mbd_slot_start(struct mbd_slot *s, struct mbd_request *r, uint64_t order, uint64_t now_ns);
+/* Does somebody want to know how likely the tokens of the prompt are that is being stored? Then the
+ * logits of every position go to score. */
+bool mbd_slot_scores(const struct mbd_slot *s);
+void mbd_slot_score(struct mbd_slot *s, uint32_t position, const float *logits);
 /* Draws the next token from logits [n_vocab], where what a constraint forbids becomes -inf. */
 void mbd_slot_draw(struct mbd_slot *s, float *logits);
 /* Tells the token that was drawn, and returns why the sequence ends with it, if it does. */
@@ -49,6 +54,10 @@ void mbd_slot_end(struct mbd_slot *s, enum mbd_request_state state, enum mb_fini
  * drawn last. */
 uint32_t mbd_slot_next(const struct mbd_slot *s);
 uint32_t mbd_slot_token(const struct mbd_slot *s, uint32_t position);
+/* Are the hidden states of its prompt wanted? Then those of each position that a step stored are added,
+ * in order: hidden is [D]. No token is drawn. */
+bool mbd_slot_wants_hidden(const struct mbd_slot *s);
+void mbd_slot_add_hidden(struct mbd_slot *s, const float *hidden, uint32_t width);
 /* The next n positions are stored. */
 void mbd_slot_stored(struct mbd_slot *s, uint32_t n);
 

@@ -15,7 +15,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "server/http/service.h"
+#include "server/http/listener.h"
 
 /* What is being waited for. */
 enum mbd_phase {
@@ -42,6 +42,8 @@ struct mbd_connection {
 /* What the exchanges of a listener share. */
 struct mbd_listener {
     struct mbd_service *service;
+    enum mbd_listener_role role;
+    uint32_t connections_max;
     struct MHD_Daemon *daemon;
     struct mbd_watch *watch; /* of libmicrohttpd's epoll descriptor */
     struct mbd_timer *timer; /* when libmicrohttpd wants to run next */
@@ -56,6 +58,9 @@ struct mbd_listener {
         resumed; /* since MHD_run began, a connection was, or the limit was left: run it again */
     uint16_t port;
 };
+
+/* Are the routes of this path served here? */
+bool mbd_listener_has(const struct mbd_listener *l, const char *path);
 
 struct mbd_connection *mbd_connection_of(struct MHD_Connection *mhd);
 void mbd_connection_phase(struct mbd_connection *c, enum mbd_phase phase);

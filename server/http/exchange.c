@@ -205,7 +205,9 @@ static bool judge_header(struct mbd_exchange *x, const char *method, const char 
         return true;
     }
 
-    x->route = mbd_route_find(method, path, &tail, &x->allow);
+    if (mbd_listener_has(listener_of(x), path)) {
+        x->route = mbd_route_find(method, path, &tail, &x->allow);
+    }
     x->tail = strdup(tail);
     if (!x->tail) {
         refuse(x, 503, "out_of_memory", "no memory for this request");
@@ -437,7 +439,7 @@ void mbd_exchange_logged(struct mbd_exchange *x)
 static void write_line(const struct mbd_exchange *x)
 {
     struct mbd_line line;
-    enum mbd_log_level level = x->route && x->route->quiet ? MBD_LOG_DEBUG : MBD_LOG_INFO;
+    enum mbd_log_level level = x->route && x->route->ops ? MBD_LOG_DEBUG : MBD_LOG_INFO;
     mbd_line_begin(&line, mbd_exchange_service(x)->log, level, "request");
     mbd_line_text(&line, "id", x->id);
     if (x->client_id[0]) {

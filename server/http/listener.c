@@ -12,6 +12,7 @@
 
 #include "server/clock.h"
 #include "server/http/connection.h"
+#include "server/http/router.h"
 
 enum {
     CONNECTION_BYTES = 32 * 1024, /* of libmicrohttpd's pool: header, and pieces of a body */
@@ -154,7 +155,7 @@ static void look_at(struct mbd_connection *c, uint64_t now, bool for_end)
 /* What silent connections may not take. */
 static size_t few_left(const struct mbd_listener *l)
 {
-    size_t all = l->service->options->connections;
+    size_t all = l->connections_max;
     return all - (all + 7) / 8;
 }
 
@@ -190,7 +191,7 @@ static void connection_free(struct mbd_connection *c)
     struct mbd_listener *l = c->listener;
     *(c->prev ? &c->prev->next : &l->connections) = c->next;
     *(c->next ? &c->next->prev : &l->oldest) = c->prev;
-    if (l->n_connections-- >= l->service->options->connections) {
+    if (l->n_connections-- >= l->connections_max) {
         l->resumed = true; /* libmicrohttpd accepts again at its next run, and asks for none */
     }
     if (l->n_connections == 0) {
@@ -287,8 +288,9 @@ static void drive(void *arg)
     }
 }
 
-static enum mb_status open_socket(const struct mbd_address *a, int *ret, uint16_t *ret_port,
-                                  struct mb_error *err)
+/* option is its name, for errors. */
+static enum mb_status open_socket(const struct mbd_address *a, const char *option, int *ret,
+                                  uint16_t *ret_port, struct mb_error *err)
 {
     union {
         struct sockaddr any;
@@ -310,7 +312,7 @@ static enum mb_status open_socket(const struct mbd_address *a, int *ret, uint16_
         bind(fd, &at.any, n) < 0 || listen(fd, BACKLOG) < 0 ||
         getsockname(fd, &at.any, &n) < 0) {
         enum mb_status st =
-            mb_fail(err, MB_E_IO, errno, "listen: %s port %u", a->host, (unsigned) a->port);
+            mb_fail(err, MB_E_IO, errno, "%s: %s port %u", option, a->host, (unsigned) a->port);
         if (fd >= 0) {
             (void) close(fd);
         }
@@ -333,12 +335,12 @@ static enum mb_status start_daemon(struct mbd_listener *l, int fd, struct mb_err
         l, /* first, so that it hears of the others */
         MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_STRICT_FOR_CLIENT, 0,
         MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
-        (size_t) CONNECTION_BYTES, MHD_OPTION_CONNECTION_LIMIT, o->connections,
-        MHD_OPTION_PER_IP_CONNECTION_LIMIT, o->per_ip_connections,
-        MHD_OPTION_CONNECTION_TIMEOUT, (o->idle_timeout_ms + 999) / 1000,
-        MHD_OPTION_NOTIFY_CONNECTION, on_connection, l, MHD_OPTION_NOTIFY_COMPLETED,
-        mbd_exchange_completed, l, MHD_OPTION_URI_LOG_CALLBACK, on_first_line, l,
-        MHD_OPTION_END);
+        (size_t) CONNECTION_BYTES, MHD_OPTION_CONNECTION_LIMIT, l->connections_max,
+        MHD_OPTION_PER_IP_CONNECTION_LIMIT,
+        l->role == MBD_LISTEN_OPS ? 0 : o->per_ip_connections, MHD_OPTION_CONNECTION_TIMEOUT,
+        (o->idle_timeout_ms + 999) / 1000, MHD_OPTION_NOTIFY_CONNECTION, on_connection, l,
+        MHD_OPTION_NOTIFY_COMPLETED, mbd_exchange_completed, l, MHD_OPTION_URI_LOG_CALLBACK,
+        on_first_line, l, MHD_OPTION_END);
     if (!l->daemon) {
         return mb_fail(err, MB_E_IO, errno, "listen: libmicrohttpd did not start");
     }
@@ -359,21 +361,26 @@ static enum mb_status watch_daemon(struct mbd_listener *l, struct mb_error *err)
     return st;
 }
 
-enum mb_status mbd_listener_new(struct mbd_service *service, struct mbd_listener **ret,
-                                struct mb_error *err)
+enum mb_status mbd_listener_new(struct mbd_service *service, enum mbd_listener_role role,
+                                struct mbd_listener **ret, struct mb_error *err)
 {
+    const struct mbd_options *o = service->options;
+    bool ops = role == MBD_LISTEN_OPS;
     struct mbd_listener *l = calloc(1, sizeof *l);
     if (!l) {
         return mb_fail(err, MB_E_NOMEM, 0, "listen: no memory");
     }
     l->service = service;
+    l->role = role;
+    l->connections_max = ops ? MBD_OPS_CONNECTIONS : o->connections;
     int fd = -1;
     enum mb_status st = mbd_timer_new(service->loop, drive, l, &l->timer, err);
     if (st == MB_OK) {
         st = mbd_timer_new(service->loop, on_sweep, l, &l->sweep, err);
     }
     if (st == MB_OK) {
-        st = open_socket(&service->options->listen, &fd, &l->port, err);
+        st = open_socket(ops ? &o->ops_listen : &o->listen, ops ? "ops-listen" : "listen", &fd,
+                         &l->port, err);
     }
     if (st == MB_OK && (st = start_daemon(l, fd, err)) != MB_OK) {
         (void) close(fd);
@@ -408,6 +415,12 @@ void mbd_listener_free(struct mbd_listener *l)
     mbd_timer_free(l->timer);
     mbd_timer_free(l->sweep);
     free(l);
+}
+
+bool mbd_listener_has(const struct mbd_listener *l, const char *path)
+{
+    return l->role == MBD_LISTEN_ALL ||
+           (l->role == MBD_LISTEN_OPS ? mbd_route_is_asked(path) : !mbd_route_is_ops(path));
 }
 
 uint16_t mbd_listener_port(const struct mbd_listener *l)

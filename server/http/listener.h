@@ -10,10 +10,19 @@
 
 struct mbd_listener;
 
+/* What is served where. A port for operations has its own connections, so that no crowd on the
+ * other keeps out a probe, and may be closed to the world. */
+enum mbd_listener_role {
+    MBD_LISTEN_ALL,  /* everything, on --listen */
+    MBD_LISTEN_WORK, /* all but the routes for operations, on --listen */
+    MBD_LISTEN_OPS,  /* these, and what else is only asked (GET), on --ops-listen */
+};
+enum { MBD_OPS_CONNECTIONS = 64 }; /* at most, on --ops-listen */
+
 /* Binds and listens. service is borrowed.
- * Errors: MB_E_IO naming the address; MB_E_NOMEM. */
-enum mb_status mbd_listener_new(struct mbd_service *service, struct mbd_listener **ret,
-                                struct mb_error *err);
+ * Errors: MB_E_IO naming the option and the address; MB_E_NOMEM. */
+enum mb_status mbd_listener_new(struct mbd_service *service, enum mbd_listener_role role,
+                                struct mbd_listener **ret, struct mb_error *err);
 /* Ends every connection, whatever it was doing. NULL is allowed. */
 void mbd_listener_free(struct mbd_listener *l);
 

@@ -4,8 +4,15 @@
 
 static const struct mbd_route routes[] = {
     { "completions", "POST", "/v1/completions", true, false, mbd_route_completions },
+    { "chat_completions", "POST", "/v1/chat/completions", true, false,
+      mbd_route_chat_completions },
+    { "embeddings", "POST", "/v1/embeddings", true, false, mbd_route_embeddings },
+    { "tokenize", "POST", "/tokenize", true, false, mbd_route_tokenize },
+    { "detokenize", "POST", "/detokenize", true, false, mbd_route_detokenize },
     { "models", "GET", "/v1/models", false, false, mbd_route_models },
     { "model", "GET", "/v1/models/", false, false, mbd_route_model },
+    { "version", "GET", "/version", false, false, mbd_route_version },
+    { "info", "GET", "/v1/mbool/info", false, false, mbd_route_info },
     { "healthz", "GET", "/healthz", false, true, mbd_route_healthz },
     { "readyz", "GET", "/readyz", false, true, mbd_route_readyz },
     { "metrics", "GET", "/metrics", false, true, mbd_route_metrics },
@@ -20,6 +27,30 @@ static bool path_matches(const struct mbd_route *r, const char *path, const char
     }
     *ret_tail = path + n;
     return true;
+}
+
+/* The first of the path's routes, or NULL. */
+static const struct mbd_route *first_of(const char *path)
+{
+    const char *tail;
+    for (size_t i = 0; i < sizeof routes / sizeof routes[0]; i++) {
+        if (path_matches(&routes[i], path, &tail)) {
+            return &routes[i];
+        }
+    }
+    return NULL;
+}
+
+bool mbd_route_is_ops(const char *path)
+{
+    const struct mbd_route *r = first_of(path);
+    return r && r->ops;
+}
+
+bool mbd_route_is_asked(const char *path)
+{
+    const struct mbd_route *r = first_of(path);
+    return r && strcmp(r->method, "GET") == 0;
 }
 
 const struct mbd_route *mbd_route_find(const char *method, const char *path,

@@ -15,7 +15,8 @@ struct mbd_route {
     const char *method; /* a GET route answers HEAD as well */
     const char *path;   /* with a '/' at its end: a prefix, with something behind it */
     bool has_body;      /* JSON, up to --max-body; else no body is taken */
-    bool quiet;         /* asked for all the time: logged as debug */
+    bool ops; /* probes and metrics: asked for all the time, so logged as debug; on the
+                           port for operations when there is one */
     mbd_handler_fn *handler;
 };
 
@@ -24,7 +25,14 @@ struct mbd_route {
 const struct mbd_route *mbd_route_find(const char *method, const char *path,
                                        const char **ret_tail, const char **ret_allow);
 
-mbd_handler_fn mbd_route_completions, mbd_route_models, mbd_route_model, mbd_route_healthz,
-    mbd_route_readyz, mbd_route_metrics;
+/* Is it one of the paths for operations? And is it one that is only asked (GET), as these are, and
+ * the lists of what there is? */
+bool mbd_route_is_ops(const char *path);
+bool mbd_route_is_asked(const char *path);
+
+mbd_handler_fn mbd_route_completions, mbd_route_chat_completions, mbd_route_models,
+    mbd_route_model, mbd_route_healthz, mbd_route_readyz, mbd_route_metrics,
+    mbd_route_embeddings, mbd_route_tokenize, mbd_route_detokenize, mbd_route_version,
+    mbd_route_info;
 
 #endif

@@ -13,6 +13,7 @@
 #include "server/registry/registry.h"
 
 struct mbd_completions;
+struct mbd_embeddings;
 
 struct mbd_service {
     const struct mbd_options *options;
@@ -21,6 +22,11 @@ struct mbd_service {
     struct mbd_metrics *metrics;
     struct mbd_registry *registry;
     struct mbd_completions *completions;
+    struct mbd_embeddings *embeddings;
+    const char *isa; /* a constant: what the kernels use */
+    uint32_t threads;
+    size_t
+        n_works; /* for routes, on the loop's other thread; the loop turns until there are none */
     bool draining; /* answers to new work are 503 from now on */
 };
 

@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <time.h>
 #include <unistd.h>
 
 /* ---- the set ----------------------------------------------------------------------------- */
@@ -99,7 +101,7 @@ static const struct {
 
 /* The statuses that this daemon answers with; anything else counts as the last. */
 static const int statuses[] = { 200, 400, 401, 403, 404, 405, 408, 413,
-                                415, 429, 499, 500, 501, 503, 0 };
+                                415, 429, 499, 500, 501, 503, 504, 0 };
 enum { STATUSES = sizeof statuses / sizeof statuses[0] };
 
 struct histogram {
@@ -114,6 +116,7 @@ struct mbd_metrics {
     const char *route[MBD_ROUTES_MAX];
     uint64_t http[MBD_ROUTES_MAX][STATUSES];
     char isa[64];
+    time_t began; /* of the process, as far as scraping is concerned */
 };
 
 enum mb_status mbd_metrics_new(struct mbd_metrics **ret, struct mb_error *err)
@@ -122,6 +125,7 @@ enum mb_status mbd_metrics_new(struct mbd_metrics **ret, struct mb_error *err)
     if (!m) {
         return mb_fail(err, MB_E_NOMEM, 0, "metrics: no memory");
     }
+    m->began = time(NULL);
     *ret = m;
     return MB_OK;
 }
@@ -288,8 +292,13 @@ static uint64_t open_descriptors(void)
     return n - 1;
 }
 
-static void put_process(struct mb_bytes *ret)
+static void put_process(const struct mbd_metrics *m, struct mb_bytes *ret)
 {
+    struct rlimit files = { 0 };
+    (void) getrlimit(RLIMIT_NOFILE, &files);
+    put_head(ret, "process_start_time_seconds", "Start, in seconds since 1970.", "gauge");
+    mb_bytes_printf(ret, "process_start_time_seconds %lld\n", (long long) m->began);
+
     put_head(ret, "process_cpu_seconds_total", "User and system time.", "counter");
     mb_bytes_printf(ret, "process_cpu_seconds_total %.2f\n", cpu_seconds());
     put_head(ret, "process_resident_memory_bytes", "Resident memory.", "gauge");
@@ -297,6 +306,8 @@ static void put_process(struct mb_bytes *ret)
                     (unsigned long long) resident_bytes());
     put_head(ret, "process_open_fds", "Open descriptors.", "gauge");
     mb_bytes_printf(ret, "process_open_fds %llu\n", (unsigned long long) open_descriptors());
+    put_head(ret, "process_max_fds", "Descriptors that may be open.", "gauge");
+    mb_bytes_printf(ret, "process_max_fds %llu\n", (unsigned long long) files.rlim_cur);
 }
 
 void mbd_metrics_text(const struct mbd_metrics *m, struct mb_bytes *ret)
@@ -320,5 +331,5 @@ void mbd_metrics_text(const struct mbd_metrics *m, struct mb_bytes *ret)
     put_head(ret, "mboold_build_info", "1; its labels say what is running.", "gauge");
     mb_bytes_printf(ret, "mboold_build_info{version=\"%s\",isa=\"%s\"} 1\n", MB_VERSION,
                     m->isa);
-    put_process(ret);
+    put_process(m, ret);
 }

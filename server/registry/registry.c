@@ -29,6 +29,7 @@ enum mb_status mbd_registry_new(struct mbd_registry **ret, struct mb_error *err)
 static void entry_fini(struct mbd_entry *e)
 {
     assert(!e->engine);
+    mb_template_free(e->chat);
     mb_token_trie_free(e->trie);
     mb_tokenizer_free(e->tokenizer);
     mb_model_unref(e->model);
@@ -47,6 +48,36 @@ void mbd_registry_free(struct mbd_registry *r)
     free(r);
 }
 
+/* How the template shows calls is how the model makes them. */
+static enum mb_call_form call_form_of(const struct mb_template *t, const char *text, size_t n)
+{
+    static const char marked[] = "<tool_call>", bare[] = "\"parameters\"";
+    if (!mb_template_mentions(t, "tools")) {
+        return MB_CALLS_NONE;
+    }
+    if (memmem(text, n, marked, sizeof marked - 1)) {
+        return MB_CALLS_MARKED;
+    }
+    return memmem(text, n, bare, sizeof bare - 1) ? MB_CALLS_BARE : MB_CALLS_NONE;
+}
+
+/* A model whose template is missing or broken completes all the same; chats are refused. */
+static void load_chat(struct mbd_entry *e, const struct mb_checkpoint *c)
+{
+    struct mb_error err;
+    const struct mb_section *s = mb_checkpoint_find(c, "chat_template");
+    if (!s || s->kind != MB_SECTION_BYTES) {
+        (void) snprintf(e->chat_error, sizeof e->chat_error, "it has no chat template");
+        return;
+    }
+    const char *text = mb_checkpoint_data(c, s);
+    if (mb_template_new(text, (size_t) s->bytes, &e->chat, &err) != MB_OK) {
+        (void) snprintf(e->chat_error, sizeof e->chat_error, "%.190s", err.what);
+        return;
+    }
+    e->call_form = call_form_of(e->chat, text, (size_t) s->bytes);
+}
+
 static enum mb_status load(struct mbd_entry *e, const char *file, struct mb_error *err)
 {
     struct mb_checkpoint *c = NULL;
@@ -58,6 +89,7 @@ static enum mb_status load(struct mbd_entry *e, const char *file, struct mb_erro
         st = mb_token_trie_new(e->tokenizer, &e->trie, err);
     }
     if (st == MB_OK) {
+        load_chat(e, c);
         st = mb_model_from_checkpoint(c, &e->model, err);
     }
     if (st != MB_OK) {

@@ -11,7 +11,9 @@
 
 #include "core/constrain/token_trie.h"
 #include "core/model/model.h"
+#include "core/template/template.h"
 #include "core/tokenizer/tokenizer.h"
+#include "proto/json/tool_calls_json.h"
 #include "server/config/options.h"
 #include "server/engine/engine.h"
 
@@ -19,11 +21,14 @@ struct mbd_entry {
     char name[MB_MODEL_NAME_MAX + 1];
     struct mb_model *model;
     struct mb_tokenizer *tokenizer;
-    struct mb_token_trie *trie; /* of the tokenizer, for answers held to a format */
-    struct mbd_engine *engine;  /* NULL until started */
-    int64_t created;            /* seconds since 1970, when it was loaded */
-    uint32_t context_max;       /* positions of a sequence; known once started */
-    char fingerprint[64];       /* "mbool-<version>-<digest>": equal ones answer alike (A1) */
+    struct mb_token_trie *trie;  /* of the tokenizer, for answers held to a format */
+    struct mb_template *chat;    /* NULL when chats can not be written: chat_error says why */
+    enum mb_call_form call_form; /* how this model calls tools; NONE: it was not told of any */
+    char chat_error[200];
+    struct mbd_engine *engine; /* NULL until started */
+    int64_t created;           /* seconds since 1970, when it was loaded */
+    uint32_t context_max;      /* positions of a sequence; known once started */
+    char fingerprint[64];      /* "mbool-<version>-<digest>": equal ones answer alike (A1) */
 };
 
 struct mbd_registry;

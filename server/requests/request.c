@@ -2,6 +2,7 @@
 
 #include <assert.h>
 #include <stdatomic.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -11,18 +12,20 @@
 #include "server/requests/event_ring.h"
 #include "server/requests/request_engine.h"
 
-/* A record of the ring: this, then n_top of struct mb_logprob, then n_text bytes. */
+/* A record of the ring: this, of top only the n_top that are used, then n_text bytes. */
 struct record {
     uint8_t state, finish, status, has_token;
     uint32_t token;
     float logprob;
     uint32_t n_top, n_text;
-    struct mb_logprob top[MB_COMPLETION_LOGPROBS_MAX];
+    struct mb_logprob top[MB_CHAT_LOGPROBS_MAX];
 };
+
+#define RECORD_BYTES(n_top) (offsetof(struct record, top) + (n_top) * sizeof(struct mb_logprob))
 
 #define RECORD_BYTES_MAX  (sizeof(struct record) + MBD_EVENT_TEXT_MAX)
 /* The final event: always left free by what comes before it. */
-#define LAST_RECORD_BYTES (MBD_RECORD_HEAD_BYTES + sizeof(struct record))
+#define LAST_RECORD_BYTES (MBD_RECORD_HEAD_BYTES + RECORD_BYTES(0))
 
 _Static_assert(RECORD_BYTES_MAX + LAST_RECORD_BYTES <= MBD_EVENT_RING_BYTES / 4,
                "a ring holds several of the largest events");
@@ -37,10 +40,15 @@ struct mbd_request {
     uint32_t *prompt;
     uint32_t n_prompt;
     struct mbd_request_params params;
+    struct mb_logit_bias *bias; /* what params.sampling points to */
+    uint32_t *late;             /* the same: what may not end it yet */
 
-    /* The engine's. */
+    /* The engine's; the scores the reader's, too, once an event told that they are whole. */
+    struct mbd_prompt_score *scores;
     enum mbd_request_state state;
     struct mb_stops *stops;
+    double *
+        hidden; /* [params.hidden_width] the engine's until the request is DONE; NULL: not wanted */
     struct mb_constraint *constraint; /* NULL: none; set before submission */
 
     /* Both threads'. */
@@ -56,7 +64,8 @@ struct mbd_request {
 };
 
 _Static_assert(sizeof(struct mbd_request) + MBD_EVENT_RING_BYTES + RECORD_BYTES_MAX +
-                       MB_STOPS_MAX * MB_STOP_BYTES_MAX * 4 <=
+                       MB_STOPS_MAX * MB_STOP_BYTES_MAX * 4 +
+                       MB_LOGIT_BIAS_MAX * sizeof(struct mb_logit_bias) <=
                    MBD_REQUEST_BYTES,
                "MBD_REQUEST_BYTES is a bound; stops take about 3 bytes for each of theirs");
 
@@ -66,12 +75,20 @@ static enum mb_status check(uint32_t n_prompt, const struct mbd_request_params *
     if (n_prompt == 0) {
         return mb_fail(err, MB_E_INVALID, 0, "prompt: holds no token");
     }
-    if (p->max_tokens == 0) {
-        return mb_fail(err, MB_E_INVALID, 0, "max_tokens: 0 is below 1");
+    if (p->max_tokens == 0 && !p->want_prompt_scores) {
+        return mb_fail(err, MB_E_INVALID, 0,
+                       "max_tokens: 0, and nothing of the prompt is wanted");
     }
-    if (p->want_top > MB_COMPLETION_LOGPROBS_MAX) {
-        return mb_fail(err, MB_E_INVALID, 0, "logprobs: %u is above %d", (unsigned) p->want_top,
-                       MB_COMPLETION_LOGPROBS_MAX);
+    uint32_t top_max =
+        p->want_prompt_scores ? MB_COMPLETION_LOGPROBS_MAX : MB_CHAT_LOGPROBS_MAX;
+    if (p->want_top > top_max) {
+        return mb_fail(err, MB_E_INVALID, 0, "logprobs: %u is above %u", (unsigned) p->want_top,
+                       (unsigned) top_max);
+    }
+    if (p->n_stop_ids > MB_STOP_IDS_MAX || p->sampling.n_bias > MB_LOGIT_BIAS_MAX) {
+        return mb_fail(err, MB_E_INVALID, 0,
+                       "stop_token_ids: more than %d, or biases of more than %d",
+                       MB_STOP_IDS_MAX, MB_LOGIT_BIAS_MAX);
     }
     if (p->n_stops > MB_STOPS_MAX) {
         return mb_fail(err, MB_E_INVALID, 0, "stop: %zu strings; at most %d", p->n_stops,
@@ -89,6 +106,45 @@ static enum mb_status take_stops(struct mbd_request *r, struct mb_error *err)
         r->params.stop[i] = NULL;
     }
     return mb_stops_new(texts, r->params.n_stops, &r->stops, err);
+}
+
+/* The lists that the sampler borrows: biases, and until min_tokens are drawn, what ends the
+ * sequence. */
+static bool take_lists(struct mbd_request *r)
+{
+    struct mb_sampling *p = &r->params.sampling;
+    const uint32_t *eos = NULL;
+    size_t n_eos = 0;
+    if (p->n_bias > 0) {
+        r->bias = malloc(p->n_bias * sizeof *r->bias);
+        if (!r->bias) {
+            return false;
+        }
+        memcpy(r->bias, p->bias, p->n_bias * sizeof *r->bias);
+    }
+    p->bias = r->bias;
+    p->late = NULL;
+    p->n_late = 0;
+    p->n_early = r->params.min_tokens;
+    if (r->params.min_tokens > 0 && !r->params.ignore_eos) {
+        n_eos = mb_tokenizer_eos(r->tokenizer, &eos);
+    }
+    size_t n = n_eos + r->params.n_stop_ids;
+    if (r->params.min_tokens == 0 || n == 0) {
+        return true;
+    }
+    r->late = malloc(n * sizeof *r->late);
+    if (!r->late) {
+        return false;
+    }
+    for (size_t i = 0; i < r->params.n_stop_ids; i++) {
+        r->late[p->n_late++] = r->params.stop_ids[i];
+    }
+    for (size_t i = 0; p->n_late < n; i++) {
+        r->late[p->n_late++] = eos[i];
+    }
+    p->late = r->late;
+    return true;
 }
 
 enum mb_status mbd_request_new(const struct mb_tokenizer *tokenizer, const uint32_t *prompt,
@@ -110,7 +166,15 @@ enum mb_status mbd_request_new(const struct mb_tokenizer *tokenizer, const uint3
     r->prompt = malloc(n_prompt * sizeof r->prompt[0]);
     r->reading = malloc(RECORD_BYTES_MAX);
     r->ring_bytes = malloc(MBD_EVENT_RING_BYTES); /* not zeroed: untouched until it is used */
-    if (!r->prompt || !r->reading || !r->ring_bytes) {
+    if (params->hidden_width > 0) {
+        r->hidden = calloc(params->hidden_width, sizeof r->hidden[0]);
+    }
+    if (params->want_prompt_scores) {
+        r->scores = calloc(n_prompt, sizeof r->scores[0]);
+    }
+    if (!r->prompt || !r->reading || !r->ring_bytes || !take_lists(r) ||
+        (params->hidden_width > 0 && !r->hidden) ||
+        (params->want_prompt_scores && !r->scores)) {
         mbd_request_unref(r);
         return mb_fail(err, MB_E_NOMEM, 0, "no memory for a request of %u prompt tokens",
                        (unsigned) n_prompt);
@@ -124,6 +188,11 @@ enum mb_status mbd_request_new(const struct mb_tokenizer *tokenizer, const uint3
     mbd_event_ring_init(&r->ring, r->ring_bytes, MBD_EVENT_RING_BYTES);
     *ret = r;
     return MB_OK;
+}
+
+const double *mbd_request_hidden(const struct mbd_request *r)
+{
+    return r->hidden;
 }
 
 void mbd_request_constrain(struct mbd_request *r, struct mb_constraint *c)
@@ -147,7 +216,11 @@ void mbd_request_unref(struct mbd_request *r)
     }
     mbd_bell_unref(r->bell);
     mb_stops_free(r->stops);
+    free(r->scores);
+    free(r->late);
+    free(r->bias);
     mb_constraint_free(r->constraint);
+    free(r->hidden);
     free(r->ring_bytes);
     free(r->reading);
     free(r->prompt);
@@ -168,9 +241,11 @@ bool mbd_request_next(struct mbd_request *r, struct mbd_event *ret)
         mbd_bell_ring(r->bell);
     }
     struct record rec;
-    assert(n >= sizeof rec);
-    memcpy(&rec, r->reading, sizeof rec);
-    assert(n == sizeof rec + rec.n_text);
+    assert(n >= RECORD_BYTES(0));
+    memcpy(&rec, r->reading, RECORD_BYTES(0));
+    size_t n_rec = RECORD_BYTES(rec.n_top);
+    assert(n == n_rec + rec.n_text);
+    memcpy(rec.top, r->reading + RECORD_BYTES(0), n_rec - RECORD_BYTES(0));
     *ret = (struct mbd_event) {
         .state = (enum mbd_request_state) rec.state,
         .finish = (enum mb_finish) rec.finish,
@@ -179,7 +254,7 @@ bool mbd_request_next(struct mbd_request *r, struct mbd_event *ret)
         .token = rec.token,
         .logprob = rec.logprob,
         .n_top = rec.n_top,
-        .text = (const char *) r->reading + sizeof rec,
+        .text = (const char *) r->reading + n_rec,
         .n_text = rec.n_text,
     };
     memcpy(ret->top, rec.top, rec.n_top * sizeof rec.top[0]);
@@ -206,6 +281,11 @@ struct mbd_request_times mbd_request_times(const struct mbd_request *r)
 uint32_t mbd_request_prompt_tokens(const struct mbd_request *r)
 {
     return r->n_prompt;
+}
+
+const struct mbd_prompt_score *mbd_request_scores(const struct mbd_request *r)
+{
+    return r->scores;
 }
 
 void mbd_request_attach(struct mbd_request *r, struct mbd_bell *bell, uint64_t now_ns)
@@ -239,6 +319,11 @@ struct mb_stops *mbd_request_stops(struct mbd_request *r)
     return r->stops;
 }
 
+double *mbd_request_hidden_sum(struct mbd_request *r)
+{
+    return r->hidden;
+}
+
 struct mb_constraint *mbd_request_constraint(struct mbd_request *r)
 {
     return r->constraint;
@@ -247,6 +332,11 @@ struct mb_constraint *mbd_request_constraint(struct mbd_request *r)
 const struct mbd_request_params *mbd_request_params(const struct mbd_request *r)
 {
     return &r->params;
+}
+
+struct mbd_prompt_score *mbd_request_scores_to_fill(struct mbd_request *r)
+{
+    return r->scores;
 }
 
 enum mbd_request_state mbd_request_state(const struct mbd_request *r)
@@ -311,7 +401,7 @@ static void put(struct mbd_request *r, const struct mbd_event *e)
         .n_text = e->n_text,
     };
     memcpy(rec.top, e->top, e->n_top * sizeof e->top[0]);
-    bool fits = mbd_event_ring_put(&r->ring, &rec, sizeof rec, e->text, e->n_text);
+    bool fits = mbd_event_ring_put(&r->ring, &rec, RECORD_BYTES(e->n_top), e->text, e->n_text);
     assert(fits);
     (void) fits;
 }
@@ -319,7 +409,7 @@ static void put(struct mbd_request *r, const struct mbd_event *e)
 void mbd_request_tell(struct mbd_request *r, const struct mbd_event *e)
 {
     assert(r->state == MBD_REQUEST_DECODE && e->state == MBD_REQUEST_DECODE);
-    assert(e->n_text <= MBD_EVENT_TEXT_MAX && e->n_top <= MB_COMPLETION_LOGPROBS_MAX);
+    assert(e->n_text <= MBD_EVENT_TEXT_MAX && e->n_top <= MB_CHAT_LOGPROBS_MAX);
     assert(has_room(r));
     put(r, e);
 }

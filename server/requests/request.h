@@ -25,10 +25,10 @@
 /* Bounds of a request. An event's text is at most what a stop string held back
  * (MB_STOP_BYTES_MAX) and one token's bytes, each of which may become a U+FFFD: tokens of up to
  * MBD_TOKEN_BYTES_MAX bytes. Real vocabularies stay below 300. */
-#define MBD_EVENT_RING_BYTES (64u << 10) /* about a thousand tokens that nobody reads */
+#define MBD_EVENT_RING_BYTES (32u << 10) /* about a thousand tokens that nobody reads */
 #define MBD_EVENT_TEXT_MAX   (4u << 10)
 #define MBD_TOKEN_BYTES_MAX  ((MBD_EVENT_TEXT_MAX - MB_STOP_BYTES_MAX) / 3 - 8)
-#define MBD_REQUEST_BYTES    (MBD_EVENT_RING_BYTES + (32u << 10))
+#define MBD_REQUEST_BYTES    (MBD_EVENT_RING_BYTES + (48u << 10))
 
 /* What the engine tells of a request. Text never ends inside a character, and never holds a
  * stop string or what might become one. A DECODE event is one token that was drawn: it tells the
@@ -43,7 +43,7 @@ struct mbd_event {
     uint32_t token;
     float logprob;
     uint32_t n_top;
-    struct mb_logprob top[MB_COMPLETION_LOGPROBS_MAX];
+    struct mb_logprob top[MB_CHAT_LOGPROBS_MAX];
     const char *text; /* n_text bytes, not terminated; valid until the next mbd_request_next */
     uint32_t n_text;  /* at most MBD_EVENT_TEXT_MAX */
 };
@@ -57,24 +57,40 @@ struct mbd_request_times {
 struct mb_constraint;
 struct mbd_request;
 
+/* How likely a token of the prompt was after those before it; of the first nothing is known. */
+struct mbd_prompt_score {
+    float logprob;
+    uint32_t n_top;
+    struct mb_logprob top[MB_COMPLETION_LOGPROBS_MAX];
+};
+
 struct mbd_request_params {
-    struct mb_sampling sampling;
-    uint32_t max_tokens; /* >= 1 */
+    struct mb_sampling sampling; /* bias is copied; late is the request's own affair */
+    uint32_t max_tokens;         /* 0: only the prompt is read, for its scores */
+    uint32_t min_tokens;         /* before these, nothing ends the sequence */
     bool ignore_eos;
     bool want_logprob;
     uint32_t want_top;
+    bool want_prompt_scores;            /* with want_top <= MB_COMPLETION_LOGPROBS_MAX */
+    uint32_t stop_ids[MB_STOP_IDS_MAX]; /* tokens that end it as its end of sequence does */
+    size_t n_stop_ids;
     const char *stop[MB_STOPS_MAX]; /* UTF-8; copied */
     size_t n_stop_bytes[MB_STOPS_MAX];
     size_t n_stops;
+    uint32_t
+        hidden_width; /* D of the model: the sum of the prompt's last hidden states is wanted,
+                              and no token; 0: not */
 };
 
 /* Copies prompt (n_prompt >= 1 ids) and params; borrows tokenizer for life. Starts QUEUED, with
  * one reference, the caller's.
- * Errors: MB_E_NOMEM; MB_E_INVALID for no prompt, no tokens to make, or a stop, top or number
+ * Errors: MB_E_NOMEM; MB_E_INVALID for no prompt, nothing to do, or a stop, top or number
  *         of stops out of bounds. */
 enum mb_status mbd_request_new(const struct mb_tokenizer *tokenizer, const uint32_t *prompt,
                                uint32_t n_prompt, const struct mbd_request_params *params,
                                struct mbd_request **ret, struct mb_error *err);
+/* Once the request is DONE: the sum over the prompt's tokens, [hidden_width]; else NULL. */
+const double *mbd_request_hidden(const struct mbd_request *r);
 /* Before submission: the text is held to c, which the request takes over. Whatever the logits, tokens
  * outside of its mask have no chance, and log probabilities are of what is left. The request ends with
  * STOP as soon as nothing may follow. */
@@ -92,5 +108,7 @@ bool mbd_request_next(struct mbd_request *r, struct mbd_event *ret);
 void mbd_request_cancel(struct mbd_request *r);
 struct mbd_request_times mbd_request_times(const struct mbd_request *r); /* any thread */
 uint32_t mbd_request_prompt_tokens(const struct mbd_request *r);
+/* [prompt tokens], when they were wanted; whole once an event was read that is DECODE or DONE. */
+const struct mbd_prompt_score *mbd_request_scores(const struct mbd_request *r);
 
 #endif

@@ -20,9 +20,13 @@ void mbd_request_detach(struct mbd_request *r);
 const uint32_t *mbd_request_prompt(const struct mbd_request *r);
 const struct mb_tokenizer *mbd_request_tokenizer(const struct mbd_request *r);
 struct mb_stops *mbd_request_stops(struct mbd_request *r);
+/* NULL, or where the hidden states of the prompt are added up, in the order of positions: [hidden_width]. */
+double *mbd_request_hidden_sum(struct mbd_request *r);
 struct mb_constraint *mbd_request_constraint(struct mbd_request *r); /* NULL: none */
 /* But for stop, which points nowhere now. */
 const struct mbd_request_params *mbd_request_params(const struct mbd_request *r);
+/* [prompt tokens], or NULL when nobody wants them. All are filled before the first event. */
+struct mbd_prompt_score *mbd_request_scores_to_fill(struct mbd_request *r);
 enum mbd_request_state mbd_request_state(const struct mbd_request *r);
 /* Or dropped by everybody but the caller, who holds one reference. */
 bool mbd_request_is_cancelled(const struct mbd_request *r);

@@ -1,14 +1,16 @@
-/* Rates of the kernels on one thread, beside what this processor can do at most: plain loops of
- * the one instruction that limits each kernel, and plain reading of memory. */
+/* Rates of the kernels on one thread, beside what this processor can do at most: the loops of
+ * peak.h, by the same instruction set. */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
 
 #include "core/base/memory.h"
 #include "core/base/rng.h"
 #include "core/kernels/kernels.h"
+#include "core/kernels/peak.h"
 
 enum {
     COLS = 4096,
@@ -47,62 +49,36 @@ static double best_s(work_fn *work, void *arg)
     return best;
 }
 
-/* The peaks: TURNS turns of 12 independent instructions each. */
-enum { TURNS = 20000, CHAINS = 12 };
+struct loop {
+    mb_peak_fn *fn;
+    uint64_t done;
+};
 
-#ifdef __x86_64__
-#define ON(r) "xmm" #r
-#define CLOBBERS                                                                          \
-    ON(0), ON(1), ON(2), ON(3), ON(4), ON(5), ON(6), ON(7), ON(8), ON(9), ON(10), ON(11), \
-        ON(14), ON(15), "memory"
-#define TWELVE(op, args)                                                   \
-    op args "%%zmm0\n\t" op args "%%zmm1\n\t" op args "%%zmm2\n\t" op args \
-            "%%zmm3\n\t" op args "%%zmm4\n\t" op args "%%zmm5\n\t" op args \
-            "%%zmm6\n\t" op args "%%zmm7\n\t" op args "%%zmm8\n\t" op args \
-            "%%zmm9\n\t" op args "%%zmm10\n\t" op args "%%zmm11\n\t"
-#define LOOP(op, args)                                     \
-    for (int i = 0; i < TURNS; i++) {                      \
-        __asm__ volatile(TWELVE(op, args) : : : CLOBBERS); \
-    }
-
-static void peak_popcount(void *arg)
+static void run_loop(void *arg)
 {
-    LOOP("vpopcntd ", "%%zmm15, ")
+    struct loop *l = arg;
+    l->done = l->fn(MB_PEAK_TURNS_MAX);
 }
 
-static void peak_vnni(void *arg)
+/* Operations a second. */
+static double peak(mb_peak_fn *fn)
 {
-    LOOP("vpdpbusd ", "%%zmm14, %%zmm15, ")
-}
-
-static void peak_fma(void *arg)
-{
-    __asm__ volatile("vpxorq %%zmm14, %%zmm14, %%zmm14" : : : CLOBBERS);
-    LOOP("vfmadd231ps ", "%%zmm14, %%zmm14, ")
-}
-#else
-static void peak_popcount(void *arg) {}
-#define peak_vnni peak_popcount
-#define peak_fma  peak_popcount
-#endif
-
-/* 64-byte instructions a second, or 0 where there are none. */
-static double peak(work_fn *work, mb_cpu_flags need)
-{
-    return (mb_cpu_detect() & need) == need ? (double) TURNS * CHAINS / best_s(work, NULL) : 0;
+    struct loop l = { .fn = fn };
+    double s = best_s(run_loop, &l);
+    return (double) l.done / s;
 }
 
 static const uint64_t *streamed;
 
+struct reading {
+    mb_peak_read_fn *fn;
+    uint64_t sum;
+};
+
 static void read_memory(void *arg)
 {
-    uint64_t sum[8] = { 0 };
-    for (size_t i = 0; i < STREAMED_BYTES / sizeof *streamed; i += 8) {
-        for (size_t l = 0; l < 8; l++) {
-            sum[l] += streamed[i + l];
-        }
-    }
-    *(uint64_t *) arg = sum[0] + sum[1] + sum[2] + sum[3] + sum[4] + sum[5] + sum[6] + sum[7];
+    struct reading *r = arg;
+    r->sum = r->fn(streamed, STREAMED_BYTES / sizeof *streamed);
 }
 
 struct product {
@@ -166,7 +142,7 @@ static struct mb_codes *codes(const struct mb_kernels *k)
 }
 
 struct peaks {
-    double popcount_bits, vnni_macs, fma_flops, read_bits;
+    double popcount_bits, u8s8_macs, fma_flops, read_bits;
 };
 
 static void line(const char *what, double rate, const char *unit, double of, const char *limit)
@@ -179,17 +155,19 @@ static void line(const char *what, double rate, const char *unit, double of, con
     (void) fflush(stdout);
 }
 
-static struct peaks measure_peaks(void)
+static struct peaks measure_peaks(mb_cpu_flags cpu)
 {
-    static uint64_t sink;
+    struct mb_peaks loops;
+    mb_peaks_select(&loops, cpu);
+    struct reading r = { .fn = loops.read };
     struct peaks p = {
-        .popcount_bits = peak(peak_popcount, MB_CPU_AVX512 | MB_CPU_VPOPCNTDQ) * 512 / PLANES,
-        .vnni_macs = peak(peak_vnni, MB_CPU_AVX512 | MB_CPU_VNNI) * 64,
-        .fma_flops = peak(peak_fma, MB_CPU_AVX512) * 32,
-        .read_bits = 8.0 * STREAMED_BYTES / best_s(read_memory, &sink),
+        .popcount_bits = peak(loops.popcount) / PLANES,
+        .u8s8_macs = peak(loops.u8s8),
+        .fma_flops = 2 * peak(loops.fma),
+        .read_bits = 8.0 * STREAMED_BYTES / best_s(read_memory, &r),
     };
-    line("peak: vpopcntd / 8 planes", p.popcount_bits, "Gbit/s", 0, "");
-    line("peak: vpdpbusd", p.vnni_macs, "GMAC/s", 0, "");
+    line("peak: popcount / 8 planes", p.popcount_bits, "Gbit/s", 0, "");
+    line("peak: u8 x s8", p.u8s8_macs, "GMAC/s", 0, "");
     line("peak: float32 fma", p.fma_flops, "GFLOP/s", 0, "");
     line("peak: reading memory", p.read_bits, "Gbit/s", 0, "");
     return p;
@@ -232,7 +210,7 @@ static void bench_tokens(const struct mb_kernels *k, struct product *p,
             (void) snprintf(what, sizeof what, "bool_expand   %3zu tokens, K %u", tokens[i],
                             n_kernels);
             p->fn = k->bool_expand;
-            line(what, macs / best_s(run_product, p), "GMAC/s", peaks->vnni_macs, "vpdpbusd");
+            line(what, macs / best_s(run_product, p), "GMAC/s", peaks->u8s8_macs, "u8 x s8");
             if (tokens[i] <= 32) {
                 (void) snprintf(what, sizeof what, "bool_popcount %3zu tokens, K %u", tokens[i],
                                 n_kernels);
@@ -291,7 +269,8 @@ int main(void)
     printf("kernels: %s (%s); one thread; n %d, G %d, P %d\n", k.name, has, COLS, GROUP,
            PLANES);
 
-    uint64_t *memory = mb_alloc(STREAMED_BYTES, 1);
+    enum { LARGE_PAGE = 1 << 21 };
+    uint64_t *memory = aligned_alloc(LARGE_PAGE, STREAMED_BYTES);
     float *y = mb_alloc((size_t) STREAMED_BYTES / COLS * 8, sizeof *y);
     struct product p = { .y = y };
     struct mb_bool_shape widest = { 16, COLS, GROUP, 4 };
@@ -300,13 +279,14 @@ int main(void)
         (void) fprintf(stderr, "no memory\n");
         return EXIT_FAILURE;
     }
+    (void) madvise(memory, STREAMED_BYTES, MADV_HUGEPAGE); /* a wish, as for a model */
     for (size_t i = 0; i < STREAMED_BYTES / sizeof *memory; i++) {
         memory[i] = (i + 1) * UINT64_C(0x1f7f9e3779b97f4a) & UINT64_C(0x3fffffff3fffffff);
     }
     streamed = memory;
     p.x = codes(&k);
 
-    struct peaks peaks = measure_peaks();
+    struct peaks peaks = measure_peaks(cpu);
     bench_popcount(&k, &p, &peaks);
     bench_tokens(&k, &p, &peaks);
     bench_dense(&k, y, &peaks);

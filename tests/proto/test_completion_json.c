@@ -37,7 +37,8 @@ START_TEST(defaults)
 {
     take("{\"prompt\":\"x\"}");
     ck_assert_ptr_null(c.model);
-    ck_assert_str_eq(c.prompt, "x");
+    ck_assert_uint_eq(c.n_prompts, 1);
+    ck_assert_str_eq(c.prompts[0].text, "x");
     ck_assert_uint_eq(c.max_tokens, 16);
     ck_assert(!c.has_max_tokens && !c.has_seed && !c.has_logprobs);
     ck_assert(!c.echo && !c.stream && !c.include_usage && !c.ignore_eos);
@@ -54,11 +55,13 @@ START_TEST(every_field)
          "\"frequency_penalty\":2,\"repetition_penalty\":1.5,\"seed\":-1,"
          "\"stop\":[\"\\n\",\"\xc3\xa9\"],\"logprobs\":5,\"echo\":false,\"ignore_eos\":true,"
          "\"stream\":true,\"stream_options\":{\"include_usage\":true,\"other\":1},\"n\":1,"
-         "\"best_of\":1,\"suffix\":\"\",\"logit_bias\":{},\"user\":\"someone\",\"unknown\":[1]"
+         "\"best_of\":1,\"suffix\":\"\",\"logit_bias\":{\"7\":-100,\"0\":1.5},"
+         "\"min_tokens\":3,\"stop_token_ids\":[4,5],\"return_token_ids\":true,"
+         "\"time_limit\":1.5,\"user\":\"someone\",\"unknown\":[1]"
          "}");
     ck_assert_str_eq(c.model, "m/a");
-    ck_assert_uint_eq(c.n_prompt, 3);
-    ck_assert_mem_eq(c.prompt, "a\0b", 4);
+    ck_assert_uint_eq(c.prompts[0].n_text, 3);
+    ck_assert_mem_eq(c.prompts[0].text, "a\0b", 4);
     ck_assert(c.has_max_tokens && c.max_tokens == 7);
     ck_assert(c.temperature == 0.5f && c.top_p == 0.25f && c.min_p == 0.125f);
     ck_assert_uint_eq(c.top_k, 40);
@@ -70,6 +73,10 @@ START_TEST(every_field)
     ck_assert_uint_eq(c.n_stop_bytes[1], 2);
     ck_assert(c.has_logprobs && c.logprobs == 5);
     ck_assert(c.ignore_eos && c.stream && c.include_usage && !c.echo);
+    ck_assert_uint_eq(c.n_bias, 2);
+    ck_assert(c.bias[0].token == 7 && c.bias[0].bias == -100.0f && c.bias[1].bias == 1.5f);
+    ck_assert(c.min_tokens == 3 && c.n_stop_ids == 2 && c.stop_ids[1] == 5);
+    ck_assert(c.return_token_ids && c.time_limit == 1.5 && c.n == 1 && c.best_of == 1);
 }
 END_TEST
 
@@ -90,16 +97,23 @@ END_TEST
 START_TEST(prompts_have_several_forms)
 {
     take("{\"prompt\":\"\"}");
-    ck_assert_ptr_nonnull(c.prompt);
-    ck_assert_uint_eq(c.n_prompt, 0);
+    ck_assert_ptr_nonnull(c.prompts[0].text);
+    ck_assert_uint_eq(c.prompts[0].n_text, 0);
     take("{\"prompt\":[\"only\"]}");
-    ck_assert_str_eq(c.prompt, "only");
+    ck_assert_str_eq(c.prompts[0].text, "only");
     take("{\"prompt\":[1,0,4294967295]}");
-    ck_assert_ptr_null(c.prompt);
-    ck_assert_uint_eq(c.n_prompt_ids, 3);
-    ck_assert_uint_eq(c.prompt_ids[2], UINT32_MAX);
+    ck_assert_uint_eq(c.n_prompts, 1);
+    ck_assert_ptr_null(c.prompts[0].text);
+    ck_assert_uint_eq(c.prompts[0].n_ids, 3);
+    ck_assert_uint_eq(c.prompts[0].ids[2], UINT32_MAX);
     take("{\"prompt\":[[5,6]]}");
-    ck_assert_uint_eq(c.n_prompt_ids, 2);
+    ck_assert_uint_eq(c.prompts[0].n_ids, 2);
+    take("{\"prompt\":[\"a\",[1,2,3],\"\"],\"n\":2,\"best_of\":3}");
+    ck_assert_uint_eq(c.n_prompts, 3);
+    ck_assert_str_eq(c.prompts[0].text, "a");
+    ck_assert_uint_eq(c.prompts[1].ids[2], 3);
+    ck_assert_str_eq(c.prompts[2].text, "");
+    ck_assert(c.n == 2 && c.best_of == 3);
     take("{\"prompt\":\"x\",\"stop\":\"one\"}");
     ck_assert_uint_eq(c.n_stops, 1);
     take("{\"prompt\":\"x\",\"stop\":[]}");
@@ -134,8 +148,8 @@ static const struct {
     { "{\"prompt\":[]}", "prompt", "not empty" },
     { "{\"prompt\":[[]]}", "prompt", "not empty" },
     { "{\"prompt\":[null]}", "prompt", "must be a string or an array" },
-    { "{\"prompt\":[\"a\",\"b\"]}", "prompt", "several prompts" },
-    { "{\"prompt\":[[1],[2]]}", "prompt", "several prompts" },
+    { "{\"prompt\":[\"a\",7]}", "prompt", "must be a string or an array" },
+    { "{\"prompt\":[[1],[]]}", "prompt", "not empty" },
     { "{\"prompt\":[1,\"a\"]}", "prompt", "element 1" },
     { "{\"prompt\":[1,-2]}", "prompt", "element 1" },
     { "{\"prompt\":[1,4294967296]}", "prompt", "element 1" },
@@ -175,17 +189,33 @@ static const struct {
     { "{\"prompt\":\"x\",\"logprobs\":6}", "logprobs", "0..5" },
     { "{\"prompt\":\"x\",\"logprobs\":true}", "logprobs", "integer" },
     { "{\"prompt\":\"x\",\"echo\":1}", "echo", "true or false" },
-    { "{\"prompt\":\"x\",\"echo\":true,\"logprobs\":0}", "echo", "not supported" },
     { "{\"prompt\":\"x\",\"ignore_eos\":\"yes\"}", "ignore_eos", "true or false" },
     { "{\"prompt\":\"x\",\"stream\":\"true\"}", "stream", "true or false" },
     { "{\"prompt\":\"x\",\"stream\":true,\"stream_options\":1}", "stream_options", "object" },
     { "{\"prompt\":\"x\",\"stream\":true,\"stream_options\":{\"include_usage\":1}}",
       "stream_options.include_usage", "true or false" },
     { "{\"prompt\":\"x\",\"stream_options\":{}}", "stream_options", "only with" },
-    { "{\"prompt\":\"x\",\"n\":2}", "n", "must be 1" },
-    { "{\"prompt\":\"x\",\"best_of\":0}", "best_of", "must be 1" },
+    { "{\"prompt\":\"x\",\"n\":0}", "n", "1..128" },
+    { "{\"prompt\":\"x\",\"n\":129}", "n", "1..128" },
+    { "{\"prompt\":[\"x\",\"y\"],\"n\":65}", "n", "more than 128" },
+    { "{\"prompt\":\"x\",\"best_of\":0}", "best_of", "1..20" },
+    { "{\"prompt\":\"x\",\"best_of\":2,\"n\":3}", "best_of", "below 'n'" },
+    { "{\"prompt\":\"x\",\"best_of\":2,\"stream\":true}", "best_of", "can not be streamed" },
+    { "{\"prompt\":\"x\",\"min_tokens\":8,\"max_tokens\":7}", "min_tokens",
+      "above 'max_tokens'" },
+    { "{\"prompt\":\"x\",\"stop_token_ids\":7}", "stop_token_ids", "array" },
+    { "{\"prompt\":\"x\",\"stop_token_ids\":[-1]}", "stop_token_ids", "element 0" },
+    { "{\"prompt\":\"x\",\"time_limit\":0}", "time_limit", "above 0" },
+    { "{\"prompt\":\"x\",\"time_limit\":86401}", "time_limit", "to 86400" },
+    { "{\"prompt\":\"x\",\"return_token_ids\":1}", "return_token_ids", "true or false" },
     { "{\"prompt\":\"x\",\"suffix\":\"end\"}", "suffix", "not supported" },
-    { "{\"prompt\":\"x\",\"logit_bias\":{\"1\":2}}", "logit_bias", "not supported" },
+    { "{\"prompt\":\"x\",\"logit_bias\":[]}", "logit_bias", "an object" },
+    { "{\"prompt\":\"x\",\"logit_bias\":{\"a\":2}}", "logit_bias", "-100..100" },
+    { "{\"prompt\":\"x\",\"logit_bias\":{\"-1\":2}}", "logit_bias", "-100..100" },
+    { "{\"prompt\":\"x\",\"logit_bias\":{\"7\":2,\"07\":2}}", "logit_bias", "-100..100" },
+    { "{\"prompt\":\"x\",\"logit_bias\":{\"1\":101}}", "logit_bias", "-100..100" },
+    { "{\"prompt\":\"x\",\"logit_bias\":{\"1\":\"2\"}}", "logit_bias", "-100..100" },
+    { "{\"prompt\":\"x\",\"logit_bias\":{\"4294967296\":2}}", "logit_bias", "-100..100" },
 };
 
 START_TEST(bad_requests_are_refused_by_name)
@@ -197,7 +227,7 @@ START_TEST(bad_requests_are_refused_by_name)
     ck_assert_str_eq(err.param, bad[_i].param);
     ck_assert_msg(strstr(err.message, bad[_i].says) != NULL, "%s: %s", bad[_i].text,
                   err.message);
-    ck_assert_ptr_null(c.prompt); /* nothing was written */
+    ck_assert_ptr_null(c.prompts); /* nothing was written */
 }
 END_TEST
 
@@ -214,11 +244,11 @@ START_TEST(bombs_are_refused)
             memcpy(text + at, pieces[p], n_piece);
         }
         ck_assert_int_eq(mb_completion_decode(text, at, &c, &err), MB_E_INVALID);
-        ck_assert_ptr_nonnull(strstr(err.message, "more than 16 levels"));
+        ck_assert_ptr_nonnull(strstr(err.message, "more than 72 levels"));
         free(text);
     }
     /* Keys of one object that is flat. */
-    char *flat = malloc(1u << 20);
+    char *flat = malloc(4u << 20);
     size_t n = (size_t) sprintf(flat, "{\"prompt\":\"x\"");
     for (unsigned i = 0; i < 2 * MB_JSON_MEMBERS_MAX; i++) {
         n += (size_t) sprintf(flat + n, ",\"%u\":1", i);
@@ -230,7 +260,7 @@ START_TEST(bombs_are_refused)
     }
     mb_completion_fini(&c);
     ck_assert_int_eq(mb_completion_decode(flat, n, &c, &err), MB_E_INVALID);
-    ck_assert_ptr_nonnull(strstr(err.message, "1024 members of objects"));
+    ck_assert_ptr_nonnull(strstr(err.message, "65536 members of objects"));
     free(flat);
     /* Brackets and commas in strings are none, and an escaped quote does not end one. */
     take("{\"prompt\":\"::::[[[[[[[[[[[[[[[[[[[[[[[[\\\"[[[[[[[[[[[[[[[[[[[[[[\"}");
@@ -250,21 +280,24 @@ static json_t *parse(char *text)
     return root;
 }
 
+static struct mb_wire_choice choice;
+
 static struct mb_completion_reply plain_reply(void)
 {
+    choice = (struct mb_wire_choice) { .text = "hi", .n_text = 2 };
     return (struct mb_completion_reply) { .id = "cmpl-1",
                                           .model = "m",
                                           .fingerprint = "mbool-0",
                                           .created = 1700000000,
-                                          .text = "hi",
-                                          .n_text = 2 };
+                                          .choices = &choice,
+                                          .n_choices = 1 };
 }
 
 START_TEST(a_reply_has_openai_s_shape)
 {
     struct mb_completion_reply r = plain_reply();
     struct mb_usage u = { .prompt_tokens = 3, .completion_tokens = 4294967295u };
-    r.finish = MB_FINISH_STOP;
+    choice.finish = MB_FINISH_STOP;
     r.usage = &u;
     json_t *root = parse(mb_completion_encode(&r));
     const char *id, *object, *model, *print, *text, *finish;
@@ -294,13 +327,13 @@ START_TEST(chunks_say_null)
     struct mb_completion_reply r = plain_reply();
     r.usage_null = true;
     json_t *root = parse(mb_completion_encode(&r));
-    json_t *choice = json_array_get(json_object_get(root, "choices"), 0);
-    ck_assert(json_is_null(json_object_get(choice, "finish_reason")));
+    json_t *first = json_array_get(json_object_get(root, "choices"), 0);
+    ck_assert(json_is_null(json_object_get(first, "finish_reason")));
     ck_assert(json_is_null(json_object_get(root, "usage")));
     json_decref(root);
 
     r.usage_null = false;
-    r.no_choice = true;
+    r.n_choices = 0;
     root = parse(mb_completion_encode(&r));
     ck_assert_uint_eq(json_array_size(json_object_get(root, "choices")), 0);
     ck_assert_ptr_null(json_object_get(root, "usage"));
@@ -324,16 +357,16 @@ START_TEST(text_survives)
         { "\xf5z", "\xef\xbf\xbdz" },
     };
     struct mb_completion_reply r = plain_reply();
-    r.text = good;
-    r.n_text = sizeof good - 1;
+    choice.text = good;
+    choice.n_text = sizeof good - 1;
     json_t *root = parse(mb_completion_encode(&r));
     json_t *text = json_object_get(json_array_get(json_object_get(root, "choices"), 0), "text");
     ck_assert_uint_eq(json_string_length(text), sizeof good - 1);
     ck_assert_mem_eq(json_string_value(text), good, sizeof good - 1);
     json_decref(root);
     for (size_t i = 0; i < sizeof broken / sizeof broken[0]; i++) {
-        r.text = broken[i][0];
-        r.n_text = strlen(r.text);
+        choice.text = broken[i][0];
+        choice.n_text = strlen(choice.text);
         root = parse(mb_completion_encode(&r));
         text = json_object_get(json_array_get(json_object_get(root, "choices"), 0), "text");
         ck_assert_str_eq(json_string_value(text), broken[i][1]);
@@ -356,9 +389,9 @@ START_TEST(logprobs_have_the_old_shape)
         { .token = { "", 0, NAN } },
     };
     struct mb_completion_reply r = plain_reply();
-    r.has_logprobs = true;
-    r.tokens = tokens;
-    r.n_tokens = 3;
+    choice.has_logprobs = true;
+    choice.tokens = tokens;
+    choice.n_tokens = 3;
     json_t *root = parse(mb_completion_encode(&r));
     json_t *lp =
         json_object_get(json_array_get(json_object_get(root, "choices"), 0), "logprobs");
@@ -376,6 +409,43 @@ START_TEST(logprobs_have_the_old_shape)
     ck_assert(json_real_value(json_object_get(json_array_get(tops, 1), "x")) == -1.0);
     ck_assert_int_eq(json_integer_value(json_array_get(json_object_get(lp, "text_offset"), 1)),
                      5);
+    json_decref(root);
+}
+END_TEST
+
+START_TEST(choices_and_ids)
+{
+    static const uint32_t ids[] = { 3, 4294967295u }, prompt[] = { 1 };
+    struct mb_wire_token first = { .token = { "p", 1, 0 }, .no_logprob = true };
+    const struct mb_wire_choice choices[2] = {
+        { .text = "a",
+          .n_text = 1,
+          .has_ids = true,
+          .ids = ids,
+          .n_ids = 2,
+          .prompt_ids = prompt,
+          .n_prompt_ids = 1 },
+        { .index = 1,
+          .text = "b",
+          .n_text = 1,
+          .has_logprobs = true,
+          .tokens = &first,
+          .n_tokens = 1,
+          .finish = MB_FINISH_LENGTH },
+    };
+    struct mb_completion_reply r = plain_reply();
+    r.choices = choices;
+    r.n_choices = 2;
+    json_t *root = parse(mb_completion_encode(&r)), *list = json_object_get(root, "choices");
+    json_int_t a, b, p;
+    ck_assert_int_eq(json_unpack(json_array_get(list, 0), "{s:[I,I!],s:[I!]}", "token_ids", &a,
+                                 &b, "prompt_token_ids", &p),
+                     0);
+    ck_assert(a == 3 && b == 4294967295 && p == 1);
+    const json_t *lp = json_object_get(json_array_get(list, 1), "logprobs");
+    ck_assert(json_is_null(json_array_get(json_object_get(lp, "token_logprobs"), 0)));
+    ck_assert(json_is_null(json_array_get(json_object_get(lp, "top_logprobs"), 0)));
+    ck_assert_int_eq(json_integer_value(json_object_get(json_array_get(list, 1), "index")), 1);
     json_decref(root);
 }
 END_TEST
@@ -441,6 +511,7 @@ int main(void)
     tcase_add_test(t, chunks_say_null);
     tcase_add_test(t, text_survives);
     tcase_add_test(t, logprobs_have_the_old_shape);
+    tcase_add_test(t, choices_and_ids);
     tcase_add_test(t, errors_have_four_fields);
     tcase_add_test(t, models_are_listed);
     suite_add_tcase(s, t);

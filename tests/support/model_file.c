@@ -93,7 +93,20 @@ static void put_block(struct mb_checkpoint_writer *w, const struct mb_model *m, 
     }
 }
 
-void model_file_write(const char *path, uint32_t context)
+const char model_file_template[] =
+    "{{- bos_token }}\n"
+    "{%- if tools %}{% for tool in tools %}\n"
+    "{{- '[' ~ tool.function.name ~ ' {\"parameters\": ' ~ tool.function.parameters|tojson ~ '}]' }}\n"
+    "{%- endfor %}{% endif %}\n"
+    "{%- for message in messages %}\n"
+    "{%- if message.role not in ['system', 'user', 'assistant', 'tool'] %}\n"
+    "{{- raise_exception('there is no role ' ~ message.role) }}\n"
+    "{%- endif %}\n"
+    "{{- '<' ~ message.role ~ '>' ~ message.content ~ '\n' }}\n"
+    "{%- endfor %}\n"
+    "{%- if add_generation_prompt %}{{ '<assistant>' }}{% endif %}\n";
+
+void model_file_write(const char *path, uint32_t context, const char *chat_template)
 {
     struct mb_error err;
     struct tiny_spec spec = tiny_specs[0];
@@ -104,6 +117,11 @@ void model_file_write(const char *path, uint32_t context)
     struct mb_checkpoint_writer *w = NULL;
     need(mb_checkpoint_writer_open(path, &m->shape, 64, &w, &err), &err);
     put_tokenizer(w);
+    if (chat_template) {
+        need(mb_checkpoint_add_bytes(w, "chat_template", chat_template, strlen(chat_template),
+                                     &err),
+             &err);
+    }
     need(mb_checkpoint_add_f64(w, "rope.inv_freq", m->inv_freq, m->shape.head_width / 2, &err),
          &err);
     put_norm(w, "final_norm", m->final_norm, m->shape.width);

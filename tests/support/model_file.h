@@ -9,7 +9,11 @@
  * then its start, which it does. */
 enum { MODEL_FILE_EOS = 256, MODEL_FILE_BOS = 257, MODEL_FILE_VOCAB = 258 };
 
-/* Aborts when it can not. */
-void model_file_write(const char *path, uint32_t context);
+/* What a chat is for it: "<user>Hi\n<assistant>" behind the start; tools are shown as Llama
+ * 3's. */
+extern const char model_file_template[];
+
+/* chat_template NULL: none. Aborts when it can not. */
+void model_file_write(const char *path, uint32_t context, const char *chat_template);
 
 #endif

@@ -3,8 +3,31 @@
 #include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
-const char *const rig_isas[] = { "auto", "avx512vnni", "avx512", "avx2", "c", NULL };
+const char *const rig_isas[] = { "auto", "no gfni", "no vbmi", "avx512", "avx2", "c", NULL };
+
+/* Processors that were or are built, by what they lack of this one: with other pairs of products,
+ * which cross elsewhere. */
+static const struct lack {
+    const char *name;
+    mb_cpu_flags flags;
+} lacks[] = {
+    { "no gfni", MB_CPU_GFNI },
+    { "no vbmi", MB_CPU_GFNI | MB_CPU_VBMI },
+};
+
+static enum mb_status narrow(const char *isa, mb_cpu_flags *ret, struct mb_error *err)
+{
+    mb_cpu_flags have = mb_cpu_detect();
+    for (size_t i = 0; i < sizeof lacks / sizeof lacks[0]; i++) {
+        if (strcmp(isa, lacks[i].name) == 0) {
+            *ret = have & ~lacks[i].flags;
+            return *ret != have ? MB_OK : MB_E_UNSUPPORTED;
+        }
+    }
+    return mb_cpu_narrow(isa, have, ret, err);
+}
 
 static void need(enum mb_status st, const struct mb_error *err)
 {
@@ -19,7 +42,7 @@ bool rig_open(struct rig *r, const struct mb_model *m, const char *isa, size_t n
 {
     struct mb_error err = { 0 };
     mb_cpu_flags cpu;
-    enum mb_status st = mb_cpu_narrow(isa, mb_cpu_detect(), &cpu, &err);
+    enum mb_status st = narrow(isa, &cpu, &err);
     if (st == MB_E_UNSUPPORTED) {
         return false;
     }

@@ -15,8 +15,8 @@ struct rig {
 
 enum { RIG_TOKENS_MAX = 512, RIG_SEQS = 20, RIG_POSITIONS_MAX = 1280 };
 
-/* Instruction sets to try, best first, ending with NULL; those that this processor lacks are
- * refused by rig_open. */
+/* Instruction sets to try, best first, ending with NULL: names of mb_cpu_narrow, and "no gfni" and
+ * "no vbmi", which are this processor without those. What it lacks anyway rig_open refuses. */
 extern const char *const rig_isas[];
 
 /* false when this processor lacks the instruction set. Aborts on any other failure. */

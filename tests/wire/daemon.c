@@ -38,7 +38,7 @@ void wire_folder_make(void)
     }
     (void) snprintf(model, sizeof model, "%s/tiny.mbool", folder);
     (void) snprintf(logs, sizeof logs, "%s/log", folder);
-    model_file_write(model, CONTEXT);
+    model_file_write(model, CONTEXT, model_file_template);
 }
 
 void wire_folder_remove(void)
@@ -110,6 +110,8 @@ struct wire_daemon wire_start(const char *const *flags)
         ck_abort_msg("mboold did not start: %s", wire_log());
     }
     d.port = atoi(port + strlen("127.0.0.1:"));
+    const char *ops = strstr(line, "operations on http://127.0.0.1:");
+    d.ops_port = ops ? atoi(ops + strlen("operations on http://127.0.0.1:")) : 0;
     (void) fclose(f);
     return d;
 }
@@ -350,7 +352,9 @@ char *wire_read_until(int fd, const char *want)
     bool came = until(&in, want);
     size_t n = in.at ? strlen(in.at) : 0;
     ck_assert_msg(came, "'%s' did not come, but %zu bytes that end in: %s", want, n,
-                  n > 500 ? in.at + n - 500 : n > 0 ? in.at : "");
+                  n > 500 ? in.at + n - 500
+                  : n > 0 ? in.at
+                          : "");
     return in.at;
 }
 

@@ -16,7 +16,7 @@ const char *wire_model_path(void);
 
 struct wire_daemon {
     pid_t pid;
-    int port;
+    int port, ops_port; /* ops_port 0: no --ops-listen */
 };
 
 /* Starts one on a free port with flags, a NULL-terminated list, and waits until it listens. It

@@ -82,6 +82,24 @@ START_TEST(a_schema_is_kept)
 }
 END_TEST
 
+/* However the sampler filters what the mask leaves, something is left. */
+START_TEST(filters_leave_something)
+{
+    static const char *const more[] = {
+        ",\"top_k\":1,\"seed\":1",
+        ",\"top_k\":50,\"top_p\":0.1,\"seed\":2",
+        ",\"min_p\":0.5,\"temperature\":2,\"seed\":3",
+        ",\"repetition_penalty\":10,\"presence_penalty\":2,\"frequency_penalty\":2,\"seed\":4",
+        ",\"stop\":[\"zzzzzz\"],\"logprobs\":5,\"seed\":5",
+    };
+    for (size_t i = 0; i < sizeof more / sizeof more[0]; i++) {
+        json_t *root = ask(PERSON, more[i], 200);
+        check_person(string_of(choice_of(root), "text"));
+        json_decref(root);
+    }
+}
+END_TEST
+
 /* A random model does not end a string by itself: then the answer is the start of an object, and says
  * that it was cut. */
 START_TEST(any_object_or_its_start)
@@ -214,6 +232,7 @@ int main(void)
     TCase *t = tcase_create("formats");
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_test(t, a_schema_is_kept);
+    tcase_add_test(t, filters_leave_something);
     tcase_add_test(t, any_object_or_its_start);
     tcase_add_test(t, others_change_nothing);
     tcase_add_test(t, logprobs_are_of_the_masked_distribution);

@@ -30,11 +30,13 @@ MB_INLINE __m512 load_live(const void *p, size_t i, __mmask16 live, const enum e
     return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(live, (const uint16_t *) p + i));
 }
 
-/* z[r][half] = scale * sum_i q[i] K[half][i][.], one chain of fma for each. */
+/* z[r][half] = scale * sum_i q[i] K[half][i][.], one chain of fma for each. Asks for K of the next
+ * block only, and gather for V: asked for together they come faster than memory gives them, and
+ * hold up the loads of this block. */
 MB_INLINE void scores(__m512 z[ROWS][2], const float *q, size_t d, const void *k,
                       float qk_scale, const char *next, const size_t rows, const enum element e)
 {
-    const size_t lines = e == F32 ? 4 : 2; /* of K and V together, for each i */
+    const size_t lines = e == F32 ? 2 : 1; /* of K, for each i */
     for (size_t r = 0; r < rows; r++) {
         z[r][0] = z[r][1] = _mm512_setzero_ps();
     }
@@ -128,11 +130,13 @@ MB_INLINE void weigh(struct weights *w, struct mb_attend_tile *t,
     }
 }
 
-/* out[i] = f out[i], then fma(p_j, V[j][i], .) for ascending j; cols vectors of i at once. */
+/* out[i] = f out[i], then fma(p_j, V[j][i], .) for ascending j; cols vectors of i at once. next is
+ * V of the block to come, or NULL. */
 MB_INLINE void gather_cols(float *out, const struct weights *w, size_t row, size_t d, size_t i,
-                           const void *v, size_t first, size_t end, const size_t rows,
-                           const size_t cols, const enum element e)
+                           const void *v, size_t first, size_t end, const char *next,
+                           const size_t rows, const size_t cols, const enum element e)
 {
+    const size_t lines = e == F32 ? 2 : 1; /* of V, for two vectors of a position */
     __m512 sum[ROWS][COLS_MAX];
     for (size_t r = 0; r < rows; r++) {
         for (size_t c = 0; c < cols; c++) {
@@ -141,6 +145,9 @@ MB_INLINE void gather_cols(float *out, const struct weights *w, size_t row, size
         }
     }
     for (size_t j = first; j < end; j++) {
+        for (size_t l = 0; next && l < lines * cols / 2; l++) {
+            _mm_prefetch(next + (i * lines + j * lines * cols / 2 + l) * 64, _MM_HINT_T0);
+        }
         __m512 vs[COLS_MAX];
         for (size_t c = 0; c < cols; c++) {
             vs[c] = load(v, j * d + i + c * LANES, e);
@@ -178,15 +185,16 @@ MB_INLINE void gather_rest(float *out, const struct weights *w, size_t row, size
 
 /* All i, for positions [first, end) that all the rows see. */
 MB_INLINE void gather(float *out, const struct weights *w, size_t row, size_t d, const void *v,
-                      size_t first, size_t end, const size_t rows, const enum element e)
+                      size_t first, size_t end, const char *next, const size_t rows,
+                      const enum element e)
 {
     const size_t cols = rows > 4 ? 2 : 4; /* 16 chains, or as many as there are */
     size_t i = 0;
     for (; d - i >= cols * LANES; i += cols * LANES) {
-        gather_cols(out, w, row, d, i, v, first, end, rows, cols, e);
+        gather_cols(out, w, row, d, i, v, first, end, next, rows, cols, e);
     }
     for (; d - i >= LANES; i += LANES) {
-        gather_cols(out, w, row, d, i, v, first, end, rows, 1, e);
+        gather_cols(out, w, row, d, i, v, first, end, NULL, rows, 1, e);
     }
     if (i < d) {
         gather_rest(out, w, row, d, i, v, first, end, rows, e);
@@ -202,7 +210,7 @@ MB_INLINE void gather_each(struct mb_attend_tile *t, struct weights *w,
         size_t first = see->first[r] > from ? see->first[r] : from;
         size_t end = see->end[r] < to ? see->end[r] : to;
         if (first < end) {
-            gather(t->out + r * d, w, r, d, v, first, end, 1, e);
+            gather(t->out + r * d, w, r, d, v, first, end, NULL, 1, e);
             w->f[r] = 1;
         }
     }
@@ -260,7 +268,8 @@ MB_INLINE void attend(struct mb_attend_tile *t, size_t d, const void *k, const v
     if (!see.even) {
         gather_each(t, &w, &see, d, v, 0, see.all_first, t->n_rows, e);
     }
-    FOR_ROWS(t->n_rows, gather, t->out, &w, 0, d, v, see.all_first, see.all_end)
+    const char *next_v = (const char *) next + ((const char *) v - (const char *) k);
+    FOR_ROWS(t->n_rows, gather, t->out, &w, 0, d, v, see.all_first, see.all_end, next_v)
     if (!see.even) {
         _mm256_storeu_ps(w.f, _mm256_set1_ps(1));
         gather_each(t, &w, &see, d, v, see.all_end, MB_KV_BLOCK, t->n_rows, e);

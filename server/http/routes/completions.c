@@ -1,6 +1,6 @@
 #include "server/http/routes/completion.h"
 
-#include <assert.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -30,10 +30,26 @@ void mbd_completion_free(struct mbd_completion *c)
         mbd_exchange_on_end(c->exchange, NULL, NULL);
     }
     c->owner->constraint_bytes -= c->constraint_bytes;
-    mbd_request_unref(c->request);
-    mb_bytes_fini(&c->text);
-    free(c->tokens);
+    for (size_t i = 0; i < c->n_choices; i++) {
+        mbd_choice_fini(&c->choices[i]);
+    }
+    free(c->choices);
+    for (size_t i = 0; i < c->n_prompts; i++) {
+        mb_ids_fini(&c->prompts[i]);
+    }
+    free(c->prompts);
+    mb_completion_fini(&c->asked);
+    mbd_timer_free(c->limit);
     free(c);
+}
+
+void mbd_completion_cancel(struct mbd_completion *c)
+{
+    for (size_t i = 0; i < c->n_choices; i++) {
+        if (c->choices[i].request && !c->choices[i].ended) {
+            mbd_request_cancel(c->choices[i].request);
+        }
+    }
 }
 
 static void link_one(struct mbd_completion *c)
@@ -56,19 +72,18 @@ static void on_exchange_end(void *arg)
 {
     struct mbd_completion *c = arg;
     c->exchange = NULL;
-    mbd_request_cancel(c->request);
+    mbd_completion_cancel(c);
+}
+
+/* The time that the request gave itself is over. */
+static void on_limit(void *arg)
+{
+    struct mbd_completion *c = arg;
+    c->late = true;
+    mbd_completion_cancel(c);
 }
 
 /* ---- replies ----------------------------------------------------------------------------- */
-
-uint32_t mbd_characters(const char *text, size_t n)
-{
-    uint32_t count = 0;
-    for (size_t i = 0; i < n; i++) {
-        count += ((unsigned char) text[i] & 0xc0) != 0x80;
-    }
-    return count;
-}
 
 static struct mb_completion_reply reply_of(const struct mbd_completion *c)
 {
@@ -77,121 +92,75 @@ static struct mb_completion_reply reply_of(const struct mbd_completion *c)
         .model = c->model->name,
         .fingerprint = c->model->fingerprint,
         .created = c->created,
-        .has_logprobs = c->has_logprobs,
-        .text = "",
     };
 }
 
-static struct mb_wire_logprob shown(const struct mbd_completion *c, uint32_t token,
-                                    float logprob)
+void mbd_completion_put_chunk(struct mbd_completion *c, const struct mb_wire_choice *choice,
+                              const struct mb_usage *usage)
 {
-    struct mb_wire_logprob ret = { .logprob = logprob };
-    ret.text = (const char *) mb_tokenizer_token_bytes(c->model->tokenizer, token, &ret.n_text);
-    if (!ret.text) {
-        ret.text = "";
-        ret.n_text = 0;
-    }
-    return ret;
-}
-
-/* The token of an event as the wire shows it. Texts are the tokenizer's. */
-static struct mb_wire_token wire_token(struct mbd_completion *c, const struct mbd_event *e)
-{
-    struct mb_wire_token t = { .token = shown(c, e->token, e->logprob),
-                               .n_top = e->n_top,
-                               .text_offset = c->offset };
-    for (uint32_t i = 0; i < e->n_top; i++) {
-        t.top[i] = shown(c, e->top[i].token, e->top[i].logprob);
-    }
-    c->offset += mbd_characters(t.token.text, t.token.n_text);
-    return t;
-}
-
-static void put_chunk(struct mbd_completion *c, struct mb_completion_reply *r)
-{
-    if (!r->usage) {
-        r->usage_null = c->include_usage;
-    }
-    char *json = mb_completion_encode(r);
+    struct mb_completion_reply r = reply_of(c);
+    r.choices = choice;
+    r.n_choices = choice != NULL;
+    r.usage = usage;
+    r.usage_null = !usage && c->asked.include_usage;
+    char *json = c->asked.is_chat ? mb_chat_chunk_encode(&r) : mb_completion_encode(&r);
     if (json) {
         mbd_stream_put(c->exchange, json);
     } else { /* no memory for a line of text: this stream can not go on */
-        mbd_stream_end(c->exchange, false);
-        if (c->request) {
-            mbd_request_cancel(c->request);
-        }
+        c->no_memory = true;
+        mbd_completion_cancel(c);
     }
     free(json);
     c->spoke_ns = mbd_now_ns();
 }
 
-static void stream_token(struct mbd_completion *c, const struct mbd_event *e)
+/* ---- the end ----------------------------------------------------------------------------- */
+
+/* The choice that was not done, or NULL: what the time limit ended is done, too. */
+static const struct mbd_choice *failed_choice(const struct mbd_completion *c)
 {
-    struct mb_completion_reply r = reply_of(c);
-    struct mb_wire_token t;
-    r.text = e->text;
-    r.n_text = e->n_text;
-    if (c->has_logprobs && e->has_token) {
-        t = wire_token(c, e);
-        r.tokens = &t;
-        r.n_tokens = 1;
+    const struct mbd_choice *cancelled = NULL;
+    for (size_t i = 0; i < c->n_choices; i++) {
+        const struct mbd_choice *k = &c->choices[i];
+        if (k->last.state == MBD_REQUEST_FAILED) {
+            return k;
+        }
+        cancelled = k->last.state == MBD_REQUEST_CANCELLED && !c->late ? k : cancelled;
     }
-    if (r.n_text > 0 || r.n_tokens > 0) {
-        put_chunk(c, &r);
-    }
+    return cancelled;
 }
 
-static bool keep_token(struct mbd_completion *c, const struct mb_wire_token *t)
+/* What is said of a completion that was not done; false when it was. */
+static bool failure(const struct mbd_completion *c, struct mb_wire_error *ret)
 {
-    if (c->n_tokens == c->tokens_cap) {
-        size_t cap = c->tokens_cap ? 2 * c->tokens_cap : 64;
-        struct mb_wire_token *more = realloc(c->tokens, cap * sizeof *more);
-        if (!more) {
-            return false;
-        }
-        c->tokens = more;
-        c->tokens_cap = cap;
+    const struct mbd_choice *k = failed_choice(c);
+    if (c->no_memory) {
+        mb_wire_error_fill(ret, 503, "out_of_memory", NULL, "no memory for this reply");
+    } else if (k && k->last.state == MBD_REQUEST_CANCELLED) {
+        mb_wire_error_fill(ret, 503, "cancelled", NULL, "the server is shutting down");
+    } else if (k) {
+        int http = mb_status_http(k->last.status);
+        mb_wire_error_fill(ret, http >= 500 ? http : 500, mb_status_name(k->last.status), NULL,
+                           "the engine could not go on with this request");
+    } else if (c->late && c->usage.completion_tokens == 0) {
+        mb_wire_error_fill(ret, 504, "time_limit", "time_limit",
+                           "the time limit of %g s passed before the first token",
+                           c->asked.time_limit);
+    } else {
+        return false;
     }
-    c->tokens[c->n_tokens++] = *t;
     return true;
 }
 
-static void gather_token(struct mbd_completion *c, const struct mbd_event *e)
-{
-    bool ok = true;
-    mb_bytes_put(&c->text, e->text, e->n_text);
-    if (c->has_logprobs && e->has_token) {
-        struct mb_wire_token t = wire_token(c, e);
-        ok = keep_token(c, &t);
-    }
-    if (!ok || c->text.failed) {
-        c->text.failed = true; /* answered as such at the end */
-        mbd_request_cancel(c->request);
-    }
-}
-
-/* ---- the end ----------------------------------------------------------------------------- */
-
-/* What a request that was not done is on the wire. */
-static struct mb_wire_error failure(const struct mbd_completion *c, const struct mbd_event *e)
+static int end_stream(struct mbd_completion *c)
 {
     struct mb_wire_error w;
-    if (c->text.failed) {
-        mb_wire_error_fill(&w, 503, "out_of_memory", NULL, "no memory for this reply");
-    } else if (e->state == MBD_REQUEST_CANCELLED) {
-        mb_wire_error_fill(&w, 503, "cancelled", NULL, "the server is shutting down");
-    } else {
-        int http = mb_status_http(e->status);
-        mb_wire_error_fill(&w, http >= 500 ? http : 500, mb_status_name(e->status), NULL,
-                           "the engine could not go on with this request");
+    for (size_t i = 0; !failure(c, &w) && i < c->n_choices; i++) {
+        if (!c->choices[i].request) { /* the others said theirs when they ended */
+            mbd_choice_end_stream(c, &c->choices[i]);
+        }
     }
-    return w;
-}
-
-static int end_stream(struct mbd_completion *c, const struct mbd_event *e)
-{
-    if (e->state != MBD_REQUEST_DONE) {
-        struct mb_wire_error w = failure(c, e);
+    if (failure(c, &w)) {
         char *json = mb_error_encode(&w);
         if (json) {
             mbd_stream_put(c->exchange, json);
@@ -200,61 +169,104 @@ static int end_stream(struct mbd_completion *c, const struct mbd_event *e)
         mbd_stream_end(c->exchange, false);
         return 200; /* left long ago */
     }
-    struct mb_completion_reply r = reply_of(c);
-    r.finish = e->finish;
-    r.has_logprobs = false; /* every token had its own */
-    put_chunk(c, &r);
-    if (c->include_usage) {
-        r = reply_of(c);
-        r.no_choice = true;
-        r.usage = &c->usage;
-        put_chunk(c, &r);
+    if (c->asked.include_usage) {
+        mbd_completion_put_chunk(c, NULL, &c->usage);
     }
     mbd_stream_end(c->exchange, true);
     return 200;
 }
 
-static int end_whole(struct mbd_completion *c, const struct mbd_event *e)
+/* The likelier a token was on the mean, the better the choice. */
+static double goodness(const struct mbd_choice *k)
 {
-    if (e->state != MBD_REQUEST_DONE || c->text.failed) {
-        struct mb_wire_error w = failure(c, e);
-        unsigned after = e->state == MBD_REQUEST_CANCELLED && !c->text.failed
-                             ? MBD_RETRY_DRAINING
-                             : MBD_RETRY_FULL;
-        mbd_reply_error(c->exchange, &w, w.http == 503 ? after : 0);
+    return k->n_told > 0 ? k->logprob_sum / k->n_told : -INFINITY;
+}
+
+/* Of the choices of each prompt the n best, best first; as they are when all are wanted. */
+static bool wire_choices(struct mbd_completion *c, struct mb_wire_choice *ret)
+{
+    size_t n = c->asked.n;
+    for (size_t p = 0; p < c->n_prompts; p++) {
+        struct mbd_choice *of = &c->choices[p * c->n_each];
+        for (size_t i = 0; i < c->n_each && c->n_each > n; i++) {
+            for (size_t j = i; j > 0 && goodness(&of[j]) > goodness(&of[j - 1]); j--) {
+                struct mbd_choice other = of[j];
+                of[j] = of[j - 1];
+                of[j - 1] = other;
+            }
+        }
+        for (size_t i = 0; i < n; i++) {
+            of[i].index = (uint32_t) (p * n + i);
+            if (!mbd_choice_echo(c, &of[i]) || !mbd_choice_take_calls(c, &of[i])) {
+                return false;
+            }
+            ret[p * n + i] = mbd_choice_wire(c, &of[i]);
+        }
+    }
+    return true;
+}
+
+static char *encode_whole(struct mbd_completion *c)
+{
+    struct mb_completion_reply r = reply_of(c);
+    struct mb_wire_choice *choices = calloc(c->n_prompts * c->asked.n, sizeof *choices);
+    char *json = NULL;
+    if (choices && wire_choices(c, choices)) {
+        r.choices = choices;
+        r.n_choices = c->n_prompts * c->asked.n;
+        r.usage = &c->usage;
+        json = c->asked.is_chat ? mb_chat_encode(&r) : mb_completion_encode(&r);
+    }
+    free(choices);
+    return json;
+}
+
+static int end_whole(struct mbd_completion *c)
+{
+    struct mb_wire_error w;
+    if (failure(c, &w)) {
+        bool draining = w.http == 503 && !c->no_memory;
+        mbd_reply_error(c->exchange, &w,
+                        w.http != 503 ? 0
+                        : draining    ? MBD_RETRY_DRAINING
+                                      : MBD_RETRY_FULL);
         return w.http;
     }
-    struct mb_completion_reply r = reply_of(c);
-    r.text = mb_bytes_text(&c->text);
-    r.n_text = c->text.len;
-    r.finish = e->finish;
-    r.tokens = c->tokens;
-    r.n_tokens = c->n_tokens;
-    r.usage = &c->usage;
-    mbd_reply_json(c->exchange, 200, mb_completion_encode(&r));
+    mbd_reply_json(c->exchange, 200, encode_whole(c));
     return 200;
 }
 
-static void write_line(struct mbd_completion *c, const struct mbd_event *e, int status)
+static const char *outcome(const struct mbd_completion *c)
+{
+    const struct mbd_choice *k = failed_choice(c);
+    if (c->late) {
+        return "time_limit";
+    }
+    return k ? mbd_request_state_name(k->last.state)
+             : mb_finish_name(c->choices[0].last.finish);
+}
+
+static void write_line(struct mbd_completion *c, int status)
 {
     struct mbd_request_times t = { 0 };
     struct mbd_line line;
-    if (c->request) {
-        t = mbd_request_times(c->request);
+    if (c->choices[0].request) {
+        t = mbd_request_times(c->choices[0].request);
     }
     mbd_line_begin(&line, c->owner->service->log, MBD_LOG_INFO, "request");
-    mbd_line_text(&line, "id", c->id + sizeof MBD_ID_PREFIX - 1);
+    mbd_line_text(&line, "id", strchr(c->id, '-') + 1);
     if (c->client_id[0]) {
         mbd_line_text(&line, "client_id", c->client_id);
     }
-    mbd_line_text(&line, "route", "completions");
+    mbd_line_text(&line, "route", c->asked.is_chat ? "chat_completions" : "completions");
     mbd_line_u64(&line, "status", (uint64_t) status);
     mbd_line_text(&line, "model", c->model->name);
-    mbd_line_text(&line, "outcome",
-                  e->state == MBD_REQUEST_DONE ? mb_finish_name(e->finish)
-                                               : mbd_request_state_name(e->state));
+    mbd_line_text(&line, "outcome", outcome(c));
     mbd_line_u64(&line, "prompt_tokens", c->usage.prompt_tokens);
     mbd_line_u64(&line, "completion_tokens", c->usage.completion_tokens);
+    if (c->n_choices > 1) {
+        mbd_line_u64(&line, "choices", c->n_choices);
+    }
     if (t.scheduled) {
         mbd_line_ms(&line, "queue_ms", t.scheduled - t.submitted);
     }
@@ -265,35 +277,71 @@ static void write_line(struct mbd_completion *c, const struct mbd_event *e, int 
     mbd_line_end(&line);
 }
 
-static void end(struct mbd_completion *c, const struct mbd_event *e)
+static void end(struct mbd_completion *c)
 {
     int status = 499;
     if (c->exchange) {
-        status = c->stream ? end_stream(c, e) : end_whole(c, e);
+        status = c->asked.stream ? end_stream(c) : end_whole(c);
     }
-    write_line(c, e, status);
+    write_line(c, status);
     unlink_one(c);
     mbd_completion_free(c);
 }
 
 /* ---- what the engine tells --------------------------------------------------------------- */
 
+static void end_choice(struct mbd_completion *c, struct mbd_choice *k,
+                       const struct mbd_event *e)
+{
+    k->ended = true;
+    k->last = *e;
+    c->n_running--;
+    if (e->state == MBD_REQUEST_CANCELLED && c->late) {
+        k->last.finish = MB_FINISH_LENGTH;
+    }
+    bool nothing = c->late && c->usage.completion_tokens == 0; /* an error says so at the end */
+    if (e->state != MBD_REQUEST_DONE && !c->late) {
+        mbd_completion_cancel(c); /* the whole fails with it */
+    } else if (c->exchange && c->asked.stream && !nothing) {
+        mbd_choice_end_stream(c, k);
+    }
+}
+
+static void take_token(struct mbd_completion *c, struct mbd_choice *k,
+                       const struct mbd_event *e)
+{
+    k->n_drawn++;
+    c->usage.completion_tokens++; /* the end of sequence was computed, too */
+    if (c->exchange && c->asked.stream) {
+        mbd_choice_stream(c, k, e);
+    } else if (c->exchange && !mbd_choice_gather(c, k, e)) {
+        c->no_memory = true; /* answered as such at the end */
+        mbd_completion_cancel(c);
+    }
+}
+
+static bool may_take(const struct mbd_completion *c)
+{
+    return !c->exchange || !c->asked.stream || mbd_stream_pending(c->exchange) < PENDING_MAX;
+}
+
 /* Returns false when c is no more. */
 static bool take_events(struct mbd_completion *c)
 {
     struct mbd_event e;
-    while ((!c->exchange || !c->stream || mbd_stream_pending(c->exchange) < PENDING_MAX) &&
-           mbd_request_next(c->request, &e)) {
-        if (mbd_request_state_is_final(e.state)) {
-            end(c, &e);
-            return false;
+    for (size_t i = 0; i < c->n_choices; i++) {
+        struct mbd_choice *k = &c->choices[i];
+        while (k->request && !k->ended && may_take(c) && mbd_request_next(k->request, &e)) {
+            if (mbd_request_state_is_final(e.state)) {
+                end_choice(c, k, &e);
+            } else {
+                take_token(c, k, &e);
+            }
         }
-        c->usage.completion_tokens++; /* the end of sequence was computed, too */
-        if (c->exchange && c->stream) {
-            stream_token(c, &e);
-        } else if (c->exchange) {
-            gather_token(c, &e);
-        }
+    }
+    if (c->n_running == 0) {
+        end(c);
+        return false;
     }
     return true;
 }
@@ -319,7 +367,7 @@ static void on_ping(void *arg)
     uint64_t silence =
         (uint64_t) all->service->options->ping_interval_ms * (MBD_SECOND_NS / 1000);
     for (struct mbd_completion *c = all->first; c; c = c->next) {
-        if (c->exchange && c->stream && now - c->spoke_ns >= silence &&
+        if (c->exchange && c->asked.stream && now - c->spoke_ns >= silence &&
             mbd_stream_pending(c->exchange) == 0) {
             mbd_stream_ping(c->exchange);
             c->spoke_ns = now;
@@ -333,25 +381,24 @@ static void on_ping(void *arg)
 static void begin_stream(struct mbd_completion *c, void (*more)(void *arg))
 {
     mbd_reply_stream(c->exchange, more, c);
-    if (c->text.len > 0) { /* the echo is the first chunk */
-        struct mb_completion_reply r = reply_of(c);
-        r.has_logprobs = false;
-        r.text = mb_bytes_text(&c->text);
-        r.n_text = c->text.len;
-        put_chunk(c, &r);
-        mb_bytes_fini(&c->text);
+    for (size_t i = 0; i < c->n_choices; i++) {
+        mbd_choice_begin_stream(c, &c->choices[i]);
     }
 }
 
 void mbd_completion_of_nothing(struct mbd_completion *c, struct mbd_exchange *x)
 {
-    const struct mbd_event e = { .state = MBD_REQUEST_DONE, .finish = MB_FINISH_LENGTH };
     c->exchange = x;
     mbd_exchange_logged(x);
-    if (c->stream) {
+    for (size_t i = 0; i < c->n_choices; i++) {
+        c->choices[i].ended = true;
+        c->choices[i].last =
+            (struct mbd_event) { .state = MBD_REQUEST_DONE, .finish = MB_FINISH_LENGTH };
+    }
+    if (c->asked.stream) {
         begin_stream(c, NULL);
     }
-    write_line(c, &e, c->stream ? end_stream(c, &e) : end_whole(c, &e));
+    write_line(c, c->asked.stream ? end_stream(c) : end_whole(c));
     mbd_completion_free(c);
 }
 
@@ -361,11 +408,20 @@ void mbd_completion_begin(struct mbd_completion *c, struct mbd_exchange *x)
     mbd_exchange_logged(x);
     mbd_exchange_on_end(x, on_exchange_end, c);
     link_one(c);
-    if (!c->stream) {
+    if (!c->asked.stream) {
         mbd_exchange_wait(x);
         return;
     }
     begin_stream(c, on_more);
+}
+
+enum mb_status mbd_completion_set_limit(struct mbd_completion *c, struct mb_error *err)
+{
+    enum mb_status st = mbd_timer_new(c->owner->service->loop, on_limit, c, &c->limit, err);
+    if (st == MB_OK) {
+        mbd_timer_start(c->limit, (uint64_t) ceil(c->asked.time_limit * 1000), 0);
+    }
+    return st;
 }
 
 /* ---- all of them ------------------------------------------------------------------------- */
@@ -408,7 +464,7 @@ void mbd_completions_free(struct mbd_completions *all)
 void mbd_completions_cancel(struct mbd_completions *all)
 {
     for (struct mbd_completion *c = all->first; c; c = c->next) {
-        mbd_request_cancel(c->request);
+        mbd_completion_cancel(c);
     }
 }
 

@@ -4,6 +4,20 @@
 #include "proto/json/models_json.h"
 #include "server/http/exchange.h"
 #include "server/http/router.h"
+#include "server/http/routes/find_model.h"
+
+const struct mbd_entry *mbd_find_model(const struct mbd_service *s, const char *name,
+                                       struct mb_wire_error *err)
+{
+    const struct mbd_entry *e = mbd_registry_find(s->registry, name);
+    if (!e && name) {
+        mb_wire_error_fill(err, 404, "model_not_found", "model",
+                           "there is no model '%s' here; GET /v1/models lists them", name);
+    } else if (!e) {
+        mb_wire_error_fill(err, 400, NULL, "model", "'model' is required: there are several");
+    }
+    return e;
+}
 
 static struct mb_model_card card_of(const struct mbd_entry *e)
 {

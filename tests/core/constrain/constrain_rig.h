@@ -84,13 +84,13 @@ static inline struct mb_constraint *constraint_of(const struct mb_token_trie *tr
                                                   const char *schema, size_t n,
                                                   struct mb_error *err)
 {
-    struct mb_value v = { 0 };
+    struct mb_json_value v = { 0 };
     struct mb_grammar g;
     struct mb_constraint *c = NULL;
-    enum mb_status st = mb_value_parse(schema, n, &v, err);
+    enum mb_status st = mb_json_value_parse(schema, n, &v, err);
     if (st == MB_OK) {
         st = mb_schema_compile(&v, &g, err);
-        mb_value_fini(&v);
+        mb_json_value_fini(&v);
     }
     if (st == MB_OK) {
         st = mb_constraint_new(&g, trie, mb_tokenizer_n_vocab(trie->tokenizer) + 3, &c, err);

@@ -5,6 +5,7 @@
  *         bytes and a few tokens makes the trials exhaustive. */
 #include <math.h>
 
+#include "core/constrain/automaton.h"
 #include "tests/check_main.h"
 #include "tests/core/constrain/constrain_rig.h"
 
@@ -165,6 +166,35 @@ START_TEST(masks_come_again)
 }
 END_TEST
 
+/* What does not fit is answered as dead, and said to be: after a reset it fits. */
+START_TEST(an_automaton_without_room_says_so)
+{
+    struct mb_grammar g;
+    struct mb_automaton a;
+    struct mb_error err = { 0 };
+    mb_assert_ok(mb_schema_compile(NULL, &g, &err), &err);
+    mb_assert_ok(mb_automaton_init(&a, &g, &err), &err);
+    a.budget = INT64_MAX;
+    uint32_t start = mb_automaton_start(&a);
+    uint32_t open = mb_automaton_open(&a, start, MB_RULE_OBJECT, g.need_max);
+    ck_assert_uint_ne(open, MB_DFA_DEAD);
+    uint32_t whole = a.pool_max;
+    a.pool_max = a.n_pool; /* full now */
+    ck_assert_uint_eq(mb_automaton_open(&a, open, MB_RULE_STRING, g.need_max), MB_DFA_DEAD);
+    ck_assert(a.full);
+    a.pool_max = whole;
+    uint32_t *kept[] = { &open, &open };
+    mb_automaton_reset(&a, kept, 2);
+    ck_assert(!a.full);
+    ck_assert_uint_ne(mb_automaton_open(&a, open, MB_RULE_STRING, g.need_max), MB_DFA_DEAD);
+    a.budget = 0; /* so is what costs too much */
+    ck_assert_uint_eq(mb_automaton_gap(&a, open), MB_DFA_DEAD);
+    ck_assert(a.full);
+    mb_automaton_fini(&a);
+    mb_grammar_fini(&g);
+}
+END_TEST
+
 START_TEST(logits_outside_are_minus_infinity)
 {
     float logits[130];
@@ -207,6 +237,7 @@ int main(void)
     tcase_add_loop_test(t, a_mask_is_what_is_accepted, 0, sizeof schemas / sizeof schemas[0]);
     tcase_add_test(t, a_text_may_be_cut_anywhere);
     tcase_add_test(t, masks_come_again);
+    tcase_add_test(t, an_automaton_without_room_says_so);
     tcase_add_test(t, logits_outside_are_minus_infinity);
     tcase_add_test(t, a_vocabulary_without_bytes_is_refused);
     suite_add_tcase(s, t);

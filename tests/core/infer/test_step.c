@@ -153,6 +153,24 @@ static bool see(void *self, uint32_t layer, enum mb_block_input input, const flo
 }
 
 /* Walks the layers by hand over a cache of one layer, as conversion does. */
+/* hidden is the norm of x, by float64: x w / sqrt(mean x^2 + eps). */
+static void check_hidden(const struct mb_model *m, const float *x, const float *hidden)
+{
+    uint32_t d = m->shape.width;
+    for (size_t t = 0; t < N; t++, x += d, hidden += d) {
+        double square = 0;
+        for (uint32_t i = 0; i < d; i++) {
+            square += (double) x[i] * (double) x[i];
+        }
+        double scale = 1 / sqrt(square / d + (double) m->shape.norm_eps);
+        for (uint32_t i = 0; i < d; i++) {
+            double want = (double) x[i] * scale * (double) m->final_norm[i];
+            ck_assert_msg(fabs((double) hidden[i] - want) <= 4e-6 * (1 + fabs(want)),
+                          "token %zu: %g, not %g", t, (double) hidden[i], want);
+        }
+    }
+}
+
 START_TEST(parts_put_together_are_the_step)
 {
     struct mb_model *m = tiny_model_new(&tiny_specs[_i], 2);
@@ -164,8 +182,12 @@ START_TEST(parts_put_together_are_the_step)
     random_tokens(4, m->shape.n_vocab, tokens, N);
     float *want = calloc(N * v, 4), *got = calloc(N * v, 4);
     float *x = calloc((size_t) N * m->shape.width, 4);
-    ck_assert(want && got && x);
+    float *hidden = calloc((size_t) N * m->shape.width, 4);
+    ck_assert(want && got && x && hidden);
     rig_feed(&r, 0, tokens, N, want);
+    for (uint32_t i = 0; i < N; i++) {
+        mb_step_hidden(r.stepper, m, i, hidden + (size_t) i * m->shape.width);
+    }
 
     struct mb_shape one = m->shape;
     one.n_layers = 1;
@@ -186,6 +208,7 @@ START_TEST(parts_put_together_are_the_step)
     ck_assert_uint_eq(seen.n_calls, m->shape.n_layers * MB_BLOCK_INPUTS);
     mb_assert_ok(mb_step_head(r.stepper, m, x, N, got, &err), &err);
     ck_assert_mem_eq(got, want, N * v * sizeof *got);
+    check_hidden(m, x, hidden);
 
     for (uint32_t stop = 1; stop <= MB_BLOCK_INPUTS; stop++) { /* a tap may stop at any input */
         seen = (struct seen) { .m = m, .stop_at = stop };
@@ -198,6 +221,7 @@ START_TEST(parts_put_together_are_the_step)
     free(want);
     free(got);
     free(x);
+    free(hidden);
     mb_model_unref(m);
 }
 END_TEST

@@ -1,4 +1,5 @@
-/* A case of the template engine as JSON: {"template": text, "variables": {name: value, ...}}. */
+/* A case of the template engine as JSON: {"template": text, "variables": {name: value,
+ * ...}}. */
 #ifndef MB_TESTS_TEMPLATE_CASES_H
 #define MB_TESTS_TEMPLATE_CASES_H
 

@@ -1,5 +1,5 @@
-/* Renders what another program asks for: one line {"template": text, "variables": {...}} in, one
- * line {"text": text} or {"error": message} out. compare.py holds it against Jinja. */
+/* Renders what another program asks for: one line {"template": text, "variables": {...}}
+ * in, one line {"text": text} or {"error": message} out. compare.py holds it against Jinja. */
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,8 +1,8 @@
 /* Goal:   templates of models are rendered as transformers renders them, and no template and no
  *         conversation goes beyond the stated bounds.
- * Method: the cases of this folder against what Jinja made of them (compare.py wrote it, and compares
- *         again where there is a Jinja); each bound by a template that would pass it; each error by
- *         its words; many threads with one template. */
+ * Method: the cases of this folder against what Jinja made of them (compare.py wrote it,
+ *         and compares again where there is a Jinja); each bound by a template that would
+ *         pass it; each error by its words; many threads with one template. */
 #include "core/template/template.h"
 
 #include <pthread.h>
@@ -170,6 +170,15 @@ static const struct {
       "more work" },
     { "{% set s = 'x' * 1000000 %}{% for i in range(99999) %}{{ s|upper|length }}{% endfor %}",
       MB_E_LIMIT, "" },
+    /* What is looked for and not found is work, too. */
+    { "{% set s = 'a' * 1000000 %}{% for i in range(99999) %}{{ s.split('b')|length }}{% endfor %}",
+      MB_E_LIMIT, "more work" },
+    { "{% set s = 'a' * 1000000 %}{% set p = 'b' ~ 'a' * 1000 %}{% for i in range(99999) %}"
+      "{% if s.rfind(p) > 0 %}{% endif %}{% endfor %}",
+      MB_E_LIMIT, "more work" },
+    { "{% set a = 'a' * 1000000 ~ 'b' %}{% set b = 'a' * 1000000 ~ 'c' %}"
+      "{% for i in range(99999) %}{% if a == b %}{% endif %}{% endfor %}",
+      MB_E_LIMIT, "more work" },
     { "{{ [1]|map('map', 'map', 'map')|list }}", MB_E_INVALID, "" },
 };
 

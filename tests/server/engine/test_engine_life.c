@@ -181,7 +181,7 @@ START_TEST(a_reader_that_does_not_read_stalls_itself_alone)
     rig_submit(&rig, slow);
     await_stall();
     uint64_t n_told = rig_counter(MBD_GENERATION_TOKENS) - before;
-    ck_assert(n_told > 100 && n_told < MBD_EVENT_RING_BYTES / 64 && n_told < MANY);
+    ck_assert(n_told > 100 && n_told < MBD_EVENT_RING_BYTES / 24 && n_told < MANY);
     rig_run(&rig, marked, PROMPT, &few, &other);
     ck_assert_uint_eq(other.n_tokens, 20);
     ck_assert_uint_eq(rig_counter(MBD_GENERATION_TOKENS) - before, n_told + 20);

@@ -53,12 +53,29 @@ START_TEST(paths_find_routes)
 }
 END_TEST
 
+START_TEST(paths_for_operations)
+{
+    ck_assert(mbd_route_is_ops("/healthz"));
+    ck_assert(mbd_route_is_ops("/readyz"));
+    ck_assert(mbd_route_is_ops("/metrics"));
+    ck_assert(!mbd_route_is_ops("/metrics/"));
+    ck_assert(!mbd_route_is_ops("/v1/completions"));
+    ck_assert(!mbd_route_is_ops("/v1/models/metrics"));
+    ck_assert(!mbd_route_is_ops("/none"));
+    ck_assert(mbd_route_is_asked("/healthz"));
+    ck_assert(mbd_route_is_asked("/v1/models/metrics"));
+    ck_assert(!mbd_route_is_asked("/v1/completions"));
+    ck_assert(!mbd_route_is_asked("/none"));
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("http_parts");
     TCase *t = tcase_create("http_parts");
     tcase_add_test(t, events_are_framed);
     tcase_add_loop_test(t, paths_find_routes, 0, sizeof cases / sizeof cases[0]);
+    tcase_add_test(t, paths_for_operations);
     suite_add_tcase(s, t);
     return mb_run_suite(s);
 }

@@ -161,6 +161,8 @@ START_TEST(numbers_are_what_was_counted)
     ck_assert(value_of(all, "process_open_fds") >= 3);
     ck_assert(value_of(all, "process_resident_memory_bytes") > 100000);
     ck_assert(value_of(all, "process_cpu_seconds_total") >= 0);
+    ck_assert(value_of(all, "process_max_fds") >= value_of(all, "process_open_fds"));
+    ck_assert(value_of(all, "process_start_time_seconds") > 1.6e9);
 }
 END_TEST
 

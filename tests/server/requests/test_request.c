@@ -29,7 +29,7 @@ START_TEST(what_is_out_of_bounds_is_refused)
     p.max_tokens = 0;
     ck_assert_int_eq(mbd_request_new(NULL, prompt, 3, &p, &r, &err), MB_E_INVALID);
     p.max_tokens = 1;
-    p.want_top = MB_COMPLETION_LOGPROBS_MAX + 1;
+    p.want_top = MB_CHAT_LOGPROBS_MAX + 1;
     ck_assert_int_eq(mbd_request_new(NULL, prompt, 3, &p, &r, &err), MB_E_INVALID);
     p = (struct mbd_request_params) { .max_tokens = 1, .n_stops = MB_STOPS_MAX + 1 };
     ck_assert_int_eq(mbd_request_new(NULL, prompt, 3, &p, &r, &err), MB_E_INVALID);
@@ -102,7 +102,7 @@ START_TEST(a_full_ring_still_takes_the_end_and_room_rings_the_bell)
     for (; mbd_request_may_tell(r); n_told++) {
         mbd_request_tell(r, largest());
     }
-    ck_assert_int_ge(n_told, 8);
+    ck_assert_int_ge(n_told, 7);
     ck_assert(!mbd_bell_heard(bell));
     ck_assert(mbd_request_next(r, &got));
     ck_assert(mbd_bell_heard(bell));

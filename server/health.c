@@ -1,0 +1,82 @@
+#include "server/health.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <unistd.h>
+
+/* A connected socket, every operation of which ends in time; -1 with errno. An address that stands
+ * for all of the machine's is a way to the machine itself. */
+static int open_connection(const struct mbd_address *a)
+{
+    union {
+        struct sockaddr any;
+        struct sockaddr_in v4;
+        struct sockaddr_in6 v6;
+    } at = { 0 };
+    bool six = strchr(a->host, ':') != NULL;
+    at.any.sa_family = six ? AF_INET6 : AF_INET;
+    *(six ? &at.v6.sin6_port : &at.v4.sin_port) = htons(a->port);
+    (void) inet_pton(at.any.sa_family, a->host,
+                     six ? (void *) &at.v6.sin6_addr : (void *) &at.v4.sin_addr);
+    struct timeval patience = { .tv_sec = MBD_HEALTH_TIMEOUT_MS / 1000 };
+    int fd = socket(at.any.sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience) < 0 ||
+        setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience) < 0 ||
+        connect(fd, &at.any, six ? sizeof at.v6 : sizeof at.v4) < 0) {
+        int why = errno;
+        if (fd >= 0) {
+            (void) close(fd);
+        }
+        errno = why;
+        return -1;
+    }
+    return fd;
+}
+
+/* The start of the reply, terminated; false with errno when none came. */
+static bool ask(int fd, char *ret, size_t n)
+{
+    static const char question[] =
+        "GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    if (send(fd, question, sizeof question - 1, MSG_NOSIGNAL) < 0) {
+        return false;
+    }
+    size_t have = 0;
+    ssize_t got = 1;
+    while (have < n - 1 && (got = recv(fd, ret + have, n - 1 - have, 0)) > 0) {
+        have += (size_t) got;
+    }
+    ret[have] = '\0';
+    return got >= 0;
+}
+
+enum mb_status mbd_health_ask(const struct mbd_options *o, struct mb_error *err)
+{
+    const struct mbd_address *a = o->ops_listen.host[0] ? &o->ops_listen : &o->listen;
+    if (a->port == 0) {
+        return mb_fail(err, MB_E_INVALID, 0, "check-health: port 0 does not say where to ask");
+    }
+    char reply[1024] = "";
+    int fd = open_connection(a);
+    bool answered = fd >= 0 && ask(fd, reply, sizeof reply);
+    int why = errno;
+    if (fd >= 0) {
+        (void) close(fd);
+    }
+    if (!answered) {
+        return mb_fail(err, MB_E_IO, why, "check-health: %s port %u", a->host,
+                       (unsigned) a->port);
+    }
+    if (strncmp(reply, "HTTP/1.1 200 ", 13) != 0) {
+        const char *body = strstr(reply, "\r\n\r\n");
+        return mb_fail(err, MB_E_IO, 0, "check-health: %.*s: %.*s",
+                       (int) strcspn(reply, "\r\n"), reply,
+                       body ? (int) strcspn(body + 4, "\r\n") : 0, body ? body + 4 : "");
+    }
+    return MB_OK;
+}
