@@ -169,8 +169,9 @@ END_TEST
 
 START_TEST(long_prompts)
 {
-    enum { LONG = 17000 };
+    enum { LONG = MB_SANITIZED ? 1700 : 17000 };
     char *json = malloc(LONG + 200);
+    const char *tokens = MB_SANITIZED ? "\"prompt_tokens\":1701," : "\"prompt_tokens\":17001,";
     for (int kind = 0; kind < 3; kind++) {
         size_t n =
             (size_t) sprintf(json, "{\"max_tokens\":%d%s,\"ignore_eos\":true,\"prompt\":\"",
@@ -180,7 +181,7 @@ START_TEST(long_prompts)
         struct wire_reply r = wire_ask(&d, "/v1/completions", json);
         if (kind == 0) {
             ck_assert_msg(r.status == 200, "%s%s", r.head, r.body);
-            ck_assert_ptr_nonnull(strstr(r.body, "\"prompt_tokens\":17001,"));
+            ck_assert_ptr_nonnull(strstr(r.body, tokens));
         } else if (kind == 1) {
             ck_assert_ptr_nonnull(strstr(r.body, "data: [DONE]\n\n"));
         } else {
