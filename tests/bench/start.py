@@ -46,8 +46,8 @@ def ready(port):
 
 
 def main():
-    if len(sys.argv) != 3:
-        sys.exit("usage: start.py BUILD MODEL.mbool")
+    if len(sys.argv) < 3:
+        sys.exit("usage: start.py BUILD MODEL.mbool [options of mboold]")
     build, model = sys.argv[1:3]
     with open(model, "rb") as f:
         while f.read(1 << 24):
