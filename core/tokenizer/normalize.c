@@ -18,12 +18,29 @@ struct mb_bytes *mb_rewrite_next(struct mb_rewrite *r)
     return &r->buffer[r->now];
 }
 
+/* The first pattern in text, or NULL. A window at a time: an address sanitizer looks at all that
+ * memmem is given, at every call, and made the time of a long text quadratic. */
+static const uint8_t *find(struct mb_text text, struct mb_text pattern)
+{
+    enum { WINDOW = 256 };
+    while (text.n >= pattern.n) {
+        size_t n = text.n < WINDOW + pattern.n ? text.n : WINDOW + pattern.n;
+        const uint8_t *hit = memmem(text.at, n, pattern.at, pattern.n);
+        if (hit || n == text.n) {
+            return hit;
+        }
+        text.at += WINDOW; /* a pattern that begins before this is in the window */
+        text.n -= WINDOW;
+    }
+    return NULL;
+}
+
 void mb_replace(struct mb_text text, struct mb_text pattern, struct mb_text content,
                 size_t n_max, struct mb_bytes *ret)
 {
     assert(pattern.n > 0);
     while (text.n > 0 && ret->len <= n_max && !ret->failed) {
-        const uint8_t *hit = memmem(text.at, text.n, pattern.at, pattern.n);
+        const uint8_t *hit = find(text, pattern);
         if (!hit) {
             mb_bytes_put(ret, text.at, text.n);
             return;
