@@ -175,7 +175,7 @@ START_TEST(long_prompts)
     for (int kind = 0; kind < 3; kind++) {
         size_t n =
             (size_t) sprintf(json, "{\"max_tokens\":%d%s,\"ignore_eos\":true,\"prompt\":\"",
-                             kind == 2 ? 60000 : 3, kind == 1 ? ",\"stream\":true" : "");
+                             kind == 2 ? 65000 : 3, kind == 1 ? ",\"stream\":true" : "");
         memset(json + n, 'a', LONG);
         strcpy(json + n + LONG, "\"}");
         struct wire_reply r = wire_ask(&d, "/v1/completions", json);
