@@ -82,8 +82,11 @@ done
 yes 'the man and then an old tin hat' | head -c 30000000 >"$dir/long.txt"
 for command in "eval $dir/k3.mbool --text" "convert $dir/float -o $dir/no.mbool --calibrate"; do
     # shellcheck disable=SC2086
-    timeout --preserve-status --signal=INT 0.1 "$mbool" $command "$dir/long.txt" >"$dir/out" 2>"$dir/err"
-    [ $? -eq 130 ] && grep -q "mbool ${command%% *}: " "$dir/err"
+    for delay in 0.1 0.05 0.2 0.03 0.4 0.07; do # too early for the program, or too late for its work
+        timeout --preserve-status --signal=INT "$delay" "$mbool" $command "$dir/long.txt" >"$dir/out" 2>"$dir/err"
+        [ $? -ne 130 ] || break
+    done
+    grep -q "mbool ${command%% *}: " "$dir/err"
     check "Ctrl-C ends ${command%% *}" $?
 done
 rm "$dir/long.txt"
