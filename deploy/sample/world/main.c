@@ -11,10 +11,13 @@
 
 static const char usage[] =
     "usage: storyworld make [options] > FILE.jsonl\n"
+    "       storyworld ask [options] < FILE.jsonl > FILE.jsonl\n"
     "       storyworld check [options] [FILE.jsonl]\n"
     "\n"
     "make writes conversations, a line each: {\"messages\": [{\"role\", \"content\"}, ...]};\n"
     "or as one text, as the model of deploy/sample sees it, for pretraining.\n"
+    "ask reads such lines that end with an answer, and adds a question about the story that was\n"
+    "told; those without one it leaves as they are.\n"
     "check reads such lines and judges every answer: whether it follows the grammar, makes sense\n"
     "and is about what was asked. Its exit status is 0 when enough are good.\n"
     "\n"
@@ -27,6 +30,8 @@ static const char usage[] =
     "  --rhyme           stories end with a rhyme\n"
     "  --new-animals     about animals that are in no other conversation\n"
     "  --held-out        about what is otherwise left out, for evaluation\n"
+    "ask:\n"
+    "  --seed S          the same seed asks the same of the same story (default 1)\n"
     "check:\n"
     "  --at-least P      percent of the answers that must be good (default 100)\n"
     "  --first-person    count only stories that the hero tells as good\n"
@@ -193,11 +198,12 @@ static void check_turn(const struct arguments *a, struct memory *m, const char *
     }
 }
 
-/* One conversation. A false answer leaves the rest without a story to be about. */
-static bool check_line(const struct arguments *a, const json_t *line, struct counts *c)
+/* One conversation. A false answer leaves the rest without a story to be about: *m is what is known
+ * at its end. */
+static bool check_line(const struct arguments *a, const json_t *line, struct memory *m,
+                       struct counts *c)
 {
-    struct memory m;
-    memory_clear(&m);
+    memory_clear(m);
     const char *user = NULL;
     size_t i;
     json_t *message;
@@ -211,23 +217,41 @@ static bool check_line(const struct arguments *a, const json_t *line, struct cou
         if (strcmp(role, "user") == 0) {
             user = content;
         } else if (strcmp(role, "assistant") == 0 && user) {
-            check_turn(a, &m, user, content, c);
+            check_turn(a, m, user, content, c);
         }
     }
     return json_is_array(messages);
 }
 
+static bool ask_line(const struct arguments *a, json_t *line, uint64_t number)
+{
+    struct memory m;
+    struct counts c = { 0 };
+    if (!check_line(a, line, &m, &c)) {
+        return false;
+    }
+    if (m.told) {
+        struct mb_bytes question = { 0 };
+        talk_ask(&m, a->seed, number, &question);
+        add_message(json_object_get(line, "messages"), "user", &question);
+        mb_bytes_fini(&question);
+    }
+    return json_dumpf(line, stdout, JSON_COMPACT) == 0 && putchar('\n') != EOF;
+}
+
+/* c NULL: a question is added to each. */
 static bool read_lines(const struct arguments *a, FILE *in, struct counts *c)
 {
+    struct memory m;
     char *text = NULL;
     size_t cap = 0, n_lines = 0;
     ssize_t n;
     bool ok = true;
     while (ok && (n = getline(&text, &cap, in)) > 0) {
-        n_lines++;
         json_error_t e;
         json_t *line = json_loadb(text, (size_t) n, 0, &e);
-        ok = line && check_line(a, line, c);
+        ok = line && (c ? check_line(a, line, &m, c) : ask_line(a, line, n_lines));
+        n_lines++;
         json_decref(line);
     }
     free(text);
@@ -235,6 +259,11 @@ static bool read_lines(const struct arguments *a, FILE *in, struct counts *c)
         fprintf(stderr, "storyworld: line %zu is no conversation\n", n_lines);
     }
     return ok;
+}
+
+static int ask(const struct arguments *a)
+{
+    return read_lines(a, stdin, NULL) && fflush(stdout) == 0 ? 0 : 1;
 }
 
 static int check(const struct arguments *a, const char *path)
@@ -287,6 +316,9 @@ int main(int argc, char **argv)
     }
     if (optind < argc && strcmp(argv[optind], "make") == 0 && optind + 1 == argc) {
         return make(&a);
+    }
+    if (optind < argc && strcmp(argv[optind], "ask") == 0 && optind + 1 == argc) {
+        return ask(&a);
     }
     if (optind < argc && strcmp(argv[optind], "check") == 0 && optind + 2 >= argc) {
         return check(&a, argv[optind + 1]);

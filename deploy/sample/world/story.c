@@ -1,5 +1,6 @@
 #include "deploy/sample/world/story.h"
 
+#include <assert.h>
 #include <string.h>
 
 #include "core/base/rng.h"
@@ -186,6 +187,16 @@ void memory_clear(struct memory *m)
 {
     *m = (struct memory) { .told = false };
     facts_clear(&m->story);
+}
+
+void talk_ask(const struct memory *m, uint64_t seed, uint64_t number, struct mb_bytes *ret)
+{
+    assert(m->told);
+    struct dice d = { .seed = seed, .stream = number };
+    struct facts third = m->story;
+    third.first_person = false;
+    mb_bytes_clear(ret);
+    pattern_fill(about_story[dice_throw(&d, N(about_story))].question, &third, &d, ret);
 }
 
 static const char *only_pattern(const void *pattern, const struct facts *f, size_t i)

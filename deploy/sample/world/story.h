@@ -34,6 +34,10 @@ struct memory {
 };
 void memory_clear(struct memory *m);
 
+/* A question about the story in memory, which was told: the same for the same seed and number.
+ * Replaces *ret. */
+void talk_ask(const struct memory *m, uint64_t seed, uint64_t number, struct mb_bytes *ret);
+
 enum verdict {
     GOOD,      /* it follows the grammar, makes sense, and answers what was asked */
     OFF_TOPIC, /* it follows the grammar and makes sense, but is about something else */
