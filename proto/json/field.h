@@ -8,6 +8,7 @@
 #include <jansson.h>
 
 #include "proto/completion.h"
+#include "proto/json_tally.h"
 #include "proto/wire_error.h"
 
 struct mb_field;
@@ -44,6 +45,11 @@ enum mb_status mb_body_decode(const char *text, size_t n, const struct mb_fields
 
 /* stream_options goes with stream only, min_tokens not above max_tokens. */
 mb_agree_fn mb_agree_stream;
+
+/* Adds a text that is to be parsed to *t; false, with err filled, when with it more than the bounds
+ * of completion_json.h came together. */
+bool mb_json_bounded(const char *text, size_t n, struct mb_json_tally *t,
+                     struct mb_wire_error *err);
 
 /* 'name' what: HTTP 400. Always false. */
 bool mb_field_refuse(struct mb_wire_error *err, const char *name, const char *what);

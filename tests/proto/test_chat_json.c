@@ -3,6 +3,7 @@
  *         what models write.
  * Method: literal JSON both ways. */
 #include <jansson.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -75,7 +76,7 @@ END_TEST
 START_TEST(messages_come_out_as_templates_expect)
 {
     take(
-        "{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"a\\u00e9\"},"
+        "{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"a\\u00e9\\u0000c\"},"
         "{\"type\":\"text\",\"text\":\"b\"}],\"name\":\"n\"},"
         "{\"role\":\"assistant\",\"tool_calls\":[{\"id\":\"1\",\"type\":\"function\",\"function\":"
         "{\"name\":\"f\",\"arguments\":\"{\\\"z\\\": 1.50, \\\"a\\\": null}\"}}]},"
@@ -84,12 +85,47 @@ START_TEST(messages_come_out_as_templates_expect)
         "{\"role\":\"tool\",\"tool_call_id\":\"1\",\"content\":\"ok\",\"tool_calls\":null}]}");
     ck_assert_str_eq(
         c.chat.messages,
-        "[{\"role\":\"user\",\"content\":\"a\xc3\xa9\\nb\",\"name\":\"n\"},"
+        "[{\"role\":\"user\",\"content\":\"a\xc3\xa9\\u0000c\\nb\",\"name\":\"n\"},"
         "{\"role\":\"assistant\",\"tool_calls\":[{\"id\":\"1\",\"type\":\"function\",\"function\":"
         "{\"name\":\"f\",\"arguments\":{\"z\":1.5,\"a\":null}}}],\"content\":null},"
         "{\"role\":\"assistant\",\"content\":\"\",\"tool_calls\":[{\"function\":{\"name\":\"f\","
         "\"arguments\":\"not JSON\"}}]},"
         "{\"role\":\"tool\",\"tool_call_id\":\"1\",\"content\":\"ok\"}]");
+}
+END_TEST
+
+/* As many bytes as a body may have, in which a quadratic way would take minutes. */
+START_TEST(long_content_in_parts)
+{
+    enum { PARTS = 5000, EACH = 1500 };
+    static char text[PARTS * (EACH + 64)];
+    char *at = text + sprintf(text, "{\"messages\":[{\"role\":\"user\",\"content\":[");
+    for (int i = 0; i < PARTS; i++) {
+        at += sprintf(at, "%s{\"type\":\"text\",\"text\":\"%0*d\"}", i > 0 ? "," : "", EACH, i);
+    }
+    (void) sprintf(at, "]}]}");
+    take(text);
+    ck_assert_uint_eq(strlen(c.chat.messages),
+                      strlen("[{'role':'user','content':''}]") + PARTS * (EACH + 2) - 2);
+}
+END_TEST
+
+/* The arguments of calls are documents within strings, and bounded as those around them. */
+START_TEST(arguments_are_bounded)
+{
+    static char text[4 << 20];
+    char *at = text + sprintf(text, "{\"messages\":[{\"role\":\"assistant\",\"tool_calls\":[");
+    for (int k = 0; k < 2; k++) { /* neither goes too far alone */
+        at += sprintf(at, "%s{\"function\":{\"name\":\"f\",\"arguments\":\"{", k ? "," : "");
+        for (int i = 0; i < 40000; i++) {
+            at += sprintf(at, "%s\\\"%d\\\":0", i > 0 ? "," : "", i);
+        }
+        at += sprintf(at, "}\"}}");
+    }
+    (void) sprintf(at, "]}]}");
+    mb_completion_fini(&c);
+    ck_assert_int_eq(mb_chat_decode(text, strlen(text), &c, &err), MB_E_INVALID);
+    ck_assert_ptr_nonnull(strstr(err.message, "members of objects"));
 }
 END_TEST
 
@@ -256,6 +292,10 @@ static const struct {
       "<tool_call>\n{\"name\":\"g\",\"arguments\":{\"b\":[1,\"x\"]}}\n</tool_call>\n",
       11, 2, "g", "{\"b\": [1, \"x\"]}" },
     { MB_CALLS_MARKED, "<tool_call>{\"name\":\"f\"}", 0, 1, "f", "{}" }, /* the end closes it */
+    { MB_CALLS_MARKED,
+      "<tool_call>{\"name\":\"f\",\"arguments\":{\"a\":[0.1,-2e30]}}"
+      "</tool_call>",
+      0, 1, "f", "{\"a\": [0.1, -2e30]}" },
     { MB_CALLS_MARKED, "<tool_call>{\"name\":\"f\",\"arguments\":\"{}\"}</tool_call>", 0, 1,
       "f", "{}" },
     { MB_CALLS_MARKED, "<tool_call>{\"name\":", 0, 0, NULL, NULL }, /* cut: stays text */
@@ -311,6 +351,8 @@ int main(void)
     tcase_add_test(t, defaults);
     tcase_add_test(t, every_field);
     tcase_add_test(t, messages_come_out_as_templates_expect);
+    tcase_add_test(t, long_content_in_parts);
+    tcase_add_test(t, arguments_are_bounded);
     tcase_add_loop_test(t, bad_requests_are_refused_by_name, 0, sizeof bad / sizeof bad[0]);
     suite_add_tcase(s, t);
     t = tcase_create("replies");
