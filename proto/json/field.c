@@ -31,18 +31,6 @@ bool mb_json_bounded(const char *text, size_t n, struct mb_json_tally *t,
 
 /* ---- fields ------------------------------------------------------------------------------ */
 
-bool mb_field_refuse(struct mb_wire_error *err, const char *name, const char *what)
-{
-    mb_wire_error_fill(err, 400, NULL, name, "'%s' %s", name, what);
-    return false;
-}
-
-bool mb_field_refuse_memory(struct mb_wire_error *err)
-{
-    mb_wire_error_fill(err, 503, "out_of_memory", NULL, "no memory for this request");
-    return false;
-}
-
 static void *place(const struct mb_field *f, struct mb_completion *c)
 {
     return (char *) c + f->offset;
@@ -119,46 +107,6 @@ bool mb_take_nothing(const struct mb_field *f, const json_t *v, struct mb_comple
                  (json_is_object(v) && json_object_size(v) == 0) ||
                  (json_is_array(v) && json_array_size(v) == 0);
     return empty || mb_field_refuse(err, f->name, "is not supported");
-}
-
-bool mb_copy_string(const json_t *v, char **ret, size_t *ret_n, struct mb_wire_error *err)
-{
-    size_t n = json_string_length(v);
-    char *copy = malloc(n + 1);
-    if (!copy) {
-        return mb_field_refuse_memory(err);
-    }
-    memcpy(copy, json_string_value(v), n + 1);
-    *ret = copy;
-    *ret_n = n;
-    return true;
-}
-
-bool mb_copy_ids(const char *name, const json_t *list, uint32_t **ret, size_t *ret_n,
-                 struct mb_wire_error *err)
-{
-    size_t n = json_array_size(list);
-    if (n > MB_PROMPT_IDS_MAX) {
-        return mb_field_refuse(err, name, "has too many token ids");
-    }
-    uint32_t *ids = malloc((n ? n : 1) * sizeof *ids);
-    if (!ids) {
-        return mb_field_refuse_memory(err);
-    }
-    for (size_t i = 0; i < n; i++) {
-        const json_t *v = json_array_get(list, i);
-        json_int_t id = json_integer_value(v);
-        if (!json_is_integer(v) || id < 0 || id > UINT32_MAX) {
-            free(ids);
-            mb_wire_error_fill(err, 400, NULL, name,
-                               "'%s' must hold token ids only; element %zu is none", name, i);
-            return false;
-        }
-        ids[i] = (uint32_t) id;
-    }
-    *ret = ids;
-    *ret_n = n;
-    return true;
 }
 
 bool mb_copy_json(const json_t *v, char **ret, struct mb_wire_error *err)
