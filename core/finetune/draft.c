@@ -166,19 +166,19 @@ void mb_draft_fini(struct mb_draft *d)
 
 /* Writing. */
 
-/* Sections that hold bytes: as they were, but for a longer provenance. */
-static enum mb_status add_words(struct mb_checkpoint_writer *w,
-                                const struct mb_checkpoint *from, const char *note,
-                                struct mb_error *err)
+/* All in the order of the checkpoint it comes from, so that a delta can join the two; the
+ * provenance, which grows, stands last. */
+static enum mb_status add_all(struct mb_checkpoint_writer *w, const struct mb_model *m,
+                              const struct mb_checkpoint *from, const char *note,
+                              struct mb_error *err)
 {
     struct mb_bytes provenance = { 0 };
     enum mb_status st = MB_OK;
     for (size_t i = 0; st == MB_OK && i < mb_checkpoint_sections(from); i++) {
         const struct mb_section *s = mb_checkpoint_section(from, i);
         if (s->kind != MB_SECTION_BYTES) {
-            continue;
-        }
-        if (strcmp(s->name, "provenance") == 0) {
+            st = mb_model_write_tensor(w, m, s->name, err);
+        } else if (strcmp(s->name, "provenance") == 0) {
             mb_bytes_put(&provenance, mb_checkpoint_data(from, s), s->bytes);
         } else {
             st =
@@ -199,13 +199,11 @@ enum mb_status mb_draft_write(const struct mb_draft *d, const struct mb_checkpoi
                               const char *note, const char *path, struct mb_error *err)
 {
     struct mb_checkpoint_writer *w = NULL;
-    size_t most = mb_checkpoint_sections(from) + 1;
+    size_t room = mb_checkpoint_sections_max(from), least = mb_checkpoint_sections(from) + 1;
+    size_t most = room > least ? room : least;
     enum mb_status st = mb_checkpoint_writer_open(path, &d->model->shape, most, &w, err);
     if (st == MB_OK) {
-        st = add_words(w, from, note, err);
-        if (st == MB_OK) {
-            st = mb_model_write(w, d->model, err);
-        }
+        st = add_all(w, d->model, from, note, err);
         if (st == MB_OK) {
             return mb_checkpoint_writer_commit(w, err);
         }

@@ -1,60 +1,76 @@
 #include "core/model/write.h"
 
-static enum mb_status add_linear(struct mb_checkpoint_writer *w, const char *name,
-                                 const struct mb_linear *l, struct mb_error *err)
+#include <stdio.h>
+#include <string.h>
+
+static enum mb_status no_tensor(const char *name, struct mb_error *err)
+{
+    return mb_fail(err, MB_E_INVALID, 0, "the model has no tensor '%s'", name);
+}
+
+static enum mb_status write_linear(struct mb_checkpoint_writer *w, const char *name,
+                                   const struct mb_linear *l, struct mb_error *err)
 {
     return l->kind == MB_LINEAR_BOOL
                ? mb_checkpoint_add_bool(w, name, &l->boolean, err)
                : mb_checkpoint_add_f16(w, name, l->dense, l->n_rows, l->n_cols, err);
 }
 
-static enum mb_status add_block(struct mb_checkpoint_writer *w, const struct mb_model *m,
-                                uint32_t layer, struct mb_error *err)
+static enum mb_status write_scale(struct mb_checkpoint_writer *w, const char *name,
+                                  const uint16_t *scale, uint32_t n, struct mb_error *err)
 {
-    const struct mb_block *b = &m->blocks[layer];
-    char name[MB_TENSOR_NAME_MAX];
-    uint32_t width = m->shape.width;
-    enum mb_status st = mb_checkpoint_add_f32(w, mb_block_tensor_name(name, layer, "attn_norm"),
-                                              b->attn_norm, width, err);
-    if (st == MB_OK) {
-        st = mb_checkpoint_add_f32(w, mb_block_tensor_name(name, layer, "ffn_norm"),
-                                   b->ffn_norm, width, err);
-    }
-    for (int l = 0; st == MB_OK && l < MB_BLOCK_LINEARS; l++) {
-        const char *part = mb_block_linear_name((enum mb_block_linear) l);
-        st = add_linear(w, mb_block_tensor_name(name, layer, part), &b->linear[l], err);
-    }
-    for (int i = 0; st == MB_OK && i < MB_BLOCK_INPUTS; i++) {
-        const char *part = mb_block_scale_name((enum mb_block_input) i);
-        if (b->input_scale[i]) {
-            st = mb_checkpoint_add_f16(
-                w, mb_block_tensor_name(name, layer, part), b->input_scale[i], 1,
-                mb_block_input_width(&m->shape, (enum mb_block_input) i), err);
-        }
-    }
-    return st;
+    return scale ? mb_checkpoint_add_f16(w, name, scale, 1, n, err) : no_tensor(name, err);
 }
 
-enum mb_status mb_model_write(struct mb_checkpoint_writer *w, const struct mb_model *m,
-                              struct mb_error *err)
+/* part is what stands behind "blocks.<layer>." in name. */
+static enum mb_status write_part(struct mb_checkpoint_writer *w, const struct mb_model *m,
+                                 const struct mb_block *b, const char *part, const char *name,
+                                 struct mb_error *err)
+{
+    if (strcmp(part, "attn_norm") == 0) {
+        return mb_checkpoint_add_f32(w, name, b->attn_norm, m->shape.width, err);
+    }
+    if (strcmp(part, "ffn_norm") == 0) {
+        return mb_checkpoint_add_f32(w, name, b->ffn_norm, m->shape.width, err);
+    }
+    for (int l = 0; l < MB_BLOCK_LINEARS; l++) {
+        if (strcmp(part, mb_block_linear_name((enum mb_block_linear) l)) == 0) {
+            return write_linear(w, name, &b->linear[l], err);
+        }
+    }
+    for (int i = 0; i < MB_BLOCK_INPUTS; i++) {
+        enum mb_block_input in = (enum mb_block_input) i;
+        if (strcmp(part, mb_block_scale_name(in)) == 0) {
+            return write_scale(w, name, b->input_scale[i], mb_block_input_width(&m->shape, in),
+                               err);
+        }
+    }
+    return no_tensor(name, err);
+}
+
+enum mb_status mb_model_write_tensor(struct mb_checkpoint_writer *w, const struct mb_model *m,
+                                     const char *name, struct mb_error *err)
 {
     const struct mb_shape *s = &m->shape;
-    enum mb_status st =
-        mb_checkpoint_add_f64(w, "rope.inv_freq", m->inv_freq, s->head_width / 2, err);
-    if (st == MB_OK) {
-        st = mb_checkpoint_add_f32(w, "final_norm", m->final_norm, s->width, err);
+    unsigned layer;
+    int n = 0;
+    if (sscanf(name, "blocks.%u.%n", &layer, &n) == 1 && n > 0 && layer < s->n_layers) {
+        return write_part(w, m, &m->blocks[layer], name + n, name, err);
     }
-    if (st == MB_OK) {
-        st = add_linear(w, "embed", &m->embed, err);
+    if (strcmp(name, "rope.inv_freq") == 0) {
+        return mb_checkpoint_add_f64(w, name, m->inv_freq, s->head_width / 2, err);
     }
-    if (st == MB_OK && !s->tied_head) {
-        st = add_linear(w, "head", &m->head, err);
+    if (strcmp(name, "final_norm") == 0) {
+        return mb_checkpoint_add_f32(w, name, m->final_norm, s->width, err);
     }
-    if (st == MB_OK && m->head_input_scale) {
-        st = mb_checkpoint_add_f16(w, "head_in.t", m->head_input_scale, 1, s->width, err);
+    if (strcmp(name, "embed") == 0) {
+        return write_linear(w, name, &m->embed, err);
     }
-    for (uint32_t i = 0; st == MB_OK && i < s->n_layers; i++) {
-        st = add_block(w, m, i, err);
+    if (strcmp(name, "head") == 0 && !s->tied_head) {
+        return write_linear(w, name, &m->head, err);
     }
-    return st;
+    if (strcmp(name, "head_in.t") == 0) {
+        return write_scale(w, name, m->head_input_scale, s->width, err);
+    }
+    return no_tensor(name, err);
 }

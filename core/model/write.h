@@ -7,9 +7,9 @@
 #include "core/checkpoint/writer.h"
 #include "core/model/model.h"
 
-/* Adds every tensor of m, whose linear layers are Boolean or float16; what is made of bytes
- * (tokenizer, template, provenance) is the caller's. Errors: those of the writer. */
-enum mb_status mb_model_write(struct mb_checkpoint_writer *w, const struct mb_model *m,
-                              struct mb_error *err);
+/* Adds the tensor of m that a checkpoint has under this name; linear layers are Boolean or
+ * float16. Errors: MB_E_INVALID when m has none of this name; those of the writer. */
+enum mb_status mb_model_write_tensor(struct mb_checkpoint_writer *w, const struct mb_model *m,
+                                     const char *name, struct mb_error *err);
 
 #endif

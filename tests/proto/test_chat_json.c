@@ -9,28 +9,7 @@
 
 #include "proto/json/chat_json.h"
 #include "proto/json/tool_calls_json.h"
-#include "tests/check_main.h"
-
-static struct mb_completion c;
-static struct mb_wire_error err;
-
-static void setup(void)
-{
-    mb_completion_init(&c);
-    memset(&err, 0, sizeof err);
-}
-
-static void teardown(void)
-{
-    mb_completion_fini(&c);
-}
-
-static void take(const char *text)
-{
-    mb_completion_fini(&c);
-    enum mb_status st = mb_chat_decode(text, strlen(text), &c, &err);
-    ck_assert_msg(st == MB_OK, "%s: %s", text, err.message);
-}
+#include "tests/proto/body.h"
 
 #define USER "{\"messages\":[{\"role\":\"user\",\"content\":\"Hi\"}]"
 
@@ -129,9 +108,7 @@ START_TEST(arguments_are_bounded)
 }
 END_TEST
 
-static const struct {
-    const char *text, *param, *says;
-} bad[] = {
+static const struct bad_body bad[] = {
     { "{}", "messages", "required" },
     { "{\"messages\":[]}", "messages", "not empty" },
     { "{\"messages\":\"Hi\"}", "messages", "an array" },
@@ -168,13 +145,7 @@ static const struct {
 
 START_TEST(bad_requests_are_refused_by_name)
 {
-    enum mb_status st = mb_chat_decode(bad[_i].text, strlen(bad[_i].text), &c, &err);
-    ck_assert_msg(st == MB_E_INVALID, "%s was taken", bad[_i].text);
-    ck_assert_int_eq(err.http, 400);
-    ck_assert_str_eq(err.param, bad[_i].param);
-    ck_assert_msg(strstr(err.message, bad[_i].says) != NULL, "%s: %s", bad[_i].text,
-                  err.message);
-    ck_assert_ptr_null(c.chat.messages);
+    refuse(&bad[_i]);
 }
 END_TEST
 
@@ -344,6 +315,7 @@ END_TEST
 
 int main(void)
 {
+    decode = mb_chat_decode;
     mb_json_init();
     Suite *s = suite_create("chat_json");
     TCase *t = tcase_create("requests");

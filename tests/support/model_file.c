@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/model/write.h"
+#include "core/checkpoint/writer.h"
 #include "core/tokenizer/spec.h"
 #include "tests/support/tiny_model.h"
 
@@ -89,7 +89,7 @@ void model_file_write(const char *path, uint32_t context, const char *chat_templ
                                      &err),
              &err);
     }
-    need(mb_model_write(w, m, &err), &err);
+    need(tiny_model_add(w, m, &err), &err);
     need(mb_checkpoint_writer_commit(w, &err), &err);
     mb_model_unref(m);
 }

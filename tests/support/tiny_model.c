@@ -276,6 +276,51 @@ struct mb_model *tiny_model_new(const struct tiny_spec *spec, uint64_t seed)
     return m;
 }
 
+static enum mb_status write_block(struct mb_checkpoint_writer *w, const struct mb_model *m,
+                                  uint32_t layer, struct mb_error *err)
+{
+    static const char *const norms[] = { "attn_norm", "ffn_norm" };
+    char name[MB_TENSOR_NAME_MAX];
+    enum mb_status st = MB_OK;
+    for (int i = 0; st == MB_OK && i < 2; i++) {
+        st = mb_model_write_tensor(w, m, mb_block_tensor_name(name, layer, norms[i]), err);
+    }
+    for (int l = 0; st == MB_OK && l < MB_BLOCK_LINEARS; l++) {
+        const char *part = mb_block_linear_name((enum mb_block_linear) l);
+        st = mb_model_write_tensor(w, m, mb_block_tensor_name(name, layer, part), err);
+    }
+    for (int i = 0; st == MB_OK && i < MB_BLOCK_INPUTS; i++) {
+        const char *part = mb_block_scale_name((enum mb_block_input) i);
+        if (m->blocks[layer].input_scale[i]) {
+            st = mb_model_write_tensor(w, m, mb_block_tensor_name(name, layer, part), err);
+        }
+    }
+    return st;
+}
+
+enum mb_status tiny_model_add(struct mb_checkpoint_writer *w, const struct mb_model *m,
+                              struct mb_error *err)
+{
+    const struct {
+        const char *name;
+        bool there;
+    } whole[] = {
+        { "rope.inv_freq", true },
+        { "final_norm", true },
+        { "embed", true },
+        { "head", !m->shape.tied_head },
+        { "head_in.t", m->head_input_scale != NULL },
+    };
+    enum mb_status st = MB_OK;
+    for (size_t i = 0; st == MB_OK && i < sizeof whole / sizeof whole[0]; i++) {
+        st = whole[i].there ? mb_model_write_tensor(w, m, whole[i].name, err) : MB_OK;
+    }
+    for (uint32_t i = 0; st == MB_OK && i < m->shape.n_layers; i++) {
+        st = write_block(w, m, i, err);
+    }
+    return st;
+}
+
 enum mb_status tiny_model_write(const struct mb_model *m, const char *path,
                                 struct mb_error *err)
 {
@@ -284,7 +329,7 @@ enum mb_status tiny_model_write(const struct mb_model *m, const char *path,
     if (st != MB_OK) {
         return st;
     }
-    st = mb_model_write(w, m, err);
+    st = tiny_model_add(w, m, err);
     if (st != MB_OK) {
         mb_checkpoint_writer_abort(w);
         return st;
