@@ -170,6 +170,8 @@ def test_run(host, path):
     check("run finds a daemon", status == 0 and json.loads(out)["model"] == "tiny", out)
     status, _, err = mbool("run", path, "x", "--mboold", "/nowhere", host="127.0.0.1:1")
     check("run says why there is no daemon", status == 1 and "/nowhere: No such file" in err, err)
+    status, _, err = mbool("run", path + ".mbool", "x", host="127.0.0.1:1")
+    check("run misses a file", status == 1 and "No such file" in err, err)
     left = subprocess.run(["pgrep", "-f", "mboold --model .*" + path + " --listen 127.0.0.1:0 --log"],
                           capture_output=True, text=True).stdout
     check("run leaves no daemon behind", not left, left)
