@@ -193,8 +193,8 @@ static enum mb_status run_scored(struct mbd_runner *r, struct mbd_slot *s,
             .n_logits = n,
             .logits_of = r->score_of,
         };
-        enum mb_status st = mb_step(r->stepper, mbd_slot_model(s), r->kv, &b, cancel,
-                                    r->score_logits, NULL);
+        enum mb_status st =
+            mb_step(r->stepper, mbd_slot_model(s), r->kv, &b, cancel, r->score_logits, NULL);
         if (st != MB_OK) {
             return st;
         }

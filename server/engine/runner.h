@@ -30,14 +30,15 @@ struct mbd_runner {
     uint32_t *logits_of;              /* [sequences_max] */
     uint32_t n_rows;                  /* of logits, and slots that drew a token */
     uint32_t *row_slot;               /* [sequences_max] */
-    const struct mb_model **batch_of; /* [sequences_max] of each part of the plan: the weights of
+    const struct mb_model *
+        *batch_of;              /* [sequences_max] of each part of the plan: the weights of
                                           the batch that it waits for; NULL: of none */
-    uint32_t *scored, n_scored;       /* [sequences_max] parts of the plan that run alone */
-    float *hidden;                    /* [D] of one token */
-    float *logits;                    /* [sequences_max][n_vocab] */
-    uint32_t scores_max;              /* positions that are scored at a time */
-    uint32_t *score_of;               /* [scores_max] */
-    float *score_logits;              /* [scores_max][n_vocab] */
+    uint32_t *scored, n_scored; /* [sequences_max] parts of the plan that run alone */
+    float *hidden;              /* [D] of one token */
+    float *logits;              /* [sequences_max][n_vocab] */
+    uint32_t scores_max;        /* positions that are scored at a time */
+    uint32_t *score_of;         /* [scores_max] */
+    float *score_logits;        /* [scores_max][n_vocab] */
 };
 
 /* For every epoch that has the shape and the groups of model. o->context_max is set. Errors: MB_E_NOMEM; MB_E_INVALID when the KV cache would hold no

@@ -40,22 +40,14 @@ void mbd_epoch_unref(struct mbd_epoch *e)
         return;
     }
     assert(mbd_epoch_requests(e) == 0);
-    if (e->bury) {
-        e->bury(e->bury_arg, e);
-    } else {
-        mbd_epoch_free(e);
-    }
-}
-
-void mbd_epoch_free(struct mbd_epoch *e)
-{
-    if (!e) {
-        return;
-    }
-    assert(atomic_load(&e->n_refs) == 0);
     mb_model_unref(e->model);
     free(e->source);
     free(e);
+}
+
+bool mbd_epoch_is_last(const struct mbd_epoch *e)
+{
+    return atomic_load_explicit(&e->n_refs, memory_order_acquire) == 1;
 }
 
 struct mbd_epoch *mbd_epoch_begin(struct mbd_epoch *e)

@@ -5,13 +5,14 @@
  * not change. So one engine runs all epochs of a model side by side.
  *
  * Life:    whoever loads it makes it, with one reference. Names hold references to what they are,
- *          and were; a request holds one from its submission to its end (S2). The last reference,
- *          wherever it is dropped, hands the epoch to bury, since unmapping takes its time.
+ *          and were; a request holds one from its submission to its end (S2). The registry holds
+ *          one of its own and drops it last, on a thread where unmapping may take its time.
  * Threads: immutable but for the counts; references are taken and dropped on any thread. */
 #ifndef MBD_EPOCH_H
 #define MBD_EPOCH_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "core/model/model.h"
@@ -19,25 +20,18 @@
 #define MBD_EPOCH_ID_MAX    16
 #define MBD_FINGERPRINT_MAX 63
 
-struct mbd_epoch;
-/* Takes over an epoch that nobody holds any more. Any thread, the engine's between two tokens
- * included: no lock that another may hold for long, no memory, no unmapping. */
-typedef void mbd_epoch_bury_fn(void *arg, struct mbd_epoch *e);
-
 struct mbd_epoch {
     struct mb_model *model;                    /* a reference */
     char id[MBD_EPOCH_ID_MAX + 1];             /* the digest of its checkpoint: 16 hex digits */
     char fingerprint[MBD_FINGERPRINT_MAX + 1]; /* "mbool-<version>-<id>": equal ones answer
                                                    alike (A1) */
-    char parent[MBD_EPOCH_ID_MAX + 1]; /* of what it is a delta; "" for a checkpoint */
-    char *source;                      /* the file it came from */
-    int64_t created;                   /* seconds since 1970, when it was loaded */
-    uint64_t private_bytes;            /* of pages that it does not share with its parent */
+    char parent[MBD_EPOCH_ID_MAX + 1];         /* of what it is a delta; "" for a checkpoint */
+    char *source;                              /* the file it came from */
+    int64_t created;                           /* seconds since 1970, when it was loaded */
+    uint64_t private_bytes; /* of pages that it does not share with its parent */
 
     atomic_uint n_refs, n_requests;
-    mbd_epoch_bury_fn *bury; /* NULL: the last reference frees it at once */
-    void *bury_arg;
-    struct mbd_epoch *next; /* for who buries */
+    struct mbd_epoch *next; /* among those that are to be unmapped (keeper.h) */
 };
 
 /* Takes over the caller's reference on model, on success. source is copied.
@@ -45,9 +39,8 @@ struct mbd_epoch {
 enum mb_status mbd_epoch_new(struct mb_model *model, const char *source, int64_t created,
                              struct mbd_epoch **ret, struct mb_error *err);
 struct mbd_epoch *mbd_epoch_ref(struct mbd_epoch *e);
-void mbd_epoch_unref(struct mbd_epoch *e); /* NULL is allowed */
-/* Unmaps and frees what has no references. */
-void mbd_epoch_free(struct mbd_epoch *e); /* NULL is allowed */
+void mbd_epoch_unref(struct mbd_epoch *e); /* NULL is allowed; the last one unmaps and frees */
+bool mbd_epoch_is_last(const struct mbd_epoch *e); /* is the caller's the only reference? */
 
 /* A request's reference: counted, too, as a request in flight. */
 struct mbd_epoch *mbd_epoch_begin(struct mbd_epoch *e);
