@@ -12,6 +12,7 @@
 #include "core/base/parallel.h"
 #include "core/kernels/kernels.h"
 #include "proto/json/completion_json.h"
+#include "server/access/keyring.h"
 #include "server/clock.h"
 #include "server/engine/limits.h"
 #include "server/http/listener.h"
@@ -29,7 +30,7 @@ struct daemon {
     struct mbd_log log;
     struct mbd_service service;
     struct mbd_wake *wake;               /* of the loop, by the engines */
-    struct mbd_signal *signals[3];       /* of leaving */
+    struct mbd_signal *signals[3];       /* of leaving, and of reading anew */
     struct mbd_timer *look;              /* while draining */
     struct mbd_listener *listener, *ops; /* ops NULL: there is no --ops-listen */
     struct mb_kernels kernels;
@@ -79,6 +80,24 @@ static void on_signal(void *arg, int signal)
     d->drain_end_ns = mbd_now_ns() + ms_to_ns(d->options->drain_timeout_ms);
     mbd_registry_drain(d->service.registry);
     mbd_timer_start(d->look, 0, DRAIN_LOOK_MS);
+}
+
+/* ---- reading anew -------------------------------------------------------------------------- */
+
+/* What can not be read leaves everything as it was: nobody is locked out by half a file. */
+static void on_reload(void *arg, int signal)
+{
+    struct daemon *d = arg;
+    struct mb_error err;
+    (void) signal;
+    if (d->service.keys && mbd_keyring_reload(d->service.keys, &err) != MB_OK) {
+        mbd_log_message(&d->log, MBD_LOG_ERROR, "reload",
+                        "%s; the keys are those of before, %zu", err.what,
+                        mbd_keyring_count(d->service.keys));
+    } else if (d->service.keys) {
+        mbd_log_message(&d->log, MBD_LOG_INFO, "reload", "%zu keys",
+                        mbd_keyring_count(d->service.keys));
+    }
 }
 
 /* ---- starting ---------------------------------------------------------------------------- */
@@ -180,6 +199,7 @@ static enum mb_status start_engines(struct daemon *d, struct mb_error *err)
 static enum mb_status start_loop(struct daemon *d, struct mb_error *err)
 {
     static const int signals[] = { SIGTERM, SIGINT, SIGHUP };
+    static mbd_signal_fn *const handlers[] = { on_signal, on_signal, on_reload };
     struct mbd_loop *loop = NULL;
     enum mb_status st = mbd_loop_new(&loop, err);
     if (st != MB_OK) {
@@ -188,7 +208,7 @@ static enum mb_status start_loop(struct daemon *d, struct mb_error *err)
     d->service.loop = loop;
     st = mbd_wake_new(loop, on_wake, d, &d->wake, err);
     for (size_t i = 0; st == MB_OK && i < 3; i++) {
-        st = mbd_signal_new(loop, signals[i], on_signal, d, &d->signals[i], err);
+        st = mbd_signal_new(loop, signals[i], handlers[i], d, &d->signals[i], err);
     }
     if (st == MB_OK) {
         st = mbd_timer_new(loop, on_look, d, &d->look, err);
@@ -207,9 +227,25 @@ static enum mb_status start_listeners(struct daemon *d, struct mb_error *err)
     return st;
 }
 
+static enum mb_status open_keys(struct daemon *d, struct mb_error *err)
+{
+    if (d->options->keys) {
+        return mbd_keyring_new(d->options->keys, &d->service.keys, err);
+    }
+    if (!mbd_address_is_loopback(&d->options->listen)) {
+        mbd_log_message(&d->log, MBD_LOG_WARN, "start",
+                        "--insecure: whoever can reach %s may use this server",
+                        d->options->listen.host);
+    }
+    return MB_OK;
+}
+
 static enum mb_status start(struct daemon *d, struct mb_error *err)
 {
     enum mb_status st = allow_descriptors(d->options, err);
+    if (st == MB_OK) {
+        st = open_keys(d, err);
+    }
     if (st == MB_OK) {
         st = open_models(d, err);
     }
@@ -258,6 +294,7 @@ static void stop(struct daemon *d)
     mbd_wake_free(d->wake);
     mbd_loop_free(s->loop);
     mbd_metrics_free(s->metrics);
+    mbd_keyring_free(s->keys);
 }
 
 static void print_url(const struct mbd_address *a, const struct mbd_listener *l)
@@ -321,6 +358,9 @@ enum mb_status mbd_daemon_check(const struct mbd_options *o, struct mb_error *er
     daemon_init(&d, o);
     enum mb_status st = allow_descriptors(o, err);
     if (st == MB_OK) {
+        st = open_keys(&d, err);
+    }
+    if (st == MB_OK) {
         st = open_models(&d, err);
     }
     if (st == MB_OK) {
@@ -328,5 +368,6 @@ enum mb_status mbd_daemon_check(const struct mbd_options *o, struct mb_error *er
         st = mbd_registry_check(d.service.registry, &e, err);
     }
     mbd_registry_free(d.service.registry);
+    mbd_keyring_free(d.service.keys);
     return st;
 }

@@ -35,7 +35,8 @@ enum mbd_log_format { MBD_LOG_TEXT, MBD_LOG_JSON };
 struct mbd_options {
     struct mbd_model_option models[MBD_MODELS_MAX];
     size_t n_models;
-    char *config; /* the file that was read, or NULL */
+    char *config;   /* the file that was read, or NULL */
+    char *key_name; /* of the actions that make a line for the file of keys */
 
     uint32_t threads; /* 0: as many as this process may use */
     bool pin;
@@ -51,6 +52,8 @@ struct mbd_options {
 
     struct mbd_address listen;
     struct mbd_address ops_listen; /* host "": none; probes and metrics are on listen */
+    char *keys;                    /* their file; NULL: nobody needs one */
+    bool insecure;
     uint64_t body_max;
     uint64_t body_memory;
     uint32_t connections;
@@ -73,10 +76,15 @@ enum mbd_action {
     MBD_ACTION_PRINT_DEFAULTS,
     MBD_ACTION_CHECK_CONFIG,
     MBD_ACTION_CHECK_HEALTH,
+    MBD_ACTION_NEW_KEY,
+    MBD_ACTION_HASH_KEY,
 };
 
 void mbd_options_init(struct mbd_options *o); /* the defaults; owns nothing yet */
 void mbd_options_fini(struct mbd_options *o);
+
+/* Can only this machine ask there? */
+bool mbd_address_is_loopback(const struct mbd_address *a);
 
 /* Fills o, which was _init'ed, from the file that --config or MBOOLD_CONFIG names, from env
  * (like environ) and from argv. For the actions that only print, nothing else is looked at.

@@ -11,6 +11,7 @@
 #include "proto/json/error_json.h"
 #include "server/clock.h"
 #include "server/http/connection.h"
+#include "server/http/gate.h"
 #include "server/http/router.h"
 #include "server/http/sse.h"
 
@@ -24,6 +25,7 @@ enum state { READING, HANDLING, WAITING, ANSWERED };
 struct mbd_exchange {
     struct mbd_connection *connection;
     const struct mbd_route *route; /* NULL: there is none */
+    struct mbd_key *key;           /* a reference, or NULL */
     char *tail;                    /* a copy: libmicrohttpd's goes with the header */
     char id[ID_DIGITS + 1];
     char client_id[MBD_CLIENT_ID_MAX + 1]; /* "" when none was sent that may be echoed */
@@ -35,7 +37,7 @@ struct mbd_exchange {
     bool refused; /* by what follows; the rest of the body is thrown away */
     struct mb_wire_error refusal;
     unsigned retry_after;
-    const char *allow;
+    const char *allow, *authenticate; /* headers of the refusal, or NULL */
 
     struct MHD_Response *response; /* until it is queued */
     int status;                    /* 0 until there is an answer */
@@ -75,6 +77,11 @@ const char *mbd_exchange_tail(const struct mbd_exchange *x)
 const struct mb_bytes *mbd_exchange_body(const struct mbd_exchange *x)
 {
     return &x->body;
+}
+
+struct mbd_key *mbd_exchange_key(const struct mbd_exchange *x)
+{
+    return x->key;
 }
 
 const char *mbd_exchange_client_id(const struct mbd_exchange *x)
@@ -193,6 +200,23 @@ static bool judge_framing(struct mbd_exchange *x, const char *version)
     return !x->refused;
 }
 
+/* Probes and metrics have no key on the port for operations: whoever may reach it may ask. */
+static bool judge_key(struct mbd_exchange *x)
+{
+    struct mbd_gate_refusal why = { 0 };
+    struct mbd_key *key = NULL;
+    bool open = x->route->ops && listener_of(x)->role == MBD_LISTEN_OPS;
+    if (mbd_gate_key(x->connection->mhd, mbd_exchange_service(x)->keys, x->route, open, &key,
+                     &why)) {
+        x->key = mbd_key_ref(key);
+        return true;
+    }
+    x->refused = true;
+    x->refusal = why.error;
+    x->authenticate = why.authenticate;
+    return false;
+}
+
 /* What can be judged by the header alone. Returns whether a body is to come. */
 static bool judge_header(struct mbd_exchange *x, const char *method, const char *path,
                          const char *version)
@@ -215,6 +239,8 @@ static bool judge_header(struct mbd_exchange *x, const char *method, const char 
         refuse(x, 405, NULL, "this path does not have this method");
     } else if (!x->route) {
         refuse(x, 404, "not_found", "there is no such path here");
+    } else if (!judge_key(x)) {
+        return has_body;
     } else if (!x->route->has_body && has_body) {
         refuse(x, 413, NULL, "this path takes no body");
     } else if (n > mbd_exchange_service(x)->options->body_max) {
@@ -248,6 +274,7 @@ static void exchange_free(struct mbd_exchange *x)
     }
     mbd_exchange_drop_body(x);
     mb_bytes_fini(&x->stream);
+    mbd_key_unref(x->key);
     listener_of(x)->n_exchanges--;
     free(x->tail);
     free(x);
@@ -334,6 +361,9 @@ static void reply_refusal(struct mbd_exchange *x, bool close)
     mbd_reply_error(x, &x->refusal, x->retry_after);
     if (x->response && x->allow) {
         (void) MHD_add_response_header(x->response, "Allow", x->allow);
+    }
+    if (x->response && x->authenticate) {
+        (void) MHD_add_response_header(x->response, "WWW-Authenticate", x->authenticate);
     }
     if (x->response && close) {
         (void) MHD_add_response_header(x->response, "Connection", "close");
@@ -444,6 +474,9 @@ static void write_line(const struct mbd_exchange *x)
     mbd_line_text(&line, "id", x->id);
     if (x->client_id[0]) {
         mbd_line_text(&line, "client_id", x->client_id);
+    }
+    if (x->key) {
+        mbd_line_text(&line, "key", x->key->name);
     }
     mbd_line_text(&line, "route", route_name(x));
     mbd_line_u64(&line, "status", (uint64_t) x->status);

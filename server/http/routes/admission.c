@@ -432,6 +432,7 @@ static struct mbd_completion *completion_new(struct mbd_admission *a)
     }
     const struct mbd_exchange *x = a->exchange;
     c->owner = a->service->completions;
+    c->key = mbd_key_ref(mbd_exchange_key(x));
     c->model = a->model;
     c->asked = a->asked;
     mb_completion_init(&a->asked);

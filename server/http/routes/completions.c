@@ -40,6 +40,7 @@ void mbd_completion_free(struct mbd_completion *c)
     free(c->prompts);
     mb_completion_fini(&c->asked);
     mbd_timer_free(c->limit);
+    mbd_key_unref(c->key);
     free(c);
 }
 
@@ -257,6 +258,9 @@ static void write_line(struct mbd_completion *c, int status)
     mbd_line_text(&line, "id", strchr(c->id, '-') + 1);
     if (c->client_id[0]) {
         mbd_line_text(&line, "client_id", c->client_id);
+    }
+    if (c->key) {
+        mbd_line_text(&line, "key", c->key->name);
     }
     mbd_line_text(&line, "route", c->asked.is_chat ? "chat_completions" : "completions");
     mbd_line_u64(&line, "status", (uint64_t) status);
