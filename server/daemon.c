@@ -18,6 +18,7 @@
 #include "server/http/listener.h"
 #include "server/http/routes/completions.h"
 #include "server/http/routes/embeddings.h"
+#include "server/http/tls.h"
 
 enum {
     DRAIN_LOOK_MS = 20,     /* between looks at whether a drain is over */
@@ -84,12 +85,26 @@ static void on_signal(void *arg, int signal)
 
 /* ---- reading anew -------------------------------------------------------------------------- */
 
+static void reload_tls(struct daemon *d)
+{
+    struct mb_error err;
+    if (mbd_tls_reload(d->service.tls, &d->log, &err) != MB_OK) {
+        mbd_log_message(&d->log, MBD_LOG_ERROR, "reload",
+                        "%s; the certificate is that of before", err.what);
+    } else {
+        mbd_log_message(&d->log, MBD_LOG_INFO, "reload", "the certificate");
+    }
+}
+
 /* What can not be read leaves everything as it was: nobody is locked out by half a file. */
 static void on_reload(void *arg, int signal)
 {
     struct daemon *d = arg;
     struct mb_error err;
     (void) signal;
+    if (d->service.tls) {
+        reload_tls(d);
+    }
     if (d->service.keys && mbd_keyring_reload(d->service.keys, &err) != MB_OK) {
         mbd_log_message(&d->log, MBD_LOG_ERROR, "reload",
                         "%s; the keys are those of before, %zu", err.what,
@@ -240,11 +255,21 @@ static enum mb_status open_keys(struct daemon *d, struct mb_error *err)
     return MB_OK;
 }
 
+static enum mb_status open_tls(struct daemon *d, struct mb_error *err)
+{
+    const struct mbd_options *o = d->options;
+    return o->tls_cert ? mbd_tls_new(o->tls_cert, o->tls_key, &d->log, &d->service.tls, err)
+                       : MB_OK;
+}
+
 static enum mb_status start(struct daemon *d, struct mb_error *err)
 {
     enum mb_status st = allow_descriptors(d->options, err);
     if (st == MB_OK) {
         st = open_keys(d, err);
+    }
+    if (st == MB_OK) {
+        st = open_tls(d, err);
     }
     if (st == MB_OK) {
         st = open_models(d, err);
@@ -295,12 +320,13 @@ static void stop(struct daemon *d)
     mbd_loop_free(s->loop);
     mbd_metrics_free(s->metrics);
     mbd_keyring_free(s->keys);
+    mbd_tls_free(s->tls);
 }
 
-static void print_url(const struct mbd_address *a, const struct mbd_listener *l)
+static void print_url(const struct mbd_address *a, const struct mbd_listener *l, bool tls)
 {
     bool six = strchr(a->host, ':') != NULL;
-    printf("http://%s%s%s:%u", six ? "[" : "", a->host, six ? "]" : "",
+    printf("http%s://%s%s%s:%u", tls ? "s" : "", six ? "[" : "", a->host, six ? "]" : "",
            (unsigned) mbd_listener_port(l));
 }
 
@@ -308,7 +334,7 @@ static void say_listening(const struct daemon *d)
 {
     const struct mbd_address *a = &d->options->listen;
     printf("mboold %s listening on ", MB_VERSION);
-    print_url(a, d->listener);
+    print_url(a, d->listener, d->service.tls != NULL);
     printf(", ");
     for (size_t i = 0; i < d->options->n_models; i++) {
         printf("%s%s", i == 0 ? "model " : " ", d->options->models[i].name);
@@ -316,7 +342,7 @@ static void say_listening(const struct daemon *d)
     printf(", %s, %u threads", d->kernels.name, d->threads);
     if (d->ops) {
         printf(", operations on ");
-        print_url(&d->options->ops_listen, d->ops);
+        print_url(&d->options->ops_listen, d->ops, false);
     }
     printf("\n");
     (void) fflush(stdout);
@@ -361,6 +387,9 @@ enum mb_status mbd_daemon_check(const struct mbd_options *o, struct mb_error *er
         st = open_keys(&d, err);
     }
     if (st == MB_OK) {
+        st = open_tls(&d, err);
+    }
+    if (st == MB_OK) {
         st = open_models(&d, err);
     }
     if (st == MB_OK) {
@@ -369,5 +398,6 @@ enum mb_status mbd_daemon_check(const struct mbd_options *o, struct mb_error *er
     }
     mbd_registry_free(d.service.registry);
     mbd_keyring_free(d.service.keys);
+    mbd_tls_free(d.service.tls);
     return st;
 }

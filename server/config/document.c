@@ -71,7 +71,7 @@ static void put_man(struct mb_bytes *b)
     }
     mb_bytes_put_text(b,
                       ".SH SIGNALS\nSIGTERM and SIGINT let running requests end, then leave; a "
-                      "second one leaves at once.\nSIGHUP reads the file of keys anew.\n"
+                      "second one leaves at once.\nSIGHUP reads keys and certificate anew.\n"
                       ".SH EXIT STATUS\n"
                       ".TP\n.B 0\nIt ended as it should.\n"
                       ".TP\n.B 1\nIt failed, or a second signal came.\n"

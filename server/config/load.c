@@ -362,6 +362,9 @@ static enum mb_status agree(const struct mbd_options *o, struct mb_error *err)
                        "--insecure allows it",
                        o->listen.host);
     }
+    if (!o->tls_cert != !o->tls_key) {
+        return mb_fail(err, MB_E_INVALID, 0, "--tls-cert, --tls-key: one is of no use alone");
+    }
     if (o->step_tokens < o->sequences_max) {
         return mb_fail(
             err, MB_E_INVALID, 0,

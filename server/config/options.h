@@ -54,6 +54,7 @@ struct mbd_options {
     struct mbd_address ops_listen; /* host "": none; probes and metrics are on listen */
     char *keys;                    /* their file; NULL: nobody needs one */
     bool insecure;
+    char *tls_cert, *tls_key; /* both or neither */
     uint64_t body_max;
     uint64_t body_memory;
     uint32_t connections;

@@ -68,6 +68,12 @@ const struct mbd_row mbd_table[] = {
           "--listen may do everything" },
     { "insecure", MBD_KIND_BOOL, AT(insecure), ANY, .value = "false", .metavar = "BOOL",
       .help = "without keys, listen where other machines can ask all the same" },
+    { "tls-cert", MBD_KIND_TEXT, AT(tls_cert), ANY, .value = "", .metavar = "FILE",
+      .help =
+          "speak TLS at --listen, with this certificate and its chain (PEM), and --tls-key; both "
+          "are read anew at SIGHUP. --ops-listen stays without" },
+    { "tls-key", MBD_KIND_TEXT, AT(tls_key), ANY, .value = "", .metavar = "FILE",
+      .help = "the certificate's private key (PEM, without a password)" },
     { "max-body", MBD_KIND_BYTES, AT(body_max), 1 * KIB, MB_BODY_BYTES_MAX, "8M",
       .metavar = "BYTES", .help = "size of a request's body; beyond it 413" },
     { "body-memory", MBD_KIND_BYTES, AT(body_memory), 1 * MIB, 0x1p40, "256M",
@@ -531,6 +537,8 @@ void mbd_options_fini(struct mbd_options *o)
     free(o->config);
     free(o->key_name);
     free(o->keys);
+    free(o->tls_cert);
+    free(o->tls_key);
     *o = (struct mbd_options) { 0 };
 }
 
@@ -596,7 +604,7 @@ void mbd_table_help(struct mb_bytes *ret)
                       "configuration was wrong\n"
                       "signals: SIGTERM and SIGINT let running requests end, then leave; a "
                       "second one\n"
-                      "         leaves at once. SIGHUP reads the file of keys anew\n");
+                      "         leaves at once. SIGHUP reads keys and certificate anew\n");
 }
 
 void mbd_table_defaults(struct mb_bytes *ret)
