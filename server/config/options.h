@@ -52,7 +52,9 @@ struct mbd_options {
 
     struct mbd_address listen;
     struct mbd_address ops_listen; /* host "": none; probes and metrics are on listen */
-    char *keys;                    /* their file; NULL: nobody needs one */
+    char *hosts;        /* names that Host may have, commas between; NULL: by listen */
+    char *cors_origins; /* of pages that may ask; NULL: none, "*": all */
+    char *keys;         /* their file; NULL: nobody needs one */
     bool insecure;
     char *tls_cert, *tls_key; /* both or neither */
     uint64_t body_max;

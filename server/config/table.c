@@ -61,6 +61,15 @@ const struct mbd_row mbd_table[] = {
       .metavar = "ADDRESS:PORT",
       .help = "a port of their own for /healthz, /readyz and /metrics, with connections of its "
               "own; they are then there and nowhere else. None: they are on --listen" },
+    { "host", MBD_KIND_TEXT, AT(hosts), ANY, .value = "", .metavar = "NAMES",
+      .help =
+          "names, with commas between, by which it may be asked (the header Host); * is any. Numbers "
+          "and localhost always may. None: only these where it listens on loopback, so that no page of "
+          "the web can call itself by a name that leads here; elsewhere any" },
+    { "cors-origin", MBD_KIND_TEXT, AT(cors_origins), ANY, .value = "", .metavar = "ORIGINS",
+      .help =
+          "pages of the web that may ask, as https://app.example.com, with commas between; * is any. "
+          "None: a request that a browser sends for another origin is refused" },
     { "keys", MBD_KIND_TEXT, AT(keys), ANY, .value = "", .metavar = "FILE",
       .help =
           "API keys: whoever asks must have one of this file, and may do what its scopes say. "
@@ -536,6 +545,8 @@ void mbd_options_fini(struct mbd_options *o)
     }
     free(o->config);
     free(o->key_name);
+    free(o->hosts);
+    free(o->cors_origins);
     free(o->keys);
     free(o->tls_cert);
     free(o->tls_key);

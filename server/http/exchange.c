@@ -38,6 +38,7 @@ struct mbd_exchange {
     struct mb_wire_error refusal;
     unsigned retry_after;
     const char *allow, *authenticate; /* headers of the refusal, or NULL */
+    char *origin;                     /* of a page that may read the answer; NULL: none asks */
 
     struct MHD_Response *response; /* until it is queued */
     int status;                    /* 0 until there is an answer */
@@ -200,6 +201,32 @@ static bool judge_framing(struct mbd_exchange *x, const char *version)
     return !x->refused;
 }
 
+/* For whom the request is, and which page sends it. */
+static bool judge_sender(struct mbd_exchange *x)
+{
+    const struct mbd_listener *l = listener_of(x);
+    const struct mbd_options *o = mbd_exchange_service(x)->options;
+    const struct mbd_address *a = l->role == MBD_LISTEN_OPS ? &o->ops_listen : &o->listen;
+    struct mbd_gate_refusal why = { 0 };
+    const char *origin = NULL;
+    if (!mbd_gate_host(x->connection->mhd, o, mbd_address_is_loopback(a), &why) ||
+        !mbd_gate_origin(x->connection->mhd, o, &origin, &why)) {
+        x->refused = true;
+        x->refusal = why.error;
+        return false;
+    }
+    if (origin && !(x->origin = strdup(origin))) {
+        refuse(x, 503, "out_of_memory", "no memory for this request");
+    }
+    return !x->refused;
+}
+
+/* A browser asks whether a page may ask. The key is not sent with that. */
+static void reply_preflight(struct mbd_exchange *x);
+static const struct mbd_route preflight = {
+    "preflight", "OPTIONS", "", MBD_SCOPE_OPEN, .has_body = false, .handler = reply_preflight
+};
+
 /* Probes and metrics have no key on the port for operations: whoever may reach it may ask. */
 static bool judge_key(struct mbd_exchange *x)
 {
@@ -228,9 +255,15 @@ static bool judge_header(struct mbd_exchange *x, const char *method, const char 
     if (!judge_framing(x, version)) {
         return true;
     }
+    if (!judge_sender(x)) {
+        return has_body;
+    }
 
     if (mbd_listener_has(listener_of(x), path)) {
         x->route = mbd_route_find(method, path, &tail, &x->allow);
+    }
+    if (x->allow && x->origin && strcmp(method, "OPTIONS") == 0) {
+        x->route = &preflight;
     }
     x->tail = strdup(tail);
     if (!x->tail) {
@@ -275,6 +308,7 @@ static void exchange_free(struct mbd_exchange *x)
     mbd_exchange_drop_body(x);
     mb_bytes_fini(&x->stream);
     mbd_key_unref(x->key);
+    free(x->origin);
     listener_of(x)->n_exchanges--;
     free(x->tail);
     free(x);
@@ -299,7 +333,13 @@ static void answer(struct mbd_exchange *x, int status, struct MHD_Response *resp
     if (!response) {
         x->connection->gone = true;
     } else {
-        (void) MHD_add_response_header(response, "Content-Type", content_type);
+        if (content_type) {
+            (void) MHD_add_response_header(response, "Content-Type", content_type);
+        }
+        if (x->origin) {
+            mbd_gate_let_read(x->connection->mhd, response, x->origin,
+                              x->route == &preflight ? x->allow : NULL);
+        }
         (void) MHD_add_response_header(response, "X-Request-Id",
                                        x->client_id[0] ? x->client_id : x->id);
         if (mbd_exchange_service(x)->draining) {
@@ -353,6 +393,11 @@ void mbd_reply_error(struct mbd_exchange *x, const struct mb_wire_error *e,
         (void) snprintf(seconds, sizeof seconds, "%u", retry_after);
         (void) MHD_add_response_header(x->response, "Retry-After", seconds);
     }
+}
+
+static void reply_preflight(struct mbd_exchange *x)
+{
+    answer(x, 204, MHD_create_response_from_buffer(0, NULL, MHD_RESPMEM_PERSISTENT), NULL);
 }
 
 static void reply_refusal(struct mbd_exchange *x, bool close)

@@ -1,7 +1,135 @@
 #include "server/http/gate.h"
 
+#include <arpa/inet.h>
+#include <ctype.h>
 #include <string.h>
 #include <strings.h>
+
+static bool refuse(struct mbd_gate_refusal *ret, int http, const char *code,
+                   const char *authenticate, const char *what)
+{
+    mb_wire_error_fill(&ret->error, http, code, NULL, "%s", what);
+    ret->authenticate = authenticate;
+    return false;
+}
+
+static const char *header(struct MHD_Connection *mhd, const char *name)
+{
+    return MHD_lookup_connection_value(mhd, MHD_HEADER_KIND, name);
+}
+
+/* Is text, n bytes, in the list, without regard to case? */
+static bool is_listed(const char *list, const char *text, size_t n)
+{
+    while (list && *list) {
+        size_t k = strcspn(list, ",");
+        if ((k == 1 && *list == '*') || (k == n && strncasecmp(list, text, n) == 0)) {
+            return true;
+        }
+        list += k + (list[k] == ',');
+    }
+    return false;
+}
+
+/* ---- hosts ------------------------------------------------------------------------------- */
+
+/* "1.2.3.4" or "[::1]": nobody's name leads there. */
+static bool is_number(const char *host, size_t n)
+{
+    char text[INET6_ADDRSTRLEN];
+    struct in6_addr scratch;
+    bool six = n > 2 && host[0] == '[' && host[n - 1] == ']';
+    size_t k = six ? n - 2 : n;
+    if (k >= sizeof text) {
+        return false;
+    }
+    memcpy(text, host + six, k);
+    text[k] = '\0';
+    return inet_pton(six ? AF_INET6 : AF_INET, text, &scratch) == 1;
+}
+
+/* Of "host", "host:8080", "[::1]:8080": the length of the host. */
+static size_t host_length(const char *host)
+{
+    return host[0] == '[' ? strcspn(host, "]") + (strchr(host, ']') != NULL)
+                          : strcspn(host, ":");
+}
+
+bool mbd_gate_host(struct MHD_Connection *mhd, const struct mbd_options *o, bool loopback,
+                   struct mbd_gate_refusal *ret)
+{
+    static const char localhost[] = "localhost";
+    const char *host = header(mhd, "Host");
+    if (!host || (!o->hosts && !loopback)) { /* none: HTTP/1.0, which no browser speaks */
+        return true;
+    }
+    size_t n = host_length(host);
+    if (is_number(host, n) || is_listed(localhost, host, n) || is_listed(o->hosts, host, n)) {
+        return true;
+    }
+    return refuse(ret, 403, "host_not_allowed", NULL,
+                  "this server is not asked by this name (the header Host; --host)");
+}
+
+/* ---- origins ----------------------------------------------------------------------------- */
+
+/* Is it a page of this very server, as seen from there? */
+static bool is_own(const char *origin, const char *host)
+{
+    const char *at = strstr(origin, "://");
+    return at && host && strcasecmp(at + 3, host) == 0;
+}
+
+bool mbd_gate_origin(struct MHD_Connection *mhd, const struct mbd_options *o,
+                     const char **ret_origin, struct mbd_gate_refusal *ret)
+{
+    const char *origin = header(mhd, "Origin");
+    *ret_origin = NULL;
+    if (!origin) {
+        return true;
+    }
+    if (is_listed(o->cors_origins, origin, strlen(origin))) {
+        *ret_origin = strcmp(o->cors_origins, "*") == 0 ? "*" : origin;
+        return true;
+    }
+    return is_own(origin, header(mhd, "Host")) ||
+           refuse(ret, 403, "origin_not_allowed", NULL,
+                  "pages of this origin may not ask here (--cors-origin)");
+}
+
+/* Names of headers, with commas and spaces between: nothing that could end a line. */
+static bool are_names(const char *text)
+{
+    enum { NAMES_MAX = 1024 };
+    size_t n = 0;
+    for (; text[n]; n++) {
+        if (!isalnum((unsigned char) text[n]) && !strchr("-_, ", text[n])) {
+            return false;
+        }
+    }
+    return n > 0 && n <= NAMES_MAX;
+}
+
+void mbd_gate_let_read(struct MHD_Connection *mhd, struct MHD_Response *response,
+                       const char *origin, const char *preflight)
+{
+    (void) MHD_add_response_header(response, "Access-Control-Allow-Origin", origin);
+    if (strcmp(origin, "*") != 0) {
+        (void) MHD_add_response_header(response, "Vary", "Origin");
+    }
+    if (!preflight) {
+        (void) MHD_add_response_header(response, "Access-Control-Expose-Headers",
+                                       "X-Request-Id, Retry-After, WWW-Authenticate");
+        return;
+    }
+    /* Clients of OpenAI's send headers of their own, which nothing here reads. */
+    const char *names = header(mhd, "Access-Control-Request-Headers");
+    (void) MHD_add_response_header(response, "Access-Control-Allow-Headers",
+                                   names && are_names(names) ? names
+                                                             : "Authorization, Content-Type");
+    (void) MHD_add_response_header(response, "Access-Control-Allow-Methods", preflight);
+    (void) MHD_add_response_header(response, "Access-Control-Max-Age", "600");
+}
 
 /* ---- keys -------------------------------------------------------------------------------- */
 
@@ -33,14 +161,6 @@ static const char *bearer(const char *value, size_t *ret_n)
     const char *token = value + n + strspn(value + n, " \t");
     *ret_n = strcspn(token, " \t");
     return *ret_n > 0 && token[*ret_n + strspn(token + *ret_n, " \t")] == '\0' ? token : NULL;
-}
-
-static bool refuse(struct mbd_gate_refusal *ret, int http, const char *code,
-                   const char *authenticate, const char *what)
-{
-    mb_wire_error_fill(&ret->error, http, code, NULL, "%s", what);
-    ret->authenticate = authenticate;
-    return false;
 }
 
 bool mbd_gate_key(struct MHD_Connection *mhd, const struct mbd_keyring *keys,

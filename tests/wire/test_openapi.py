@@ -201,14 +201,14 @@ def check_error(document, body, what):
 # Requests that no route sees: (status, what comes behind method and path).
 REFUSED_BEFORE = [
     (400, " HTTP/1.1\r\n\r\n"),
-    (400, " HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n"),
-    (408, " HTTP/1.1\r\nHost: a\r\n"),
-    (413, " HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999999\r\n\r\n"),
-    (501, " HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n"),
+    (400, " HTTP/1.1\r\nHost: localhost\r\nHost: localhost\r\n\r\n"),
+    (408, " HTTP/1.1\r\nHost: localhost\r\n"),
+    (413, " HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999999\r\n\r\n"),
+    (501, " HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: gzip\r\n\r\n"),
 ]
 OF_BODIES = [
-    (408, " HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n{"),
-    (415, " HTTP/1.1\r\nHost: a\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\n{}"),
+    (408, " HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{"),
+    (415, " HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\n{}"),
 ]
 
 
@@ -530,7 +530,7 @@ def check_replies(document, daemon):
 def check_full(document, daemon):
     """A queue that one request fills."""
     many = json.dumps({"prompt": "x", "n": 128, "max_tokens": 1500, "ignore_eos": True})
-    first = daemon.begin("POST /v1/completions HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%s" % (len(many), many))
+    first = daemon.begin("POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s" % (len(many), many))
     for _ in range(600):
         if b"mboold_requests_waiting 0" not in daemon.ask("GET", "/metrics")[2]:
             break
