@@ -42,12 +42,22 @@ struct mbd_key_limits {
     uint64_t tokens_per_minute;   /* of prompts and completions; likewise */
 };
 
+/* What was used of a limit a minute, at a time; the rest is arithmetic: see limiter.h. */
+struct mbd_bucket {
+    double used;
+    uint64_t at_ns;
+};
+
 struct mbd_key {
     char name[MBD_KEY_NAME_MAX + 1];
     uint8_t hash[MBD_KEY_HASH_BYTES];
     unsigned scopes;
     bool low; /* its requests wait behind others; see scheduler/queue.h */
     struct mbd_key_limits limits;
+
+    uint32_t running; /* requests that began and did not end */
+    struct mbd_bucket requests, tokens;
+
     unsigned refs;
     uint32_t id; /* of those that are alive the only one with it; 0: not in a keyring */
 };

@@ -9,6 +9,7 @@
 #include <sys/random.h>
 
 #include "proto/json/error_json.h"
+#include "server/access/limiter.h"
 #include "server/clock.h"
 #include "server/http/connection.h"
 #include "server/http/gate.h"
@@ -26,6 +27,7 @@ struct mbd_exchange {
     struct mbd_connection *connection;
     const struct mbd_route *route; /* NULL: there is none */
     struct mbd_key *key;           /* a reference, or NULL */
+    bool counted;                  /* as one of the key's requests */
     char *tail;                    /* a copy: libmicrohttpd's goes with the header */
     char id[ID_DIGITS + 1];
     char client_id[MBD_CLIENT_ID_MAX + 1]; /* "" when none was sent that may be echoed */
@@ -244,6 +246,22 @@ static bool judge_key(struct mbd_exchange *x)
     return false;
 }
 
+/* Only what is work counts, which comes with a body. */
+static bool judge_limits(struct mbd_exchange *x)
+{
+    struct mbd_gate_refusal why;
+    if (!x->key || !x->route->has_body) {
+        return true;
+    }
+    x->counted = mbd_gate_begin(x->key, &why);
+    if (!x->counted) {
+        x->refused = true;
+        x->refusal = why.error;
+        x->retry_after = why.retry_after;
+    }
+    return x->counted;
+}
+
 /* What can be judged by the header alone. Returns whether a body is to come. */
 static bool judge_header(struct mbd_exchange *x, const char *method, const char *path,
                          const char *version)
@@ -272,7 +290,7 @@ static bool judge_header(struct mbd_exchange *x, const char *method, const char 
         refuse(x, 405, NULL, "this path does not have this method");
     } else if (!x->route) {
         refuse(x, 404, "not_found", "there is no such path here");
-    } else if (!judge_key(x)) {
+    } else if (!judge_key(x) || !judge_limits(x)) {
         return has_body;
     } else if (!x->route->has_body && has_body) {
         refuse(x, 413, NULL, "this path takes no body");
@@ -307,6 +325,9 @@ static void exchange_free(struct mbd_exchange *x)
     }
     mbd_exchange_drop_body(x);
     mb_bytes_fini(&x->stream);
+    if (x->counted) {
+        mbd_key_end(x->key);
+    }
     mbd_key_unref(x->key);
     free(x->origin);
     listener_of(x)->n_exchanges--;
@@ -335,6 +356,9 @@ static void answer(struct mbd_exchange *x, int status, struct MHD_Response *resp
     } else {
         if (content_type) {
             (void) MHD_add_response_header(response, "Content-Type", content_type);
+        }
+        if (x->key) {
+            mbd_gate_show_limits(response, x->key);
         }
         if (x->origin) {
             mbd_gate_let_read(x->connection->mhd, response, x->origin,

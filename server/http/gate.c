@@ -2,8 +2,12 @@
 
 #include <arpa/inet.h>
 #include <ctype.h>
+#include <stdio.h>
 #include <string.h>
 #include <strings.h>
+
+#include "server/clock.h"
+#include "server/http/limits.h"
 
 static bool refuse(struct mbd_gate_refusal *ret, int http, const char *code,
                    const char *authenticate, const char *what)
@@ -119,7 +123,13 @@ void mbd_gate_let_read(struct MHD_Connection *mhd, struct MHD_Response *response
     }
     if (!preflight) {
         (void) MHD_add_response_header(response, "Access-Control-Expose-Headers",
-                                       "X-Request-Id, Retry-After, WWW-Authenticate");
+                                       "X-Request-Id, Retry-After, WWW-Authenticate, "
+                                       "x-ratelimit-limit-requests, "
+                                       "x-ratelimit-remaining-requests, "
+                                       "x-ratelimit-reset-requests, "
+                                       "x-ratelimit-limit-tokens, "
+                                       "x-ratelimit-remaining-tokens, "
+                                       "x-ratelimit-reset-tokens");
         return;
     }
     /* Clients of OpenAI's send headers of their own, which nothing here reads. */
@@ -195,4 +205,59 @@ bool mbd_gate_key(struct MHD_Connection *mhd, const struct mbd_keyring *keys,
     }
     *ret_key = k;
     return true;
+}
+
+/* ---- limits ------------------------------------------------------------------------------ */
+
+void mbd_limit_refuse(enum mbd_limit limit, const struct mbd_key *k, uint64_t retry_ns,
+                      struct mb_wire_error *ret, unsigned *ret_retry_after)
+{
+    static const char code[] = "rate_limit_exceeded";
+    *ret_retry_after = (unsigned) ((retry_ns + MBD_SECOND_NS - 1) / MBD_SECOND_NS);
+    if (limit == MBD_LIMIT_CONCURRENT) {
+        mb_wire_error_fill(ret, 429, code, NULL, "this API key may have %u requests at once",
+                           (unsigned) k->limits.concurrent);
+    } else if (limit == MBD_LIMIT_REQUESTS) {
+        mb_wire_error_fill(ret, 429, code, NULL, "this API key may make %u requests a minute",
+                           (unsigned) k->limits.requests_per_minute);
+    } else {
+        mb_wire_error_fill(ret, 429, code, NULL, "this API key may use %llu tokens a minute",
+                           (unsigned long long) k->limits.tokens_per_minute);
+    }
+}
+
+bool mbd_gate_begin(struct mbd_key *k, struct mbd_gate_refusal *ret)
+{
+    uint64_t retry_ns = 0;
+    enum mbd_limit limit = mbd_key_begin(k, mbd_now_ns(), &retry_ns);
+    if (limit == MBD_LIMIT_NONE) {
+        return true;
+    }
+    *ret = (struct mbd_gate_refusal) { 0 };
+    mbd_limit_refuse(limit, k, retry_ns, &ret->error, &ret->retry_after);
+    return false;
+}
+
+static void show(struct MHD_Response *response, const char *what, struct mbd_limit_state s)
+{
+    char name[64], value[MBD_DURATION_TEXT];
+    if (s.limit == 0) {
+        return;
+    }
+    (void) snprintf(name, sizeof name, "x-ratelimit-limit-%s", what);
+    (void) snprintf(value, sizeof value, "%llu", (unsigned long long) s.limit);
+    (void) MHD_add_response_header(response, name, value);
+    (void) snprintf(name, sizeof name, "x-ratelimit-remaining-%s", what);
+    (void) snprintf(value, sizeof value, "%llu", (unsigned long long) s.remaining);
+    (void) MHD_add_response_header(response, name, value);
+    (void) snprintf(name, sizeof name, "x-ratelimit-reset-%s", what);
+    mbd_duration_text(s.reset_ns, value);
+    (void) MHD_add_response_header(response, name, value);
+}
+
+void mbd_gate_show_limits(struct MHD_Response *response, const struct mbd_key *k)
+{
+    uint64_t now = mbd_now_ns();
+    show(response, "requests", mbd_key_requests(k, now));
+    show(response, "tokens", mbd_key_tokens(k, now));
 }

@@ -17,6 +17,7 @@
 struct mbd_gate_refusal {
     struct mb_wire_error error;
     const char *authenticate; /* the WWW-Authenticate header (RFC 6750, 3), or NULL */
+    unsigned retry_after;     /* seconds; 0: no such header */
 };
 
 /* Was it meant for this server? A page of the web can have its own name lead to this machine, and
@@ -39,5 +40,12 @@ void mbd_gate_let_read(struct MHD_Connection *mhd, struct MHD_Response *response
 bool mbd_gate_key(struct MHD_Connection *mhd, const struct mbd_keyring *keys,
                   const struct mbd_route *route, bool open, struct mbd_key **ret_key,
                   struct mbd_gate_refusal *ret);
+
+/* ---- limits of a key ---------------------------------------------------------------------- */
+
+/* A request with this key begins, and will end (mbd_key_end); or it is too much. */
+bool mbd_gate_begin(struct mbd_key *k, struct mbd_gate_refusal *ret);
+/* What is left of its limits, as OpenAI's headers have it. */
+void mbd_gate_show_limits(struct MHD_Response *response, const struct mbd_key *k);
 
 #endif

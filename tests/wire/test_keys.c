@@ -313,6 +313,102 @@ START_TEST(the_log_has_names_and_no_keys)
 }
 END_TEST
 
+/* ---- limits ------------------------------------------------------------------------------ */
+
+static double header_number(const struct wire_reply *r, const char *name)
+{
+    char value[64];
+    ck_assert_msg(wire_header(r, name, value, sizeof value), "no %s in %s", name, r->head);
+    return strtod(value, NULL);
+}
+
+START_TEST(requests_a_minute)
+{
+    start((const char *[]) { "alice infer requests-per-minute=3", "bob infer", NULL }, NULL);
+    for (int i = 0; i < 3; i++) {
+        struct wire_reply r = ask_with("/v1/completions", bearer('a'), SMALL);
+        ck_assert_int_eq(r.status, 200);
+        ck_assert(header_number(&r, "x-ratelimit-limit-requests") == 3);
+        ck_assert(header_number(&r, "x-ratelimit-remaining-requests") == 2 - i);
+        ck_assert(header_number(&r, "x-ratelimit-reset-requests") > 15);
+        ck_assert(!strstr(r.head, "-tokens"));
+        wire_reply_free(&r);
+    }
+    struct wire_reply r = ask_with("/v1/completions", bearer('a'), SMALL);
+    ck_assert_int_eq(r.status, 429);
+    ck_assert_msg(strstr(r.body, "\"rate_limit_exceeded\"") &&
+                      strstr(r.body, "\"rate_limit_error\""),
+                  "%s", r.body);
+    double after = header_number(&r, "Retry-After");
+    ck_assert_msg(after > 5 && after <= 20, "%g", after);
+    ck_assert(header_number(&r, "x-ratelimit-remaining-requests") == 0);
+    wire_reply_free(&r);
+    assert_status("/v1/models", bearer('a'), NULL, 200); /* that is no work */
+    r = ask_with("/v1/completions", bearer('b'), SMALL);
+    ck_assert_int_eq(r.status, 200);
+    ck_assert(!strstr(r.head, "x-ratelimit"));
+    wire_reply_free(&r);
+    write_keys((const char *[]) { "alice infer requests-per-minute=600", NULL });
+    reload("1 keys");
+    assert_status("/v1/completions", bearer('a'), SMALL, 200);
+    stop();
+}
+END_TEST
+
+START_TEST(tokens_a_minute)
+{
+    start((const char *[]) { "alice infer tokens-per-minute=60", NULL }, NULL);
+    struct wire_reply r =
+        ask_with("/v1/completions", bearer('a'),
+                 "{\"prompt\":[1,2,3,4,5],\"max_tokens\":40,\"ignore_eos\":true}");
+    ck_assert_int_eq(r.status, 200);
+    wire_reply_free(&r);
+    r = ask_with("/v1/completions", bearer('a'), "{\"prompt\":[1,2,3,4,5],\"max_tokens\":0}");
+    ck_assert_int_eq(r.status, 200); /* 45 are used up, or a few less by now */
+    double left = header_number(&r, "x-ratelimit-remaining-tokens");
+    ck_assert_msg(left >= 15 && left <= 59, "%g", left);
+    wire_reply_free(&r);
+    r = ask_with("/v1/embeddings", bearer('a'), "{\"input\":[[1,2,3,4,5],[1,2,3,4,5]]}");
+    ck_assert_int_eq(r.status, 200);
+    ck_assert(header_number(&r, "x-ratelimit-remaining-tokens") < left);
+    wire_reply_free(&r);
+    r = ask_with(
+        "/v1/completions", bearer('a'),
+        "{\"prompt\":[1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,"
+        "27,28,29,30,31,32,33,34,35,36,37,38,39,40,41,42,43,44,45,46,47,48,49,50,51,52,53,"
+        "54,55,56,57,58,59,60,61,62],\"max_tokens\":1}");
+    ck_assert_int_eq(r.status, 429); /* needs a full bucket */
+    ck_assert(header_number(&r, "Retry-After") >= 1);
+    wire_reply_free(&r);
+    stop();
+}
+END_TEST
+
+START_TEST(requests_at_once)
+{
+    start((const char *[]) { "alice infer concurrent=2", NULL }, NULL);
+    int fds[2];
+    for (int i = 0; i < 2; i++) {
+        fds[i] = open_with("/v1/completions", bearer('a'), STREAM);
+        free(wire_read_until(fds[i], "data: {"));
+    }
+    struct wire_reply r = ask_with("/v1/completions", bearer('a'), SMALL);
+    ck_assert_int_eq(r.status, 429);
+    ck_assert(header_number(&r, "Retry-After") == 1);
+    wire_reply_free(&r);
+    (void) close(fds[0]);
+    int status = 0;
+    for (int i = 0; i < 1000 && status != 200; i++) { /* once it is seen to be gone */
+        r = ask_with("/v1/completions", bearer('a'), SMALL);
+        status = r.status;
+        wire_reply_free(&r);
+    }
+    ck_assert_int_eq(status, 200);
+    (void) close(fds[1]);
+    stop();
+}
+END_TEST
+
 /* ---- the program ------------------------------------------------------------------------- */
 
 START_TEST(the_port_for_operations_needs_none)
@@ -382,6 +478,9 @@ int main(void)
     tcase_add_test(t, a_key_goes_while_its_stream_runs);
     tcase_add_test(t, a_broken_file_leaves_the_keys);
     tcase_add_test(t, the_log_has_names_and_no_keys);
+    tcase_add_test(t, requests_a_minute);
+    tcase_add_test(t, tokens_a_minute);
+    tcase_add_test(t, requests_at_once);
     tcase_add_test(t, the_port_for_operations_needs_none);
     tcase_add_test(t, the_world_needs_keys);
     tcase_add_test(t, a_key_is_made);

@@ -135,7 +135,8 @@ def check_headers(document, described, headers, what):
             text = headers[name]
             value = int(text) if header["schema"]["type"] == "integer" and text.isdigit() else text
             check(validator(document, header["schema"]).is_valid(value), what, name, text)
-    for name in ("Retry-After", "X-Request-Id", "WWW-Authenticate"):
+    limits = ["x-ratelimit-%s-%s" % (a, b) for a in ("limit", "remaining", "reset") for b in ("requests", "tokens")]
+    for name in ["Retry-After", "X-Request-Id", "WWW-Authenticate"] + limits:
         check(name not in headers or name in described.get("headers", {}), what, name, "is not described")
 
 
@@ -237,6 +238,9 @@ def check_keys(document, mboold, model, directory, root):
         for scope, key in names.items():
             line = subprocess.run([mboold, "--hash-key", scope], input=key, text=True, check=True, capture_output=True)
             f.write(line.stdout.replace(" infer ", " %s " % scope))
+        limited = "limited".ljust(40, "x")
+        line = subprocess.run([mboold, "--hash-key", "limited"], input=limited, text=True, check=True, capture_output=True)
+        f.write(line.stdout.replace(" sha256", " requests-per-minute=1 tokens-per-minute=1000 sha256"))
     daemon = Daemon(mboold, model, "--keys", keys)
     for path, operations in document["paths"].items():
         asked = path.replace("{id}", "tiny")
@@ -251,6 +255,10 @@ def check_keys(document, mboold, model, directory, root):
                 good = not operation["security"] or scope in allowed
                 check(status == (200 if good else 403 if scope else 401), path, "with", scope, status)
                 check_reply(document, operation, status, got, reply, (path, scope))
+    for status in (200, 429):
+        got, headers, reply = daemon.ask("POST", "/tokenize", GOOD["/tokenize"], {"Authorization": "Bearer " + limited})
+        check(got == status and "x-ratelimit-reset-tokens" in headers, "a key with limits", got, dict(headers))
+        check_reply(document, document["paths"]["/tokenize"]["post"], got, headers, reply, ("limits", status))
     daemon.process.kill()
     daemon.process.wait()
 

@@ -9,7 +9,7 @@
 
 #include "proto/json/chat_json.h"
 #include "proto/json/tool_calls_json.h"
-#include "server/access/key.h"
+#include "server/access/limiter.h"
 #include "server/http/exchange.h"
 #include "server/http/routes/completions.h"
 

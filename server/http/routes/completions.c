@@ -316,6 +316,9 @@ static void take_token(struct mbd_completion *c, struct mbd_choice *k,
 {
     k->n_drawn++;
     c->usage.completion_tokens++; /* the end of sequence was computed, too */
+    if (c->key) {
+        mbd_key_take(c->key, 1, mbd_now_ns());
+    }
     if (c->exchange && c->asked.stream) {
         mbd_choice_stream(c, k, e);
     } else if (c->exchange && !mbd_choice_gather(c, k, e)) {
