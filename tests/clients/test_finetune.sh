@@ -96,6 +96,12 @@ fi
 cmp -s "$dir/whole.mbool" "$dir/part.mbool"
 check 'stopped and resumed, and with other threads, it is the same file' $?
 
+# What came of it is a delta of what it began with: all else stands where it stood.
+"$mbool" delta make "$dir/k2.mbool" "$dir/whole.mbool" -o "$dir/whole.delta" >/dev/null &&
+    "$mbool" delta apply "$dir/whole.delta" "$dir/k2.mbool" -o "$dir/again.mbool" >/dev/null &&
+    cmp -s "$dir/whole.mbool" "$dir/again.mbool"
+check 'a delta of the base makes the same file' $?
+
 # Chat data, without state, only the last kernel.
 printf '%s\n' '{"messages": [{"role": "user", "content": "the man"}, {"role": "assistant", "content": "and then"}]}' \
     '{"prompt": "an old", "completion": " tin hat"}' >"$dir/chat.jsonl"
