@@ -21,7 +21,21 @@ static void forget_models(struct mbd_options *o)
     o->n_models = 0;
 }
 
+static void forget_teachers(struct mbd_options *o)
+{
+    for (size_t i = 0; i < o->n_teachers; i++) {
+        free(o->teachers[i].file);
+    }
+    o->n_teachers = 0;
+}
+
 /* ---- command line ------------------------------------------------------------------------ */
+
+/* The row that names the file, which is looked for before all others. */
+static bool is_config(const struct mbd_row *row)
+{
+    return row->offset == offsetof(struct mbd_options, config) && row->kind == MBD_KIND_TEXT;
+}
 
 struct flag {
     const struct mbd_row *row;
@@ -92,7 +106,7 @@ static enum mb_status scan_flags(struct mbd_options *o, int argc, const char *co
             enum mbd_action a = (enum mbd_action) f.row->min;
             /* --help beats what else is asked for. */
             *action = *action == MBD_ACTION_HELP ? *action : a;
-        } else if (st == MB_OK && f.row->kind == MBD_KIND_TEXT) {
+        } else if (st == MB_OK && is_config(f.row)) {
             st = mbd_table_set(f.row, f.value, f.shown, o, err);
         }
         if (st != MB_OK) {
@@ -105,14 +119,18 @@ static enum mb_status scan_flags(struct mbd_options *o, int argc, const char *co
 static enum mb_status apply_flags(struct mbd_options *o, int argc, const char *const *argv,
                                   struct mb_error *err)
 {
-    bool models_seen = false;
+    bool models_seen = false, teachers_seen = false;
     for (int i = 1; i < argc; i++) {
         struct flag f;
         enum mb_status st = read_flag(argc, argv, &i, &f, err);
-        if (st == MB_OK && f.row->kind != MBD_KIND_ACTION && f.row->kind != MBD_KIND_TEXT) {
+        if (st == MB_OK && f.row->kind != MBD_KIND_ACTION && !is_config(f.row)) {
             if (f.row->kind == MBD_KIND_MODELS && !models_seen) {
                 forget_models(o);
                 models_seen = true;
+            }
+            if (f.row->kind == MBD_KIND_TEACHERS && !teachers_seen) {
+                forget_teachers(o);
+                teachers_seen = true;
             }
             st = mbd_table_set(f.row, f.value, f.shown, o, err);
         }
@@ -145,11 +163,13 @@ static enum mb_status apply_environment(struct mbd_options *o, const char *const
         char name[MBD_NAME_MAX];
         mbd_table_variable(row, name);
         const char *value = mbd_table_in_environment(row) ? variable(env, name) : NULL;
-        if (!value || row->kind == MBD_KIND_TEXT) { /* the file was named before */
+        if (!value || is_config(row)) { /* the file was named before */
             continue;
         }
         if (row->kind == MBD_KIND_MODELS) {
             forget_models(o);
+        } else if (row->kind == MBD_KIND_TEACHERS) {
+            forget_teachers(o);
         }
         enum mb_status st = mbd_table_set(row, value, name, o, err);
         if (st != MB_OK) {
@@ -261,6 +281,7 @@ static const char *wrong_type(const struct mbd_row *row, const json_t *v)
     case MBD_KIND_BOOL:
         return json_is_boolean(v) ? NULL : "true or false";
     case MBD_KIND_MODELS:
+    case MBD_KIND_TEACHERS:
         return json_is_object(v) ? NULL : "an object of names and files";
     default:
         return json_is_string(v) ? NULL : "a string";
@@ -290,7 +311,7 @@ static enum mb_status set_key(const char *where, const char *key, json_t *v,
     if (type) {
         return mb_fail(err, MB_E_INVALID, 0, "%s: must be %s", what, type);
     }
-    if (row->kind == MBD_KIND_MODELS) {
+    if (row->kind == MBD_KIND_MODELS || row->kind == MBD_KIND_TEACHERS) {
         return set_models(row, v, what, o, err);
     }
     char number[64];

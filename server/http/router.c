@@ -3,24 +3,64 @@
 #include <string.h>
 
 static const struct mbd_route routes[] = {
-    { "completions", "POST", "/v1/completions", true, false, mbd_route_completions },
-    { "chat_completions", "POST", "/v1/chat/completions", true, false,
+    { "completions", "POST", "/v1/completions", MBD_BODY_JSON, false, mbd_route_completions },
+    { "chat_completions", "POST", "/v1/chat/completions", MBD_BODY_JSON, false,
       mbd_route_chat_completions },
-    { "embeddings", "POST", "/v1/embeddings", true, false, mbd_route_embeddings },
-    { "tokenize", "POST", "/tokenize", true, false, mbd_route_tokenize },
-    { "detokenize", "POST", "/detokenize", true, false, mbd_route_detokenize },
-    { "models", "GET", "/v1/models", false, false, mbd_route_models },
-    { "model", "GET", "/v1/models/", false, false, mbd_route_model },
-    { "version", "GET", "/version", false, false, mbd_route_version },
-    { "info", "GET", "/v1/mbool/info", false, false, mbd_route_info },
-    { "healthz", "GET", "/healthz", false, true, mbd_route_healthz },
-    { "readyz", "GET", "/readyz", false, true, mbd_route_readyz },
-    { "metrics", "GET", "/metrics", false, true, mbd_route_metrics },
+    { "embeddings", "POST", "/v1/embeddings", MBD_BODY_JSON, false, mbd_route_embeddings },
+    { "tokenize", "POST", "/tokenize", MBD_BODY_JSON, false, mbd_route_tokenize },
+    { "detokenize", "POST", "/detokenize", MBD_BODY_JSON, false, mbd_route_detokenize },
+    { "models", "GET", "/v1/models", MBD_BODY_NONE, false, mbd_route_models },
+    { "model", "GET", "/v1/models/", MBD_BODY_NONE, false, mbd_route_model },
+    { "create_file", "POST", "/v1/files", MBD_BODY_UPLOAD, false, mbd_route_create_file },
+    { "files", "GET", "/v1/files", MBD_BODY_NONE, false, mbd_route_files },
+    { "file", "GET", "/v1/files/{id}", MBD_BODY_NONE, false, mbd_route_file },
+    { "delete_file", "DELETE", "/v1/files/{id}", MBD_BODY_NONE, false, mbd_route_delete_file },
+    { "file_content", "GET", "/v1/files/{id}/content", MBD_BODY_NONE, false,
+      mbd_route_file_content },
+    { "create_job", "POST", "/v1/fine_tuning/jobs", MBD_BODY_JSON, false,
+      mbd_route_create_job },
+    { "jobs", "GET", "/v1/fine_tuning/jobs", MBD_BODY_NONE, false, mbd_route_jobs },
+    { "job", "GET", "/v1/fine_tuning/jobs/{id}", MBD_BODY_NONE, false, mbd_route_job },
+    { "cancel_job", "POST", "/v1/fine_tuning/jobs/{id}/cancel", MBD_BODY_JSON, false,
+      mbd_route_cancel_job },
+    { "pause_job", "POST", "/v1/fine_tuning/jobs/{id}/pause", MBD_BODY_JSON, false,
+      mbd_route_pause_job },
+    { "resume_job", "POST", "/v1/fine_tuning/jobs/{id}/resume", MBD_BODY_JSON, false,
+      mbd_route_resume_job },
+    { "job_events", "GET", "/v1/fine_tuning/jobs/{id}/events", MBD_BODY_NONE, false,
+      mbd_route_job_events },
+    { "job_checkpoints", "GET", "/v1/fine_tuning/jobs/{id}/checkpoints", MBD_BODY_NONE, false,
+      mbd_route_job_checkpoints },
+    { "version", "GET", "/version", MBD_BODY_NONE, false, mbd_route_version },
+    { "info", "GET", "/v1/mbool/info", MBD_BODY_NONE, false, mbd_route_info },
+    { "healthz", "GET", "/healthz", MBD_BODY_NONE, true, mbd_route_healthz },
+    { "readyz", "GET", "/readyz", MBD_BODY_NONE, true, mbd_route_readyz },
+    { "metrics", "GET", "/metrics", MBD_BODY_NONE, true, mbd_route_metrics },
 };
+enum { ROUTES = sizeof routes / sizeof routes[0] };
+
+static const char id_mark[] = "{id}";
+
+/* With an id in the middle: what is before it, the id, and what is after it. */
+static bool pattern_matches(const char *mark, const struct mbd_route *r, const char *path,
+                            const char **ret_tail)
+{
+    size_t before = (size_t) (mark - r->path);
+    if (strncmp(path, r->path, before) != 0) {
+        return false;
+    }
+    size_t n = strcspn(path + before, "/");
+    *ret_tail = path + before;
+    return n > 0 && strcmp(path + before + n, mark + sizeof id_mark - 1) == 0;
+}
 
 static bool path_matches(const struct mbd_route *r, const char *path, const char **ret_tail)
 {
     size_t n = strlen(r->path);
+    const char *mark = strstr(r->path, id_mark);
+    if (mark) {
+        return pattern_matches(mark, r, path, ret_tail);
+    }
     bool prefix = r->path[n - 1] == '/';
     if (strncmp(path, r->path, n) != 0 || prefix == (path[n] == '\0')) {
         return false;
@@ -29,11 +69,16 @@ static bool path_matches(const struct mbd_route *r, const char *path, const char
     return true;
 }
 
+size_t mbd_route_tail_length(const struct mbd_route *r, const char *tail)
+{
+    return strstr(r->path, id_mark) ? strcspn(tail, "/") : strlen(tail);
+}
+
 /* The first of the path's routes, or NULL. */
 static const struct mbd_route *first_of(const char *path)
 {
     const char *tail;
-    for (size_t i = 0; i < sizeof routes / sizeof routes[0]; i++) {
+    for (size_t i = 0; i < ROUTES; i++) {
         if (path_matches(&routes[i], path, &tail)) {
             return &routes[i];
         }
@@ -49,27 +94,42 @@ bool mbd_route_is_ops(const char *path)
 
 bool mbd_route_is_asked(const char *path)
 {
-    const struct mbd_route *r = first_of(path);
-    return r && strcmp(r->method, "GET") == 0;
+    const char *tail, *allow;
+    return mbd_route_find("GET", path, &tail, &allow) &&
+           !mbd_route_find("POST", path, &tail, &allow) &&
+           !mbd_route_find("DELETE", path, &tail, &allow);
+}
+
+/* The methods of a path, as far as a path may have them: GET first. */
+static const char *allow_of(bool get, bool post, bool delete)
+{
+    static const char *const names[] = { NULL,           "GET, HEAD",
+                                         "POST",         "GET, HEAD, POST",
+                                         "DELETE",       "GET, HEAD, DELETE",
+                                         "POST, DELETE", "GET, HEAD, POST, DELETE" };
+    return names[(get ? 1 : 0) + (post ? 2 : 0) + (delete ? 4 : 0)];
 }
 
 const struct mbd_route *mbd_route_find(const char *method, const char *path,
                                        const char **ret_tail, const char **ret_allow)
 {
-    bool head = strcmp(method, "HEAD") == 0;
+    bool head = strcmp(method, "HEAD") == 0, get = false, post = false, delete = false;
     *ret_allow = NULL;
-    for (size_t i = 0; i < sizeof routes / sizeof routes[0]; i++) {
+    for (size_t i = 0; i < ROUTES; i++) {
         const struct mbd_route *r = &routes[i];
         const char *tail;
         if (!path_matches(r, path, &tail)) {
             continue;
         }
-        bool get = strcmp(r->method, "GET") == 0;
-        if (strcmp(r->method, method) == 0 || (get && head)) {
+        bool gets = strcmp(r->method, "GET") == 0;
+        if (strcmp(r->method, method) == 0 || (gets && head)) {
             *ret_tail = tail;
             return r;
         }
-        *ret_allow = get ? "GET, HEAD" : r->method; /* no path has two routes yet */
+        get |= gets;
+        post |= strcmp(r->method, "POST") == 0;
+        delete |= strcmp(r->method, "DELETE") == 0;
     }
+    *ret_allow = allow_of(get, post, delete);
     return NULL;
 }
