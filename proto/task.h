@@ -55,6 +55,7 @@ struct mb_task_event {
     double state_bytes;                    /* of training, per weight */
     char file[MB_TASK_FILE_MAX];           /* in the task's folder */
     uint64_t bytes;                        /* of file */
+    char epoch[17];                        /* the digest of what it makes, in hexadecimal */
     enum mb_status status;
     bool is_users;  /* the failure is of what the user gave */
     char param[32]; /* then: of which field; "" when of none */

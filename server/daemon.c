@@ -133,9 +133,18 @@ static enum mb_status open_models(struct daemon *d, struct mb_error *err)
         return st;
     }
     mb_kernels_select(&d->kernels, cpu);
-    st = mbd_registry_new(&d->service.registry, err);
+    struct mbd_registry_options o = {
+        .weights = (enum mbd_weights_kind) d->options->weights,
+        .epochs_max = d->options->epochs_max,
+        .log = &d->log,
+        .metrics = d->service.metrics,
+    };
+    st = mbd_registry_new(&o, &d->service.registry, err);
     for (size_t i = 0; st == MB_OK && i < d->options->n_models; i++) {
         st = mbd_registry_add(d->service.registry, &d->options->models[i], err);
+    }
+    for (size_t i = 0; st == MB_OK && i < d->options->n_epochs; i++) {
+        st = mbd_registry_add_epoch(d->service.registry, &d->options->epochs[i], err);
     }
     return st;
 }
@@ -149,6 +158,7 @@ static void on_wake(void *arg)
     if (d->service.embeddings) {
         mbd_embeddings_pump(d->service.embeddings);
     }
+    mbd_registry_pump(d->service.registry); /* after those that end let their epochs go */
 }
 
 /* From an engine's thread. */
@@ -213,23 +223,23 @@ static enum mb_status start_listeners(struct daemon *d, struct mb_error *err)
     return st;
 }
 
-static enum mb_status start_jobs(struct daemon *d, struct mb_error *err)
+static enum mb_status open_jobs(struct daemon *d, struct mb_error *err)
 {
     enum mb_status st = mbd_store_open(d->options->state_dir, &d->service.store, err);
     if (st == MB_OK) {
         st = mbd_jobs_new(&d->service, &d->service.jobs, err);
     }
-    return st == MB_OK ? mbd_jobs_start(d->service.jobs, err) : st;
+    return st == MB_OK ? mbd_jobs_restore(d->service.jobs, err) : st;
 }
 
 static enum mb_status start(struct daemon *d, struct mb_error *err)
 {
     enum mb_status st = allow_descriptors(d->options, err);
     if (st == MB_OK) {
-        st = open_models(d, err);
+        st = mbd_metrics_new(&d->service.metrics, err);
     }
     if (st == MB_OK) {
-        st = mbd_metrics_new(&d->service.metrics, err);
+        st = open_models(d, err);
     }
     if (st == MB_OK) {
         d->service.isa = d->kernels.name;
@@ -242,11 +252,14 @@ static enum mb_status start(struct daemon *d, struct mb_error *err)
     if (st == MB_OK) {
         st = mbd_embeddings_new(&d->service, &d->service.embeddings, err);
     }
+    if (st == MB_OK && d->options->state_dir) {
+        st = open_jobs(d, err);
+    }
     if (st == MB_OK) {
         st = start_engines(d, err);
     }
-    if (st == MB_OK && d->options->state_dir) {
-        st = start_jobs(d, err);
+    if (st == MB_OK && d->service.jobs) {
+        st = mbd_jobs_start(d->service.jobs, err);
     }
     return st == MB_OK ? start_listeners(d, err) : st;
 }
@@ -260,10 +273,10 @@ static void stop(struct daemon *d)
     }
     mbd_listener_free(d->ops);
     mbd_listener_free(d->listener);
-    mbd_jobs_free(s->jobs);
     if (s->registry) {
         mbd_registry_stop(s->registry); /* ends every request, */
     }
+    mbd_jobs_free(s->jobs);
     while (s->n_works > 0) { /* their clients are gone; the thread may still be at one */
         mbd_loop_turn(s->loop);
     }

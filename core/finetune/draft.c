@@ -1,12 +1,10 @@
 #include "core/finetune/draft.h"
 
-#include <stdio.h>
 #include <string.h>
 
 #include "core/base/bytes.h"
 #include "core/base/memory.h"
-#include "core/checkpoint/format.h"
-#include "core/checkpoint/writer.h"
+#include "core/model/write.h"
 
 static enum mb_status no_memory(struct mb_error *err)
 {
@@ -168,149 +166,41 @@ void mb_draft_fini(struct mb_draft *d)
 
 /* Writing. */
 
-static enum mb_status add_linear(struct mb_checkpoint_writer *w, const char *name,
-                                 const struct mb_linear *l, struct mb_error *err)
-{
-    return l->kind == MB_LINEAR_BOOL
-               ? mb_checkpoint_add_bool(w, name, &l->boolean, err)
-               : mb_checkpoint_add_f16(w, name, l->dense, l->n_rows, l->n_cols, err);
-}
-
-/* part of a block, such as "attn_q" of "blocks.3.attn_q". */
-static enum mb_status add_block_part(struct mb_checkpoint_writer *w, const struct mb_model *m,
-                                     uint32_t layer, const char *part, struct mb_error *err)
-{
-    const struct mb_block *b = &m->blocks[layer];
-    char name[MB_TENSOR_NAME_MAX];
-    (void) mb_block_tensor_name(name, layer, part);
-    if (strcmp(part, "attn_norm") == 0) {
-        return mb_checkpoint_add_f32(w, name, b->attn_norm, m->shape.width, err);
-    }
-    if (strcmp(part, "ffn_norm") == 0) {
-        return mb_checkpoint_add_f32(w, name, b->ffn_norm, m->shape.width, err);
-    }
-    for (int l = 0; l < MB_BLOCK_LINEARS; l++) {
-        if (strcmp(part, mb_block_linear_name((enum mb_block_linear) l)) == 0) {
-            return add_linear(w, name, &b->linear[l], err);
-        }
-    }
-    for (int i = 0; i < MB_BLOCK_INPUTS; i++) {
-        enum mb_block_input input = (enum mb_block_input) i;
-        if (strcmp(part, mb_block_scale_name(input)) == 0) {
-            return mb_checkpoint_add_f16(w, name, b->input_scale[i], 1,
-                                         mb_block_input_width(&m->shape, input), err);
-        }
-    }
-    return mb_fail(err, MB_E_INVALID, 0, "'%s' is no part of a model", name);
-}
-
-static enum mb_status add_tensor(struct mb_checkpoint_writer *w, const struct mb_model *m,
-                                 const char *name, struct mb_error *err)
-{
-    const struct mb_shape *s = &m->shape;
-    unsigned layer;
-    int n = 0;
-    if (strcmp(name, "rope.inv_freq") == 0) {
-        return mb_checkpoint_add_f64(w, name, m->inv_freq, s->head_width / 2, err);
-    }
-    if (strcmp(name, "final_norm") == 0) {
-        return mb_checkpoint_add_f32(w, name, m->final_norm, s->width, err);
-    }
-    if (strcmp(name, "embed") == 0) {
-        return add_linear(w, name, &m->embed, err);
-    }
-    if (strcmp(name, "head") == 0) {
-        return add_linear(w, name, &m->head, err);
-    }
-    if (strcmp(name, "head_in.t") == 0) {
-        return mb_checkpoint_add_f16(w, name, m->head_input_scale, 1, s->width, err);
-    }
-    if (sscanf(name, "blocks.%u.%n", &layer, &n) == 1 && n > 0 && layer < s->n_layers) {
-        return add_block_part(w, m, layer, name + n, err);
-    }
-    return mb_fail(err, MB_E_INVALID, 0, "'%s' is no part of a model", name);
-}
-
-/* The provenance of from and note behind it. */
-static enum mb_status add_provenance(struct mb_checkpoint_writer *w,
-                                     const struct mb_checkpoint *from, const char *note,
-                                     struct mb_error *err)
-{
-    struct mb_bytes provenance = { 0 };
-    const struct mb_section *s = mb_checkpoint_find(from, "provenance");
-    if (s && s->kind == MB_SECTION_BYTES) {
-        mb_bytes_put(&provenance, mb_checkpoint_data(from, s), s->bytes);
-    }
-    mb_bytes_put_text(&provenance, note);
-    enum mb_status st =
-        provenance.failed
-            ? mb_fail(err, MB_E_NOMEM, 0, "no memory for the provenance")
-            : mb_checkpoint_add_bytes(w, "provenance", provenance.at, provenance.len, err);
-    mb_bytes_fini(&provenance);
-    return st;
-}
-
-/* The section of from that stands behind section last (NULL: the first); empty ones stand where
- * others do, in the order of the table. */
-static const struct mb_section *section_after(const struct mb_checkpoint *from,
-                                              const struct mb_section *last)
-{
-    const struct mb_section *next = NULL;
-    bool seen = last == NULL;
-    for (size_t i = 0; i < mb_checkpoint_sections(from); i++) {
-        const struct mb_section *s = mb_checkpoint_section(from, i);
-        bool behind = !last || s->offset > last->offset || (seen && s->offset == last->offset);
-        if (behind && s != last && (!next || s->offset < next->offset)) {
-            next = s;
-        }
-        seen |= s == last;
-    }
-    return next;
-}
-
-/* Every section where it stood, so that a delta joins the two files (core/checkpoint/delta.h); but
- * for the provenance, which grows, and is last. */
+/* All in the order of the checkpoint it comes from, so that a delta can join the two; the
+ * provenance, which grows, stands last. */
 static enum mb_status add_all(struct mb_checkpoint_writer *w, const struct mb_model *m,
                               const struct mb_checkpoint *from, const char *note,
                               struct mb_error *err)
 {
+    struct mb_bytes provenance = { 0 };
     enum mb_status st = MB_OK;
-    const struct mb_section *s = section_after(from, NULL);
-    for (; st == MB_OK && s; s = section_after(from, s)) {
+    for (size_t i = 0; st == MB_OK && i < mb_checkpoint_sections(from); i++) {
+        const struct mb_section *s = mb_checkpoint_section(from, i);
         if (s->kind != MB_SECTION_BYTES) {
-            st = add_tensor(w, m, s->name, err);
-        } else if (strcmp(s->name, "provenance") != 0) {
+            st = mb_model_write_tensor(w, m, s->name, err);
+        } else if (strcmp(s->name, "provenance") == 0) {
+            mb_bytes_put(&provenance, mb_checkpoint_data(from, s), s->bytes);
+        } else {
             st =
                 mb_checkpoint_add_bytes(w, s->name, mb_checkpoint_data(from, s), s->bytes, err);
         }
     }
-    return st == MB_OK ? add_provenance(w, from, note, err) : st;
-}
-
-/* Sections for which there is room before the first of them: as many as in from, so that all stand
- * where they stood; and one more at least, for a provenance. */
-static size_t table_room(const struct mb_checkpoint *from)
-{
-    size_t n = mb_checkpoint_sections(from), room = 0;
-    uint64_t first = UINT64_MAX;
-    for (size_t i = 0; i < n; i++) {
-        uint64_t offset = mb_checkpoint_section(from, i)->offset;
-        first = offset < first ? offset : first;
+    mb_bytes_put_text(&provenance, note);
+    if (st == MB_OK) {
+        st = provenance.failed
+                 ? mb_fail(err, MB_E_NOMEM, 0, "no memory for the provenance")
+                 : mb_checkpoint_add_bytes(w, "provenance", provenance.at, provenance.len, err);
     }
-    if (first >= sizeof(struct mb_format_header)) {
-        first -= sizeof(struct mb_format_header);
-        room = (size_t) (first / sizeof(struct mb_format_entry));
-    }
-    room = room < MB_FORMAT_SECTIONS_MAX ? room : MB_FORMAT_SECTIONS_MAX;
-    bool has_provenance = mb_checkpoint_find(from, "provenance") != NULL;
-    return room >= n + !has_provenance ? room : n + 1;
+    mb_bytes_fini(&provenance);
+    return st;
 }
 
 enum mb_status mb_draft_write(const struct mb_draft *d, const struct mb_checkpoint *from,
                               const char *note, const char *path, struct mb_error *err)
 {
     struct mb_checkpoint_writer *w = NULL;
-    size_t most = table_room(from);
+    size_t room = mb_checkpoint_sections_max(from), least = mb_checkpoint_sections(from) + 1;
+    size_t most = room > least ? room : least;
     enum mb_status st = mb_checkpoint_writer_open(path, &d->model->shape, most, &w, err);
     if (st == MB_OK) {
         st = add_all(w, d->model, from, note, err);

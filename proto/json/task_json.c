@@ -185,10 +185,10 @@ static void *place(const struct mb_task_event *e, const struct number *n)
 
 char *mb_task_event_encode(const struct mb_task_event *e)
 {
-    json_t *root =
-        json_pack("{s:s,s:s,s:i,s:b,s:s,s:o}", "event", kinds[e->kind], "file", e->file,
-                  "status", (int) e->status, "is_users", (int) e->is_users, "param", e->param,
-                  "message", mb_json_string_of(e->message, strlen(e->message)));
+    json_t *root = json_pack("{s:s,s:s,s:s,s:i,s:b,s:s,s:o}", "event", kinds[e->kind], "file",
+                             e->file, "epoch", e->epoch, "status", (int) e->status, "is_users",
+                             (int) e->is_users, "param", e->param, "message",
+                             mb_json_string_of(e->message, strlen(e->message)));
     bool ok = root != NULL;
     for (size_t i = 0; ok && i < INTEGERS; i++) {
         const uint64_t *v = place(e, &integers[i]);
@@ -238,6 +238,7 @@ enum mb_status mb_task_event_decode(const char *at, size_t n, struct mb_task_eve
     e.status = status >= 0 && status < MB_STATUSES ? (enum mb_status) status : MB_E_IO;
     e.is_users = json_is_true(json_object_get(root, "is_users"));
     copy_text(root, "file", e.file, sizeof e.file);
+    copy_text(root, "epoch", e.epoch, sizeof e.epoch);
     copy_text(root, "param", e.param, sizeof e.param);
     copy_text(root, "message", e.message, sizeof e.message);
     json_decref(root);

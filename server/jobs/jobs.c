@@ -69,9 +69,9 @@ size_t mbd_jobs_trainers(const struct mbd_jobs *j)
 static bool requests_wait(const struct mbd_jobs *j)
 {
     const struct mbd_registry *r = j->service->registry;
-    for (size_t i = 0; i < mbd_registry_count(r); i++) {
+    for (size_t i = 0; i < mbd_registry_bases(r); i++) {
         struct mbd_engine_stats stats;
-        mbd_engine_stats(mbd_registry_at(r, i)->engine, &stats);
+        mbd_engine_stats(mbd_registry_base(r, i)->engine, &stats);
         if (stats.waiting > 0) {
             return true;
         }
@@ -523,6 +523,7 @@ enum mb_status mbd_jobs_new(struct mbd_service *service, struct mbd_jobs **ret,
     }
     j->service = service;
     j->records_end = &j->records;
+    j->going_live_end = &j->going_live;
     enum mb_status st = mbd_timer_new(service->loop, on_look, j, &j->look, err);
     if (st == MB_OK) {
         st = mbd_timer_new(service->loop, on_record, j, &j->record, err);
@@ -535,11 +536,27 @@ enum mb_status mbd_jobs_new(struct mbd_service *service, struct mbd_jobs **ret,
     return MB_OK;
 }
 
+/* Was the result announced, and the daemon ended before it was published? */
+static bool has_result(struct mbd_jobs *j, struct mbd_job *job)
+{
+    struct mbd_checkpoint_row c;
+    if (mbd_store_find_model(j->service->store, job->row.result, &c, NULL) != MB_OK) {
+        return false;
+    }
+    job->told = MB_TASK_DONE; /* it is settled when its result is published */
+    mbd_jobs_publish(j, &c);
+    free(c.metrics);
+    return true;
+}
+
 /* A daemon ended while this one's trainer ran, or was about to. */
 static void take_up(struct mbd_jobs *j, struct mbd_job *job)
 {
     enum mb_job_status was = job->row.status;
     append(j, job);
+    if (has_result(j, job)) {
+        return;
+    }
     if (was == MB_JOB_PAUSING) {
         mbd_job_enter(job, MB_JOB_PAUSED);
     } else if (was == MB_JOB_RUNNING || was == MB_JOB_VALIDATING_FILES) {
@@ -554,10 +571,7 @@ enum mb_status mbd_jobs_start(struct mbd_jobs *j, struct mb_error *err)
 {
     struct mbd_job_row *rows = NULL;
     size_t n = 0;
-    enum mb_status st = mbd_jobs_publish_all(j, err);
-    if (st == MB_OK) {
-        st = mbd_store_open_jobs(j->service->store, &rows, &n, err);
-    }
+    enum mb_status st = mbd_store_open_jobs(j->service->store, &rows, &n, err);
     for (size_t i = 0; st == MB_OK && i < n; i++) {
         char id[MB_JOB_ID_MAX + 1];
         memcpy(id, rows[i].id, sizeof id);
@@ -570,6 +584,9 @@ enum mb_status mbd_jobs_start(struct mbd_jobs *j, struct mb_error *err)
         }
     }
     mbd_job_rows_free(rows, n);
+    if (st == MB_OK) {
+        st = mbd_jobs_publish_all(j, err);
+    }
     if (st == MB_OK) {
         st = mbd_jobs_record(j, err);
     }
@@ -598,6 +615,7 @@ void mbd_jobs_free(struct mbd_jobs *j)
         (void) mbd_jobs_record(j, NULL);
     }
     mbd_jobs_drop_records(j);
+    mbd_jobs_forget_live(j);
     for (struct mbd_job *job = j->first, *next; job; job = next) {
         next = job->next;
         job_free(job);

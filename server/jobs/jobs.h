@@ -37,12 +37,17 @@ struct mbd_jobs;
 /* service has the store, the loop, the registry, log and options; borrowed. */
 enum mb_status mbd_jobs_new(struct mbd_service *service, struct mbd_jobs **ret,
                             struct mb_error *err);
+/* Before the engines start: each model of the daemon is again the epoch that it was promoted to. */
+enum mb_status mbd_jobs_restore(struct mbd_jobs *j, struct mb_error *err);
 /* Serves again what was published, and goes on with what is not done. */
 enum mb_status mbd_jobs_start(struct mbd_jobs *j, struct mb_error *err);
 /* Trainers are asked to take a snapshot and end; nothing new begins. */
 void mbd_jobs_drain(struct mbd_jobs *j);
 size_t mbd_jobs_trainers(const struct mbd_jobs *j); /* that run */
 void mbd_jobs_free(struct mbd_jobs *j);             /* NULL is allowed; kills what still runs */
+
+/* Which epochs the models of the daemon are has changed: durable when it returns. */
+enum mb_status mbd_jobs_remember(struct mbd_jobs *j, struct mb_error *err);
 
 /* ---- what routes do: false with *err filled ---------------------------------------------- */
 

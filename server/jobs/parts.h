@@ -52,8 +52,9 @@ struct mbd_record {
     bool is_checkpoint;
     struct mbd_event_row event;
     struct mbd_checkpoint_row checkpoint;
-    bool promote; /* the checkpoint, when it is published */
 };
+
+struct mbd_going_live;
 
 struct mbd_jobs {
     struct mbd_service *service;
@@ -63,6 +64,8 @@ struct mbd_jobs {
     size_t n_records;
     bool refused; /* the last commit was; said once */
     struct mbd_timer *look, *record;
+    struct mbd_going_live *going_live, **going_live_end; /* the first is being published */
+    bool publishing;
     bool draining, looking, recording;
     uint64_t steps, tokens, flips, restarts, throttled_ms; /* counted since the start */
     uint64_t heard_ns;                                     /* of the last step of any */
@@ -81,9 +84,15 @@ void mbd_job_stop(struct mbd_job *job);                  /* with a snapshot, aft
 void mbd_job_kill(struct mbd_job *job, const char *why); /* at once */
 void mbd_job_throttle(struct mbd_job *job, bool wanted, uint64_t now);
 
+/* Its result is served from now on, or can not be. job NULL: it is not waited for. */
+void mbd_job_settle(struct mbd_job *job, enum mb_status st, const struct mb_error *err);
+
 /* record.c */
 void mbd_job_note(struct mbd_job *job, enum mb_event_level level, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
+/* The same of a job that may be final. */
+void mbd_jobs_note(struct mbd_jobs *j, const char *job, enum mb_event_level level,
+                   const char *fmt, ...) __attribute__((format(printf, 4, 5)));
 void mbd_job_note_step(struct mbd_job *job, const char *message, char *data);
 /* Takes metrics. */
 void mbd_job_add_checkpoint(struct mbd_job *job, const struct mb_task_event *e, bool is_result,
@@ -93,12 +102,11 @@ enum mb_status mbd_jobs_record(struct mbd_jobs *j, struct mb_error *err);
 void mbd_jobs_drop_records(struct mbd_jobs *j);
 
 /* live.c: checkpoints as models that are served. */
-void mbd_jobs_publish(struct mbd_jobs *j, const struct mbd_checkpoint_row *c, bool promote);
+void mbd_jobs_publish(struct mbd_jobs *j, const struct mbd_checkpoint_row *c);
 enum mb_status mbd_jobs_publish_all(struct mbd_jobs *j, struct mb_error *err);
-/* What a job with this model trains: *ret_base is the entry whose file a delta is of, ret_start the
- * delta to begin with, or "". */
+void mbd_jobs_forget_live(struct mbd_jobs *j);
+/* What a job with this model trains: of *ret, base, base_digest, start and model. */
 bool mbd_jobs_find_model(struct mbd_jobs *j, const char *model, struct mbd_job_row *ret,
                          struct mb_wire_error *err);
-const char *mbd_jobs_base_file(const struct mbd_jobs *j, const char *base);
 
 #endif

@@ -25,15 +25,14 @@ static void record_soon(struct mbd_jobs *j)
     }
 }
 
-static struct mbd_record *add(struct mbd_job *job)
+static struct mbd_record *add(struct mbd_jobs *j, const char *job)
 {
-    struct mbd_jobs *j = job->owner;
     struct mbd_record *r = calloc(1, sizeof *r);
     if (!r) {
-        mbd_job_log(job, MBD_LOG_ERROR, "no memory for an event");
+        mbd_log_message(j->service->log, MBD_LOG_ERROR, "jobs", "no memory for an event");
         return NULL;
     }
-    memcpy(r->job, job->row.id, sizeof r->job);
+    (void) snprintf(r->job, sizeof r->job, "%s", job);
     *j->records_end = r;
     j->records_end = &r->next;
     j->n_records++;
@@ -41,15 +40,18 @@ static struct mbd_record *add(struct mbd_job *job)
     return r;
 }
 
-void mbd_job_note(struct mbd_job *job, enum mb_event_level level, const char *fmt, ...)
+static void note(struct mbd_jobs *j, const char *job, enum mb_event_level level,
+                 const char *fmt, va_list args)
 {
     char text[EVENT_TEXT];
-    va_list args;
-    va_start(args, fmt);
+    struct mbd_line line;
     (void) vsnprintf(text, sizeof text, fmt, args);
-    va_end(args);
-    mbd_job_log(job, level == MB_EVENT_INFO ? MBD_LOG_INFO : MBD_LOG_WARN, text);
-    struct mbd_record *r = add(job);
+    mbd_line_begin(&line, j->service->log, level == MB_EVENT_INFO ? MBD_LOG_INFO : MBD_LOG_WARN,
+                   "job");
+    mbd_line_text(&line, "id", job);
+    mbd_line_text(&line, "message", text);
+    mbd_line_end(&line);
+    struct mbd_record *r = add(j, job);
     if (r) {
         r->event = (struct mbd_event_row) { .created = mbd_jobs_now(),
                                             .level = level,
@@ -57,10 +59,28 @@ void mbd_job_note(struct mbd_job *job, enum mb_event_level level, const char *fm
     }
 }
 
+void mbd_jobs_note(struct mbd_jobs *j, const char *job, enum mb_event_level level,
+                   const char *fmt, ...)
+{
+    va_list args;
+    va_start(args, fmt);
+    note(j, job, level, fmt, args);
+    va_end(args);
+}
+
+void mbd_job_note(struct mbd_job *job, enum mb_event_level level, const char *fmt, ...)
+{
+    va_list args;
+    va_start(args, fmt);
+    note(job->owner, job->row.id, level, fmt, args);
+    va_end(args);
+}
+
 /* Takes data. Steps are what there may be too many of, when the disk refuses them. */
 void mbd_job_note_step(struct mbd_job *job, const char *message, char *data)
 {
-    struct mbd_record *r = job->owner->n_records < PENDING_MAX ? add(job) : NULL;
+    struct mbd_record *r =
+        job->owner->n_records < PENDING_MAX ? add(job->owner, job->row.id) : NULL;
     if (!r) {
         free(data);
         return;
@@ -73,19 +93,21 @@ void mbd_job_note_step(struct mbd_job *job, const char *message, char *data)
 void mbd_job_add_checkpoint(struct mbd_job *job, const struct mb_task_event *e, bool is_result,
                             bool promote, char *metrics)
 {
-    struct mbd_record *r = add(job);
+    struct mbd_record *r = add(job->owner, job->row.id);
     if (!r) {
         free(metrics);
         return;
     }
     struct mbd_checkpoint_row *c = &r->checkpoint;
     r->is_checkpoint = true;
-    r->promote = promote;
-    *c = (struct mbd_checkpoint_row) {
-        .created = mbd_jobs_now(), .step = e->step, .is_result = is_result, .metrics = metrics
-    };
+    *c = (struct mbd_checkpoint_row) { .created = mbd_jobs_now(),
+                                       .step = e->step,
+                                       .is_result = is_result,
+                                       .promote = promote,
+                                       .metrics = metrics };
     memcpy(c->job, job->row.id, sizeof c->job);
     memcpy(c->base, job->row.base, sizeof c->base);
+    memcpy(c->epoch, e->epoch, sizeof c->epoch);
     (void) snprintf(c->model, sizeof c->model, "%s", job->row.result);
     if (!is_result) {
         size_t n = strlen(c->model);
@@ -141,7 +163,7 @@ static void let_go(struct mbd_jobs *j, struct mbd_record *first)
     for (struct mbd_record *r = first, *next; r; r = next) {
         next = r->next;
         if (r->is_checkpoint) {
-            mbd_jobs_publish(j, &r->checkpoint, r->promote);
+            mbd_jobs_publish(j, &r->checkpoint);
         }
         tell_followers(j, r->job);
         record_free(r);

@@ -18,6 +18,10 @@
 
 enum { PATH_BYTES = 4096 };
 
+/* The bytes of the base are a descriptor that the trainer inherits: the very file that is served,
+ * whatever has its name by now, or the sealed copy of it in memory. */
+static const char BASE_PATH[] = "/proc/self/fd/3";
+
 static char *path_of(const struct mbd_jobs *j, const char *folder, const char *name)
 {
     char text[PATH_BYTES];
@@ -72,10 +76,9 @@ static bool make_task(const struct mbd_job *job, struct mb_task *t)
     const struct mbd_jobs *j = job->owner;
     const struct mbd_options *o = j->service->options;
     const struct mbd_job_row *row = &job->row;
-    const char *base = mbd_jobs_base_file(j, row->base), *teacher;
-    teacher = teacher_of(o, job->request.teacher);
+    const char *teacher = teacher_of(o, job->request.teacher);
     *t = (struct mb_task) {
-        .base = strdup(base ? base : ""),
+        .base = strdup(BASE_PATH),
         .base_digest = row->base_digest,
         .start = row->start[0] ? path_of(j, "", row->start) : NULL,
         .training = path_of(j, "files/", row->training),
@@ -102,6 +105,11 @@ static enum mb_status start(struct mbd_job *job, const struct mb_task *t, struct
 {
     static const char *const argv[] = { "mboold", "--trainer", NULL };
     const struct mbd_process_calls calls = { on_line, on_end, job };
+    int base = mbd_registry_descriptor(job->owner->service->registry, job->row.base);
+    if (base < 0) {
+        return mb_fail(err, MB_E_NOTFOUND, 0, "the model '%s' is not served any more",
+                       job->row.base);
+    }
     if (mkdir(t->folder, 0700) != 0 && errno != EEXIST) {
         return mb_fail(err, MB_E_IO, errno, "make the folder of a job");
     }
@@ -109,7 +117,7 @@ static enum mb_status start(struct mbd_job *job, const struct mb_task *t, struct
     if (!line) {
         return mb_fail(err, MB_E_NOMEM, 0, "no memory to describe a job");
     }
-    enum mb_status st = mbd_process_new(job->owner->service->loop, "/proc/self/exe", argv,
+    enum mb_status st = mbd_process_new(job->owner->service->loop, "/proc/self/exe", argv, base,
                                         &calls, &job->process, err);
     if (st == MB_OK &&
         (st = mbd_process_send(job->process, line, strlen(line), err)) != MB_OK) {
@@ -324,15 +332,15 @@ static void on_file(struct mbd_job *job, const struct mb_task_event *e, bool is_
                  (unsigned long long) e->step, (unsigned long long) e->bytes);
 }
 
+/* The result is announced, and then published; the job has succeeded when it can be asked for. */
 static void on_done(struct mbd_job *job, const struct mb_task_event *e)
 {
-    if (!job->request.dry_run) {
+    if (job->request.dry_run) {
+        mbd_job_enter(job, MB_JOB_SUCCEEDED);
+        mbd_job_note(job, MB_EVENT_INFO, "The job has been tried, and nothing was trained");
+    } else {
         on_file(job, e, true);
     }
-    mbd_job_enter(job, MB_JOB_SUCCEEDED);
-    mbd_job_note(job, MB_EVENT_INFO,
-                 job->request.dry_run ? "The job has been tried, and nothing was trained"
-                                      : "The job has successfully completed");
 }
 
 static void take(struct mbd_job *job, const struct mb_task_event *e)
@@ -431,8 +439,8 @@ static void judge_end(struct mbd_job *job, int status, int signal)
 {
     char why[EVENT_TEXT - 80];
     bool is_users = job->told == MB_TASK_FAILED && job->last.is_users;
-    if (mb_job_is_final(job->row.status)) {
-        return; /* done, or cancelled */
+    if (mb_job_is_final(job->row.status) || job->told == MB_TASK_DONE) {
+        return; /* done, perhaps not yet published; or cancelled */
     }
     why_it_ended(job, status, signal, why, sizeof why);
     if (is_users) {
@@ -463,6 +471,25 @@ static void remove_work(const struct mbd_jobs *j, const char *id)
         (void) snprintf(path, sizeof path, "%s/models/%s/%s",
                         mbd_store_folder(j->service->store), id, names[i]);
         (void) unlink(path);
+    }
+}
+
+void mbd_job_settle(struct mbd_job *job, enum mb_status st, const struct mb_error *err)
+{
+    if (!job || mb_job_is_final(job->row.status)) {
+        return;
+    }
+    struct mbd_jobs *j = job->owner;
+    char id[MB_JOB_ID_MAX + 1];
+    memcpy(id, job->row.id, sizeof id);
+    if (st == MB_OK) {
+        mbd_job_enter(job, MB_JOB_SUCCEEDED);
+        mbd_job_note(job, MB_EVENT_INFO, "The job has successfully completed");
+    } else {
+        fail_job(job, "publish_failed", "", err->what);
+    }
+    if (mbd_jobs_record(j, NULL) == MB_OK && !mbd_job_find(j, id)) {
+        remove_work(j, id);
     }
 }
 

@@ -101,26 +101,27 @@ static void on_exit_of_child(uv_process_t *uv, int64_t status, int signal)
 /* ---- life -------------------------------------------------------------------------------- */
 
 static int spawn(struct mbd_process *p, struct mbd_loop *l, const char *file,
-                 const char *const *argv)
+                 const char *const *argv, int fd)
 {
-    uv_stdio_container_t stdio[3] = {
+    uv_stdio_container_t stdio[4] = {
         { .flags = UV_CREATE_PIPE | UV_READABLE_PIPE, .data.stream = (uv_stream_t *) &p->in },
         { .flags = UV_CREATE_PIPE | UV_WRITABLE_PIPE, .data.stream = (uv_stream_t *) &p->out },
         { .flags = UV_INHERIT_FD, .data.fd = 2 },
+        { .flags = UV_INHERIT_FD, .data.fd = fd },
     };
     uv_process_options_t o = {
         .exit_cb = on_exit_of_child,
         .file = file,
         .args = (char **) argv, /* libuv changes nothing there */
         .stdio = stdio,
-        .stdio_count = 3,
+        .stdio_count = fd < 0 ? 3 : 4,
     };
     return uv_spawn(&l->uv, &p->uv, &o);
 }
 
 enum mb_status mbd_process_new(struct mbd_loop *l, const char *file, const char *const *argv,
-                               const struct mbd_process_calls *calls, struct mbd_process **ret,
-                               struct mb_error *err)
+                               int fd, const struct mbd_process_calls *calls,
+                               struct mbd_process **ret, struct mb_error *err)
 {
     struct mbd_process *p = calloc(1, sizeof *p);
     if (!p) {
@@ -131,7 +132,7 @@ enum mb_status mbd_process_new(struct mbd_loop *l, const char *file, const char 
     (void) uv_pipe_init(&l->uv, &p->in, 0); /* these two can not fail */
     (void) uv_pipe_init(&l->uv, &p->out, 0);
     p->uv.data = p->in.data = p->out.data = p;
-    int code = spawn(p, l, file, argv); /* makes p->uv a handle even when it fails */
+    int code = spawn(p, l, file, argv, fd); /* makes p->uv a handle even when it fails */
     if (code == 0) {
         code = uv_read_start((uv_stream_t *) &p->out, on_block, on_output);
     }

@@ -26,11 +26,12 @@ struct mbd_process_calls {
     void *arg;
 };
 
-/* argv ends with NULL; argv[0] is its name, file what is run.
+/* argv ends with NULL; argv[0] is its name, file what is run. It gets fd as its descriptor 3;
+ * -1: it has none.
  * Errors: MB_E_IO with what the system says; MB_E_NOMEM. */
 enum mb_status mbd_process_new(struct mbd_loop *l, const char *file, const char *const *argv,
-                               const struct mbd_process_calls *calls, struct mbd_process **ret,
-                               struct mb_error *err);
+                               int fd, const struct mbd_process_calls *calls,
+                               struct mbd_process **ret, struct mb_error *err);
 void mbd_process_free(struct mbd_process *p); /* NULL is allowed */
 
 /* Copied, and written when the child reads. What it does not read before it ends is lost. */

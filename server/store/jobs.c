@@ -282,7 +282,7 @@ enum mb_status mbd_store_events(struct mbd_store *s, const char *job,
 
 #define CHECKPOINTS                                                                     \
     "SELECT c.seq, c.job, jobs.base, c.model, c.file, c.created, c.step, c.is_result, " \
-    "c.metrics FROM checkpoints AS c JOIN jobs ON jobs.id = c.job "
+    "c.metrics, c.epoch, c.promote FROM checkpoints AS c JOIN jobs ON jobs.id = c.job "
 
 static void free_checkpoint(void *row)
 {
@@ -313,19 +313,23 @@ static enum mb_status read_checkpoint(sqlite3_stmt *q, void *row, struct mb_erro
     c->created = sqlite3_column_int64(q, 5);
     c->step = (uint64_t) sqlite3_column_int64(q, 6);
     c->is_result = sqlite3_column_int64(q, 7) != 0;
+    mbd_db_text(q, 9, c->epoch, sizeof c->epoch);
+    c->promote = sqlite3_column_int64(q, 10) != 0;
     return mbd_db_copy(q, 8, &c->metrics, err);
 }
 
 enum mb_status mbd_store_add_checkpoint(struct mbd_store *s, const struct mbd_checkpoint_row *c,
                                         struct mb_error *err)
 {
-    return mbd_db_run(s, NULL, err,
-                      "INSERT INTO checkpoints (job, model, file, created, step, is_result, "
-                      "metrics) VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET model = "
-                      "excluded.model, file = excluded.file, is_result = excluded.is_result, "
-                      "metrics = excluded.metrics",
-                      "tttiiit", c->job, c->model, c->file, c->created, (int64_t) c->step,
-                      (int64_t) c->is_result, c->metrics);
+    return mbd_db_run(
+        s, NULL, err,
+        "INSERT INTO checkpoints (job, model, file, epoch, created, step, "
+        "is_result, promote, metrics) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO "
+        "UPDATE SET model = excluded.model, file = excluded.file, epoch = "
+        "excluded.epoch, is_result = excluded.is_result, promote = excluded.promote, metrics = "
+        "excluded.metrics",
+        "ttttiiiit", c->job, c->model, c->file, c->epoch, c->created, (int64_t) c->step,
+        (int64_t) c->is_result, (int64_t) c->promote, c->metrics);
 }
 
 enum mb_status mbd_store_checkpoints(struct mbd_store *s, const char *job,
@@ -370,6 +374,41 @@ enum mb_status mbd_store_find_model(struct mbd_store *s, const char *model,
     memset(ret, 0, sizeof *ret);
     enum mb_status st = mbd_db_query(s, &q, err, CHECKPOINTS "WHERE c.model = ?", "t", model);
     return st == MB_OK ? mbd_db_one(s, q, read_checkpoint, ret, "such model", err) : st;
+}
+
+/* ---- names ------------------------------------------------------------------------------- */
+
+enum mb_status mbd_store_set_name(struct mbd_store *s, const char *model, const char *epoch,
+                                  bool pinned, struct mb_error *err)
+{
+    return mbd_db_run(s, NULL, err,
+                      "INSERT INTO names (model, epoch, pinned) VALUES (?, ?, ?) ON CONFLICT "
+                      "DO UPDATE SET epoch = excluded.epoch, pinned = excluded.pinned",
+                      "tti", model, epoch, (int64_t) pinned);
+}
+
+static enum mb_status read_name(sqlite3_stmt *q, void *row, struct mb_error *err)
+{
+    struct mbd_name_row *n = row;
+    (void) err;
+    mbd_db_text(q, 0, n->model, sizeof n->model);
+    mbd_db_text(q, 1, n->epoch, sizeof n->epoch);
+    n->pinned = sqlite3_column_int64(q, 2) != 0;
+    return MB_OK;
+}
+
+enum mb_status mbd_store_names(struct mbd_store *s, struct mbd_name_row **ret, size_t *ret_n,
+                               struct mb_error *err)
+{
+    sqlite3_stmt *q = NULL;
+    void *rows = NULL;
+    const struct mbd_db_rows how = { sizeof **ret, SIZE_MAX, read_name, NULL };
+    enum mb_status st =
+        mbd_db_query(s, &q, err, "SELECT model, epoch, pinned FROM names ORDER BY model", "");
+    if (st == MB_OK && (st = mbd_db_rows(s, q, &how, &rows, ret_n, NULL, err)) == MB_OK) {
+        *ret = rows;
+    }
+    return st;
 }
 
 /* ---- keys -------------------------------------------------------------------------------- */

@@ -39,8 +39,11 @@ static const char schema[] =
     "CREATE INDEX events_by_job ON events (job, seq);"
     "CREATE TABLE checkpoints (seq INTEGER PRIMARY KEY AUTOINCREMENT,"
     " job TEXT NOT NULL REFERENCES jobs (id) ON DELETE CASCADE, model TEXT NOT NULL UNIQUE,"
-    " file TEXT NOT NULL, created INTEGER NOT NULL, step INTEGER NOT NULL,"
-    " is_result INTEGER NOT NULL, metrics TEXT NOT NULL, UNIQUE (job, step)) STRICT;"
+    " file TEXT NOT NULL, epoch TEXT NOT NULL, created INTEGER NOT NULL, step INTEGER NOT NULL,"
+    " is_result INTEGER NOT NULL, promote INTEGER NOT NULL, metrics TEXT NOT NULL,"
+    " UNIQUE (job, step)) STRICT;"
+    "CREATE TABLE names (model TEXT PRIMARY KEY, epoch TEXT NOT NULL,"
+    " pinned INTEGER NOT NULL) STRICT;"
     "CREATE TABLE keys (key TEXT PRIMARY KEY, hash INTEGER NOT NULL, created INTEGER NOT NULL,"
     " job TEXT NOT NULL REFERENCES jobs (id) ON DELETE CASCADE) STRICT;";
 

@@ -145,9 +145,11 @@ struct mbd_checkpoint_row {
     char job[MB_JOB_ID_MAX + 1];
     char base[129];             /* of the job; not written */
     char model[256], file[256]; /* file: in DIR */
+    char epoch[17]; /* the digest of the checkpoint that it makes: 16 hexadecimal digits */
     int64_t created;
     uint64_t step;
     bool is_result;
+    bool promote;  /* it is to go live by itself */
     char *metrics; /* malloc'ed */
 };
 void mbd_checkpoint_rows_free(struct mbd_checkpoint_row *rows, size_t n);
@@ -166,6 +168,17 @@ enum mb_status mbd_store_all_checkpoints(struct mbd_store *s, struct mbd_checkpo
 /* That of a model by its name. Errors: MB_E_NOTFOUND. */
 enum mb_status mbd_store_find_model(struct mbd_store *s, const char *model,
                                     struct mbd_checkpoint_row *ret, struct mb_error *err);
+
+/* ---- which epoch each model of the daemon is --------------------------------------------- */
+struct mbd_name_row {
+    char model[129], epoch[17];
+    bool pinned;
+};
+
+enum mb_status mbd_store_set_name(struct mbd_store *s, const char *model, const char *epoch,
+                                  bool pinned, struct mb_error *err);
+enum mb_status mbd_store_names(struct mbd_store *s, struct mbd_name_row **ret, size_t *ret_n,
+                               struct mb_error *err);
 
 /* ---- keys under which jobs were posted --------------------------------------------------- */
 

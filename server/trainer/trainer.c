@@ -177,6 +177,10 @@ static enum mb_status make_delta(struct trainer *t, struct mb_error *err)
         st = mb_fail(err, MB_E_IO, errno, "'%s'", e->file);
     }
     e->bytes = (uint64_t) made.st_size;
+    if (st == MB_OK) {
+        (void) snprintf(e->epoch, sizeof e->epoch, "%016llx",
+                        (unsigned long long) mb_checkpoint_digest(out));
+    }
     mb_checkpoint_free(out);
     mb_checkpoint_free(base);
     mb_bytes_fini(&path);
