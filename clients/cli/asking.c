@@ -93,6 +93,11 @@ enum mb_status mbc_reach(const char *text, struct mbc_transport **ret, struct mb
     struct mbc_host host;
     text = text ? text : getenv("MBOOL_HOST");
     enum mb_status st = mbc_host_parse(text, getenv("MBOOL_API_KEY"), &host, err);
+    const char *ca = getenv("MBOOL_CACERT");
+    if (st == MB_OK && ca &&
+        (size_t) snprintf(host.ca, sizeof host.ca, "%s", ca) >= sizeof host.ca) {
+        st = mb_fail(err, MB_E_INVALID, 0, "MBOOL_CACERT: the path is too long");
+    }
     if (st == MB_OK) {
         st = mbc_transport_setup(err);
     }

@@ -20,7 +20,8 @@ enum mbd_kind {
     MBD_KIND_MODELS,   /* NAME=FILE, many */
     MBD_KIND_EPOCHS,   /* NAME=MODEL+FILE, many */
     MBD_KIND_TEACHERS, /* NAME=FOLDER, many */
-    MBD_KIND_ACTION,   /* a flag that is no setting; min is the enum mbd_action */
+    MBD_KIND_ACTION,   /* a flag that is no setting; min is the enum mbd_action. With a metavar
+                          it takes a text, char * */
     MBD_KINDS
 };
 

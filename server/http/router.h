@@ -22,6 +22,7 @@ struct mbd_route {
     const char *method; /* a GET route answers HEAD as well */
     const char *path;   /* with a '/' at its end: a prefix, with something behind it;
                            "{id}" in it stands for anything without a '/' */
+    unsigned scopes;    /* of which a key must have one (access/key.h); 0: no key opens it */
     enum mbd_body body;
     bool ops; /* probes and metrics: asked for all the time, so logged as debug; on the
                            port for operations when there is one */

@@ -20,6 +20,8 @@ struct mbd_store;
 /* What routes say of files and jobs without --state-dir. */
 #define MBD_NO_STATE \
     "this server keeps no files and runs no jobs: it was started without --state-dir"
+struct mbd_keyring;
+struct mbd_tls;
 
 struct mbd_service {
     const struct mbd_options *options;
@@ -27,6 +29,8 @@ struct mbd_service {
     struct mbd_loop *loop;
     struct mbd_metrics *metrics;
     struct mbd_registry *registry;
+    struct mbd_keyring *keys; /* NULL: nobody needs one */
+    struct mbd_tls *tls;      /* of --listen; NULL: plain HTTP */
     struct mbd_completions *completions;
     struct mbd_embeddings *embeddings;
     struct mbd_store *store; /* NULL without --state-dir, as jobs */
