@@ -215,7 +215,7 @@ static bool judge_header(struct mbd_exchange *x, const char *method, const char 
     if (mbd_listener_has(listener_of(x), path)) {
         x->route = mbd_route_find(method, path, &tail, &x->allow);
     }
-    x->tail = strdup(tail);
+    x->tail = strndup(tail, x->route ? mbd_route_tail_length(x->route, tail) : 0);
     if (!x->tail) {
         refuse(x, 503, "out_of_memory", "no memory for this request");
     } else if (!x->route && x->allow) {

@@ -11,6 +11,11 @@ static const struct mbd_route routes[] = {
     { "detokenize", "POST", "/detokenize", true, false, mbd_route_detokenize },
     { "models", "GET", "/v1/models", false, false, mbd_route_models },
     { "model", "GET", "/v1/models/", false, false, mbd_route_model },
+    { "promote", "POST", "/v1/mbool/models/{model}/promote", true, false, mbd_route_promote },
+    { "rollback", "POST", "/v1/mbool/models/{model}/rollback", true, false,
+      mbd_route_rollback },
+    { "pin", "POST", "/v1/mbool/models/{model}/pin", true, false, mbd_route_pin },
+    { "epochs", "GET", "/v1/mbool/models/{model}/epochs", false, false, mbd_route_epochs },
     { "version", "GET", "/version", false, false, mbd_route_version },
     { "info", "GET", "/v1/mbool/info", false, false, mbd_route_info },
     { "healthz", "GET", "/healthz", false, true, mbd_route_healthz },
@@ -18,8 +23,39 @@ static const struct mbd_route routes[] = {
     { "metrics", "GET", "/metrics", false, true, mbd_route_metrics },
 };
 
+static const char model_mark[] = "{model}";
+
+/* What a route has behind {model}; NULL when it has none. */
+static const char *behind_model(const struct mbd_route *r)
+{
+    const char *mark = strstr(r->path, model_mark);
+    return mark ? mark + sizeof model_mark - 1 : NULL;
+}
+
+/* With a model's name in the middle, in which there may be a '/'. */
+static bool model_matches(const struct mbd_route *r, const char *path, const char **ret_tail)
+{
+    const char *behind = behind_model(r);
+    size_t before = (size_t) (behind - r->path) - (sizeof model_mark - 1);
+    size_t n = strlen(path), n_behind = strlen(behind);
+    if (strncmp(path, r->path, before) != 0 || n <= before + n_behind) {
+        return false;
+    }
+    *ret_tail = path + before;
+    return strcmp(path + n - n_behind, behind) == 0;
+}
+
+size_t mbd_route_tail_length(const struct mbd_route *r, const char *tail)
+{
+    const char *behind = behind_model(r);
+    return strlen(tail) - (behind ? strlen(behind) : 0);
+}
+
 static bool path_matches(const struct mbd_route *r, const char *path, const char **ret_tail)
 {
+    if (behind_model(r)) {
+        return model_matches(r, path, ret_tail);
+    }
     size_t n = strlen(r->path);
     bool prefix = r->path[n - 1] == '/';
     if (strncmp(path, r->path, n) != 0 || prefix == (path[n] == '\0')) {
