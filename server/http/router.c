@@ -17,6 +17,14 @@ static const struct mbd_route routes[] = {
       mbd_route_detokenize },
     { "models", "GET", "/v1/models", MBD_SCOPE_ANY, MBD_BODY_NONE, false, mbd_route_models },
     { "model", "GET", "/v1/models/", MBD_SCOPE_ANY, MBD_BODY_NONE, false, mbd_route_model },
+    { "promote", "POST", "/v1/mbool/models/{model}/promote", MBD_SCOPE_ADMIN, MBD_BODY_JSON,
+      false, mbd_route_promote },
+    { "rollback", "POST", "/v1/mbool/models/{model}/rollback", MBD_SCOPE_ADMIN, MBD_BODY_JSON,
+      false, mbd_route_rollback },
+    { "pin", "POST", "/v1/mbool/models/{model}/pin", MBD_SCOPE_ADMIN, MBD_BODY_JSON, false,
+      mbd_route_pin },
+    { "epochs", "GET", "/v1/mbool/models/{model}/epochs", MBD_SCOPE_ANY, MBD_BODY_NONE, false,
+      mbd_route_epochs },
     { "create_file", "POST", "/v1/files", MBD_SCOPE_FINETUNE, MBD_BODY_UPLOAD, false,
       mbd_route_create_file },
     { "files", "GET", "/v1/files", MBD_SCOPE_FINETUNE, MBD_BODY_NONE, false, mbd_route_files },
@@ -50,27 +58,53 @@ static const struct mbd_route routes[] = {
 };
 enum { ROUTES = sizeof routes / sizeof routes[0] };
 
-static const char id_mark[] = "{id}";
+static const char id_mark[] = "{id}", model_mark[] = "{model}";
 
-/* With an id in the middle: what is before it, the id, and what is after it. */
-static bool pattern_matches(const char *mark, const struct mbd_route *r, const char *path,
-                            const char **ret_tail)
+/* What stands for a name in the middle of a path, and how long that is; NULL when nothing does. */
+static const char *mark_of(const struct mbd_route *r, size_t *ret_n)
+{
+    const char *mark = strstr(r->path, model_mark);
+    *ret_n = sizeof model_mark - 1;
+    if (!mark) {
+        mark = strstr(r->path, id_mark);
+        *ret_n = sizeof id_mark - 1;
+    }
+    return mark;
+}
+
+/* How long the name is in what begins with it: up to what the route has behind. */
+static size_t name_length(const char *behind, const char *tail)
+{
+    size_t n = strlen(tail), n_behind = strlen(behind);
+    return n > n_behind && strcmp(tail + n - n_behind, behind) == 0 ? n - n_behind : 0;
+}
+
+/* A model's name may hold a '/'; an id holds none. */
+static bool name_matches(const struct mbd_route *r, const char *mark, size_t n_mark,
+                         const char *path, const char **ret_tail)
 {
     size_t before = (size_t) (mark - r->path);
     if (strncmp(path, r->path, before) != 0) {
         return false;
     }
-    size_t n = strcspn(path + before, "/");
+    size_t n = name_length(mark + n_mark, path + before);
     *ret_tail = path + before;
-    return n > 0 && strcmp(path + before + n, mark + sizeof id_mark - 1) == 0;
+    return n > 0 && (n_mark != sizeof id_mark - 1 || !memchr(path + before, '/', n));
+}
+
+size_t mbd_route_tail_length(const struct mbd_route *r, const char *tail)
+{
+    size_t n_mark;
+    const char *mark = mark_of(r, &n_mark);
+    return mark ? name_length(mark + n_mark, tail) : strlen(tail);
 }
 
 static bool path_matches(const struct mbd_route *r, const char *path, const char **ret_tail)
 {
-    size_t n = strlen(r->path);
-    const char *mark = strstr(r->path, id_mark);
+    size_t n_mark, n = strlen(r->path);
+    const char *mark = mark_of(r, &n_mark);
     if (mark) {
-        return pattern_matches(mark, r, path, ret_tail);
+        return name_matches(r, mark, n_mark, path, ret_tail);
     }
     bool prefix = r->path[n - 1] == '/';
     if (strncmp(path, r->path, n) != 0 || prefix == (path[n] == '\0')) {
@@ -78,11 +112,6 @@ static bool path_matches(const struct mbd_route *r, const char *path, const char
     }
     *ret_tail = path + n;
     return true;
-}
-
-size_t mbd_route_tail_length(const struct mbd_route *r, const char *tail)
-{
-    return strstr(r->path, id_mark) ? strcspn(tail, "/") : strlen(tail);
 }
 
 /* The first of the path's routes, or NULL. */

@@ -732,7 +732,7 @@ START_TEST(the_log_tells_no_tales)
     wire_reply_free(&r);
     char *log = wire_log();
     ck_assert_ptr_null(strstr(log, "SECRET"));
-    const char *line = strstr(log, "route=completions status=200 model=tiny outcome=");
+    const char *line = strstr(log, "route=completions status=200 model=tiny epoch=");
     ck_assert_ptr_nonnull(line);
     ck_assert_ptr_nonnull(strstr(line, " prompt_tokens=13 completion_tokens="));
     ck_assert_ptr_nonnull(strstr(line, " queue_ms="));
