@@ -743,7 +743,7 @@ START_TEST(the_log_tells_no_tales)
         (void) usleep(10000);
         free(log);
         log = wire_log();
-        line = strstr(log, "route=completions status=200 model=tiny ");
+        line = strstr(log, "route=completions status=200 model=tiny epoch=");
     }
     ck_assert_ptr_null(strstr(log, "SECRET"));
     ck_assert_ptr_nonnull(line);
