@@ -13,10 +13,10 @@ typedef void mbd_handler_fn(struct mbd_exchange *x);
 struct mbd_route {
     const char *name;   /* the label of metrics and log */
     const char *method; /* a GET route answers HEAD as well */
-    const char *path;   /* with a '/' at its end: a prefix, with something behind it; with {model}
+    const char *path; /* with a '/' at its end: a prefix, with something behind it; with {model}
                            in it: any model's name there */
-    bool has_body;      /* JSON, up to --max-body; else no body is taken */
-    bool ops; /* probes and metrics: asked for all the time, so logged as debug; on the
+    bool has_body;    /* JSON, up to --max-body; else no body is taken */
+    bool ops;         /* probes and metrics: asked for all the time, so logged as debug; on the
                            port for operations when there is one */
     mbd_handler_fn *handler;
 };
