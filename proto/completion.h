@@ -89,6 +89,9 @@ struct mb_completion {
     bool stream, include_usage;
 };
 
+/* 1 to MB_MODEL_NAME_MAX of A-Z a-z 0-9 . _ : / - */
+bool mb_is_model_name(const char *name, size_t n);
+
 void mb_completion_init(struct mb_completion *c);
 void mb_completion_fini(struct mb_completion *c);
 

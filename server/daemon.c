@@ -161,9 +161,18 @@ static enum mb_status open_models(struct daemon *d, struct mb_error *err)
         return st;
     }
     mb_kernels_select(&d->kernels, cpu);
-    st = mbd_registry_new(&d->service.registry, err);
+    struct mbd_registry_options o = {
+        .weights = (enum mbd_weights_kind) d->options->weights,
+        .epochs_max = d->options->epochs_max,
+        .log = &d->log,
+        .metrics = d->service.metrics,
+    };
+    st = mbd_registry_new(&o, &d->service.registry, err);
     for (size_t i = 0; st == MB_OK && i < d->options->n_models; i++) {
         st = mbd_registry_add(d->service.registry, &d->options->models[i], err);
+    }
+    for (size_t i = 0; st == MB_OK && i < d->options->n_epochs; i++) {
+        st = mbd_registry_add_epoch(d->service.registry, &d->options->epochs[i], err);
     }
     return st;
 }
@@ -177,6 +186,7 @@ static void on_wake(void *arg)
     if (d->service.embeddings) {
         mbd_embeddings_pump(d->service.embeddings);
     }
+    mbd_registry_pump(d->service.registry); /* after those that end let their epochs go */
 }
 
 /* From an engine's thread. */
@@ -272,10 +282,10 @@ static enum mb_status start(struct daemon *d, struct mb_error *err)
         st = open_tls(d, err);
     }
     if (st == MB_OK) {
-        st = open_models(d, err);
+        st = mbd_metrics_new(&d->service.metrics, err);
     }
     if (st == MB_OK) {
-        st = mbd_metrics_new(&d->service.metrics, err);
+        st = open_models(d, err);
     }
     if (st == MB_OK) {
         d->service.isa = d->kernels.name;

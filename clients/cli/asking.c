@@ -296,7 +296,11 @@ void mbc_said_print(const struct mbc_asking *a, const struct mbc_said *s)
     (void) putchar('\n');
     (void) fflush(stdout);
     double decode_s = s->total_s - s->first_s;
-    if (isatty(STDERR_FILENO) && isatty(STDOUT_FILENO)) {
+    bool told = isatty(STDERR_FILENO) && isatty(STDOUT_FILENO);
+    if (told && s->prompt_tokens == 0) { /* it was left before the daemon counted them */
+        fprintf(stderr, "\033[2m[%s after %.3f s]\033[0m\n", s->finish[0] ? s->finish : "?",
+                s->total_s);
+    } else if (told) {
         fprintf(stderr,
                 "\033[2m[%llu prompt tokens, first text after %.3f s; %llu tokens, %.1f/s; "
                 "%s]\033[0m\n",

@@ -15,34 +15,47 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum mb_status mb_file_map(const char *path, struct mb_file_map *ret, struct mb_error *err)
+enum mb_status mb_file_open(const char *path, int *ret, struct mb_error *err)
 {
-    enum mb_status st = MB_OK;
-    struct stat sb;
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a FIFO must not hang us */
     if (fd < 0) {
         return mb_fail(err, errno == ENOENT ? MB_E_NOTFOUND : MB_E_IO, errno, "open '%s'",
                        path);
     }
+    *ret = fd;
+    return MB_OK;
+}
+
+enum mb_status mb_file_map_fd(int fd, const char *name, struct mb_file_map *ret,
+                              struct mb_error *err)
+{
+    struct stat sb;
     if (fstat(fd, &sb) < 0) {
-        st = mb_fail(err, MB_E_IO, errno, "stat '%s'", path);
-        goto done;
+        return mb_fail(err, MB_E_IO, errno, "stat '%s'", name);
     }
     if (!S_ISREG(sb.st_mode)) {
-        st = mb_fail(err, MB_E_INVALID, 0, "'%s' is not a regular file", path);
-        goto done;
+        return mb_fail(err, MB_E_INVALID, 0, "'%s' is not a regular file", name);
     }
     struct mb_file_map m = { .n = (size_t) sb.st_size };
     if (m.n > 0) {
         void *at = mmap(NULL, m.n, PROT_READ, MAP_SHARED, fd, 0);
         if (at == MAP_FAILED) {
-            st = mb_fail(err, MB_E_IO, errno, "map '%s'", path);
-            goto done;
+            return mb_fail(err, MB_E_IO, errno, "map '%s'", name);
         }
         m.at = at;
     }
     *ret = m;
-done:
+    return MB_OK;
+}
+
+enum mb_status mb_file_map(const char *path, struct mb_file_map *ret, struct mb_error *err)
+{
+    int fd;
+    enum mb_status st = mb_file_open(path, &fd, err);
+    if (st != MB_OK) {
+        return st;
+    }
+    st = mb_file_map_fd(fd, path, ret, err);
     (void) close(fd);
     return st;
 }

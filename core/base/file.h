@@ -18,7 +18,13 @@ struct mb_file_map {
     size_t n;
 };
 
-/* Errors: MB_E_NOTFOUND, MB_E_IO; MB_E_INVALID when it is no regular file. */
+/* A descriptor to read path by. Errors: MB_E_NOTFOUND, MB_E_IO. */
+enum mb_status mb_file_open(const char *path, int *ret, struct mb_error *err);
+/* The file of a descriptor, which stays the caller's; name is for messages.
+ * Errors: MB_E_IO; MB_E_INVALID when it is no regular file. */
+enum mb_status mb_file_map_fd(int fd, const char *name, struct mb_file_map *ret,
+                              struct mb_error *err);
+/* Both. */
 enum mb_status mb_file_map(const char *path, struct mb_file_map *ret, struct mb_error *err);
 void mb_file_unmap(struct mb_file_map *m); /* leaves it empty; an empty one is allowed */
 

@@ -15,7 +15,7 @@ static void put_values(struct mb_bytes *b, const struct mbd_row *row)
     mbd_table_range(row, range, sizeof range);
     mb_roff_put(b, row->help);
     mb_bytes_put_text(b, ".\n");
-    if (range[0] && row->kind != MBD_KIND_ADDRESS && row->kind != MBD_KIND_MODELS) {
+    if (range[0] && row->kind != MBD_KIND_ADDRESS && !mbd_table_is_list(row)) {
         mb_bytes_put_text(b, "Allowed: ");
         mb_roff_put(b, range);
         mb_bytes_put_text(b, ".\n");

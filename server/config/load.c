@@ -12,15 +12,6 @@
 enum { FILE_BYTES_MAX = 1 << 20 }; /* a configuration is a page or two */
 
 /* A list of a later source replaces that of an earlier one; within a source it grows. */
-static void forget_models(struct mbd_options *o)
-{
-    for (size_t i = 0; i < o->n_models; i++) {
-        free(o->models[i].file);
-        o->models[i].file = NULL;
-    }
-    o->n_models = 0;
-}
-
 /* ---- command line ------------------------------------------------------------------------ */
 
 /* The row that names the file, which is looked for before all others. */
@@ -112,14 +103,15 @@ static enum mb_status scan_flags(struct mbd_options *o, int argc, const char *co
 static enum mb_status apply_flags(struct mbd_options *o, int argc, const char *const *argv,
                                   struct mb_error *err)
 {
-    bool models_seen = false;
+    bool models_seen = false, epochs_seen = false;
     for (int i = 1; i < argc; i++) {
         struct flag f;
         enum mb_status st = read_flag(argc, argv, &i, &f, err);
         if (st == MB_OK && f.row->kind != MBD_KIND_ACTION && !is_config(f.row)) {
-            if (f.row->kind == MBD_KIND_MODELS && !models_seen) {
-                forget_models(o);
-                models_seen = true;
+            bool *seen = f.row->kind == MBD_KIND_MODELS ? &models_seen : &epochs_seen;
+            if (mbd_table_is_list(f.row) && !*seen) {
+                mbd_table_forget(f.row->kind, o);
+                *seen = true;
             }
             st = mbd_table_set(f.row, f.value, f.shown, o, err);
         }
@@ -155,8 +147,8 @@ static enum mb_status apply_environment(struct mbd_options *o, const char *const
         if (!value || is_config(row)) { /* the file was named before */
             continue;
         }
-        if (row->kind == MBD_KIND_MODELS) {
-            forget_models(o);
+        if (mbd_table_is_list(row)) {
+            mbd_table_forget(row->kind, o);
         }
         enum mb_status st = mbd_table_set(row, value, name, o, err);
         if (st != MB_OK) {
@@ -229,12 +221,12 @@ static int line_of(const char *text, const char *key)
     return 0;
 }
 
-static enum mb_status set_models(const struct mbd_row *row, json_t *v, const char *what,
-                                 struct mbd_options *o, struct mb_error *err)
+static enum mb_status set_list(const struct mbd_row *row, json_t *v, const char *what,
+                               struct mbd_options *o, struct mb_error *err)
 {
     const char *name;
     json_t *file;
-    forget_models(o);
+    mbd_table_forget(row->kind, o);
     json_object_foreach (v, name, file) {
         const char *path = json_string_value(file);
         if (!path || strchr(path, ',')) {
@@ -268,6 +260,7 @@ static const char *wrong_type(const struct mbd_row *row, const json_t *v)
     case MBD_KIND_BOOL:
         return json_is_boolean(v) ? NULL : "true or false";
     case MBD_KIND_MODELS:
+    case MBD_KIND_EPOCHS:
         return json_is_object(v) ? NULL : "an object of names and files";
     default:
         return json_is_string(v) ? NULL : "a string";
@@ -297,8 +290,8 @@ static enum mb_status set_key(const char *where, const char *key, json_t *v,
     if (type) {
         return mb_fail(err, MB_E_INVALID, 0, "%s: must be %s", what, type);
     }
-    if (row->kind == MBD_KIND_MODELS) {
-        return set_models(row, v, what, o, err);
+    if (mbd_table_is_list(row)) {
+        return set_list(row, v, what, o, err);
     }
     char number[64];
     const char *text = json_string_value(v);

@@ -16,12 +16,23 @@
 #include "proto/completion.h"
 #include "proto/status.h"
 
-#define MBD_MODELS_MAX 16
+#define MBD_MODELS_MAX        16
+#define MBD_EPOCH_OPTIONS_MAX 32
+#define MBD_EPOCHS_MAX        64 /* that a name was: of --epochs-max */
 
 struct mbd_model_option {
     char name[MB_MODEL_NAME_MAX + 1];
     char *file;
 };
+
+/* What a flip delta makes of a model, under a name of its own. */
+struct mbd_epoch_option {
+    char name[MB_MODEL_NAME_MAX + 1], model[MB_MODEL_NAME_MAX + 1];
+    char *delta;
+};
+
+/* Where the bytes of checkpoints are: in their files, or copied to sealed memory. */
+enum mbd_weights_kind { MBD_WEIGHTS_FILE, MBD_WEIGHTS_MEMFD };
 
 /* Addresses are numbers: a name's meaning could change between check and use. */
 struct mbd_address {
@@ -35,6 +46,10 @@ enum mbd_log_format { MBD_LOG_TEXT, MBD_LOG_JSON };
 struct mbd_options {
     struct mbd_model_option models[MBD_MODELS_MAX];
     size_t n_models;
+    struct mbd_epoch_option epochs[MBD_EPOCH_OPTIONS_MAX];
+    size_t n_epochs;
+    uint32_t epochs_max;
+    int weights;    /* enum mbd_weights_kind */
     char *config;   /* the file that was read, or NULL */
     char *key_name; /* of the actions that make a line for the file of keys */
 

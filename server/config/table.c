@@ -20,6 +20,18 @@ const struct mbd_row mbd_table[] = {
           "serve the checkpoint FILE under NAME; may be repeated. In the environment: with "
           "commas between; in the file: an object. A new FILE takes the place of a served one by "
           "rename; one that is written over or cut short in place ends the daemon" },
+    { "epoch", MBD_KIND_EPOCHS, 0, ANY, .value = "", .metavar = "NAME=MODEL+FILE",
+      .help =
+          "serve under NAME, too, what the flip delta FILE makes of MODEL; may be repeated. It "
+          "shares MODEL's engine, and its memory but for the pages that differ. In the "
+          "environment: with commas between; in the file: an object of \"MODEL+FILE\"" },
+    { "epochs-max", MBD_KIND_U32, AT(epochs_max), 0, MBD_EPOCHS_MAX, "4", .metavar = "N",
+      .help = "epochs that a model was before, kept so that it can be rolled back to them" },
+    { "weights", MBD_KIND_CHOICE, AT(weights), ANY, .value = "file",
+      .choices = { "file", "memfd" }, .metavar = "WHERE",
+      .help =
+          "file: map the checkpoint itself. memfd: copy it to sealed memory, in huge pages where "
+          "the system allows them; then nothing that becomes of the file can end the daemon" },
     { "threads", MBD_KIND_U32, AT(threads), 0, 256, "0", .metavar = "N",
       .help =
           "threads that compute; 0: as many as there are processors for this process, by its "
@@ -273,6 +285,12 @@ void mbd_table_range(const struct mbd_row *row, char *ret, size_t n)
         (void) snprintf(ret, n, "NAME=FILE, NAME of 1 to %d of A-Z a-z 0-9 . _ : / -",
                         MB_MODEL_NAME_MAX);
         break;
+    case MBD_KIND_EPOCHS:
+        (void) snprintf(ret, n,
+                        "NAME=MODEL+FILE, NAME and MODEL of 1 to %d of A-Z a-z 0-9 "
+                        ". _ : / -",
+                        MB_MODEL_NAME_MAX);
+        break;
     case MBD_KIND_TEXT:
     case MBD_KIND_ACTION:
         ret[0] = '\0';
@@ -392,24 +410,12 @@ static bool set_address(const struct mbd_row *row, const char *text, struct mbd_
     return parse_address(text, ret);
 }
 
-static bool is_model_name(const char *name, size_t n)
-{
-    if (n == 0 || n > MB_MODEL_NAME_MAX) {
-        return false;
-    }
-    for (size_t i = 0; i < n; i++) {
-        if (!isalnum((unsigned char) name[i]) && !strchr("._:/-", name[i])) {
-            return false;
-        }
-    }
-    return true;
-}
-
 static enum mb_status add_model(const struct mbd_row *row, const char *text, size_t n,
                                 const char *what, struct mbd_options *o, struct mb_error *err)
 {
     const char *equals = memchr(text, '=', n);
-    if (!equals || !is_model_name(text, (size_t) (equals - text)) || equals + 1 == text + n) {
+    if (!equals || !mb_is_model_name(text, (size_t) (equals - text)) ||
+        equals + 1 == text + n) {
         return refuse(row, text, what, err);
     }
     if (o->n_models == MBD_MODELS_MAX) {
@@ -431,12 +437,40 @@ static enum mb_status add_model(const struct mbd_row *row, const char *text, siz
     return MB_OK;
 }
 
-static enum mb_status add_models(const struct mbd_row *row, const char *text, const char *what,
-                                 struct mbd_options *o, struct mb_error *err)
+/* NAME=MODEL+FILE, whose FILE may hold any of these. */
+static enum mb_status add_epoch(const struct mbd_row *row, const char *text, size_t n,
+                                const char *what, struct mbd_options *o, struct mb_error *err)
 {
+    const char *equals = memchr(text, '=', n), *end = text + n;
+    const char *plus = equals ? memchr(equals, '+', (size_t) (end - equals)) : NULL;
+    struct mbd_epoch_option e = { 0 };
+    if (!plus || !mb_is_model_name(text, (size_t) (equals - text)) ||
+        !mb_is_model_name(equals + 1, (size_t) (plus - equals - 1)) || plus + 1 == end) {
+        return refuse(row, text, what, err);
+    }
+    if (o->n_epochs == MBD_EPOCH_OPTIONS_MAX) {
+        return mb_fail(err, MB_E_INVALID, 0, "%s: more than %d epochs", what,
+                       MBD_EPOCH_OPTIONS_MAX);
+    }
+    memcpy(e.name, text, (size_t) (equals - text));
+    memcpy(e.model, equals + 1, (size_t) (plus - equals - 1));
+    e.delta = strndup(plus + 1, (size_t) (end - plus - 1));
+    if (!e.delta) {
+        return mb_fail(err, MB_E_NOMEM, 0, "%s: no memory", what);
+    }
+    o->epochs[o->n_epochs++] = e;
+    return MB_OK;
+}
+
+/* Of a list, one or several with commas between. */
+static enum mb_status add_pairs(const struct mbd_row *row, const char *text, const char *what,
+                                struct mbd_options *o, struct mb_error *err)
+{
+    bool models = row->kind == MBD_KIND_MODELS;
     for (;;) {
         size_t n = strcspn(text, ",");
-        enum mb_status st = add_model(row, text, n, what, o, err);
+        enum mb_status st = models ? add_model(row, text, n, what, o, err)
+                                   : add_epoch(row, text, n, what, o, err);
         if (st != MB_OK || !text[n]) {
             return st;
         }
@@ -477,7 +511,8 @@ enum mb_status mbd_table_set(const struct mbd_row *row, const char *text, const 
     case MBD_KIND_ACTION:
         return set_text(place, text, what, err);
     case MBD_KIND_MODELS:
-        return add_models(row, text, what, o, err);
+    case MBD_KIND_EPOCHS:
+        return add_pairs(row, text, what, o, err);
     case MBD_KIND_ADDRESS:
         ok = set_address(row, text, place);
         break;
@@ -513,6 +548,26 @@ enum mb_status mbd_table_set(const struct mbd_row *row, const char *text, const 
     return ok ? MB_OK : refuse(row, text, what, err);
 }
 
+bool mbd_table_is_list(const struct mbd_row *row)
+{
+    return row->kind == MBD_KIND_MODELS || row->kind == MBD_KIND_EPOCHS;
+}
+
+void mbd_table_forget(enum mbd_kind list, struct mbd_options *o)
+{
+    if (list == MBD_KIND_MODELS) {
+        for (size_t i = 0; i < o->n_models; i++) {
+            free(o->models[i].file);
+        }
+        o->n_models = 0;
+    } else {
+        for (size_t i = 0; i < o->n_epochs; i++) {
+            free(o->epochs[i].delta);
+        }
+        o->n_epochs = 0;
+    }
+}
+
 void mbd_options_init(struct mbd_options *o)
 {
     *o = (struct mbd_options) { 0 };
@@ -540,9 +595,8 @@ bool mbd_address_is_loopback(const struct mbd_address *a)
 
 void mbd_options_fini(struct mbd_options *o)
 {
-    for (size_t i = 0; i < o->n_models; i++) {
-        free(o->models[i].file);
-    }
+    mbd_table_forget(MBD_KIND_MODELS, o);
+    mbd_table_forget(MBD_KIND_EPOCHS, o);
     free(o->config);
     free(o->key_name);
     free(o->hosts);
@@ -580,7 +634,7 @@ static void put_facts(struct mb_bytes *ret, const struct mbd_row *row, size_t in
     char range[160], variable[MBD_NAME_MAX];
     mbd_table_range(row, range, sizeof range);
     mbd_table_variable(row, variable);
-    bool in_words = row->kind == MBD_KIND_ADDRESS || row->kind == MBD_KIND_MODELS;
+    bool in_words = row->kind == MBD_KIND_ADDRESS || mbd_table_is_list(row);
     mb_bytes_printf(ret, "%*s[", (int) indent, "");
     if (range[0] && !in_words) {
         mb_bytes_printf(ret, "%s; ", range);
@@ -630,7 +684,7 @@ void mbd_table_defaults(struct mb_bytes *ret)
         const char *v = row->value;
         bool bare = row->kind == MBD_KIND_BOOL || (v[0] && !v[strspn(v, "0123456789.")]);
         mb_bytes_printf(ret, "%s    \"%s\": ", between, key);
-        if (row->kind == MBD_KIND_MODELS) {
+        if (mbd_table_is_list(row)) {
             mb_bytes_put_text(ret, "{}");
         } else {
             mb_bytes_printf(ret, bare ? "%s" : "\"%s\"", v);

@@ -18,6 +18,7 @@ enum mbd_kind {
     MBD_KIND_CHOICE, /* int: index in choices */
     MBD_KIND_WORD,   /* const char *: one of choices */
     MBD_KIND_MODELS, /* NAME=FILE, many */
+    MBD_KIND_EPOCHS, /* NAME=MODEL+FILE, many */
     MBD_KIND_ACTION, /* a flag that is no setting; min is the enum mbd_action. With a metavar it
                         takes a text, char * */
 };
@@ -41,12 +42,16 @@ extern const struct mbd_row mbd_table[];
  * that was meant, or NULL. */
 const struct mbd_row *mbd_table_find(const char *name, size_t n, const char **ret_near);
 
-/* Parses text into its place in o. Of MODELS, adds one NAME=FILE, or several with commas
- * between. what says where the text is from: "--threads", "MBOOLD_THREADS",
+/* Parses text into its place in o. Of a list, adds one, or several with commas between. what says where the text is from: "--threads", "MBOOLD_THREADS",
  * "a.json:3: threads".
  * Errors: MB_E_INVALID: "<what>: '<text>' ... <range>"; MB_E_NOMEM. */
 enum mb_status mbd_table_set(const struct mbd_row *row, const char *text, const char *what,
                              struct mbd_options *o, struct mb_error *err);
+
+/* Is it one that may be given several times? What was said of it is forgotten when a later source
+ * says something of it. */
+bool mbd_table_is_list(const struct mbd_row *row);
+void mbd_table_forget(enum mbd_kind list, struct mbd_options *o);
 
 /* "1..1024", "auto, c, avx2", ...: what is allowed, for people. */
 void mbd_table_range(const struct mbd_row *row, char *ret, size_t n);

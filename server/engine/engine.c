@@ -11,6 +11,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "core/base/parallel.h"
 #include "server/clock.h"
@@ -385,9 +386,16 @@ static enum mb_status check_request(const struct mbd_engine *e, const struct mbd
     return MB_OK;
 }
 
+/* What S4 promises, and the scratch relies on. */
+static bool has_our_shape(const struct mbd_engine *e, const struct mb_model *m)
+{
+    return m && memcmp(&m->shape, &e->runner.model->shape, sizeof m->shape) == 0;
+}
+
 enum mb_status mbd_engine_submit(struct mbd_engine *e, struct mbd_request *r,
                                  struct mb_error *err)
 {
+    assert(has_our_shape(e, mbd_request_model(r)));
     /* The last token is told, and never stored. The sum may wrap, for what check refuses. */
     uint32_t n_prompt = mbd_request_prompt_tokens(r);
     uint32_t max_tokens = mbd_request_params(r)->max_tokens;

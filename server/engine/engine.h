@@ -35,7 +35,9 @@ struct mbd_engine_options {
     void *wake_arg;
 };
 
-/* Takes a reference on model; tokenizer is that of the requests to come.
+/* model is the first of the epochs that requests will bring (mbd_request_use), and has the shape and
+ * the groups of them all (S4): one KV cache and one scratch serve them. Takes a reference on it;
+ * tokenizer is that of the requests to come.
  * Errors: MB_E_INVALID, naming the option and its range; MB_E_UNSUPPORTED for a token whose
  *         text would not fit an event; MB_E_NOMEM. */
 enum mb_status mbd_engine_new(struct mb_model *model, const struct mb_tokenizer *tokenizer,
@@ -43,7 +45,7 @@ enum mb_status mbd_engine_new(struct mb_model *model, const struct mb_tokenizer 
                               struct mb_error *err);
 void mbd_engine_free(struct mbd_engine *e); /* NULL is allowed */
 
-/* Admits r and takes a reference until it is final, or refuses: MB_E_LIMIT when the queue is
+/* Admits r, which has its epoch, and takes a reference until it is final, or refuses: MB_E_LIMIT when the queue is
  * full (err says which bound; a prompt longer than the bound of tokens is taken when nobody
  * waits); MB_E_UNAVAILABLE when draining; MB_E_INVALID when prompt + max_tokens can never fit
  * the context or the KV cache, or a token is not the model's. What was admitted is never judged

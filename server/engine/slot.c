@@ -57,6 +57,11 @@ void mbd_slot_start(struct mbd_slot *s, struct mbd_request *r, uint64_t order, u
     mbd_request_schedule(r, now_ns);
 }
 
+const struct mb_model *mbd_slot_model(const struct mbd_slot *s)
+{
+    return mbd_request_model(s->request);
+}
+
 uint32_t mbd_slot_next(const struct mbd_slot *s)
 {
     return s->n_stored;

@@ -50,6 +50,8 @@ enum mb_finish mbd_slot_tell(struct mbd_slot *s, uint64_t now_ns, struct mbd_met
 void mbd_slot_end(struct mbd_slot *s, enum mbd_request_state state, enum mb_finish finish,
                   enum mb_status status, uint64_t now_ns);
 
+/* The weights that its sequence runs on. */
+const struct mb_model *mbd_slot_model(const struct mbd_slot *s);
 /* The next position to be stored, and the token that belongs there: of the prompt, or the one
  * drawn last. */
 uint32_t mbd_slot_next(const struct mbd_slot *s);

@@ -31,6 +31,7 @@ struct mbd_exchange {
     char *tail;                    /* a copy: libmicrohttpd's goes with the header */
     char id[ID_DIGITS + 1];
     char client_id[MBD_CLIENT_ID_MAX + 1]; /* "" when none was sent that may be echoed */
+    char epoch[MBD_EPOCH_ID_MAX + 1];      /* "" when no model answers */
     uint64_t began_ns;
     enum state state;
     bool logged;
@@ -95,6 +96,12 @@ const char *mbd_exchange_client_id(const struct mbd_exchange *x)
 uint64_t mbd_exchange_began_ns(const struct mbd_exchange *x)
 {
     return x->began_ns;
+}
+
+void mbd_exchange_set_epoch(struct mbd_exchange *x, const char *id)
+{
+    assert(x->state == HANDLING || x->state == WAITING);
+    (void) snprintf(x->epoch, sizeof x->epoch, "%s", id);
 }
 
 void mbd_exchange_drop_body(struct mbd_exchange *x)
@@ -366,6 +373,9 @@ static void answer(struct mbd_exchange *x, int status, struct MHD_Response *resp
         }
         (void) MHD_add_response_header(response, "X-Request-Id",
                                        x->client_id[0] ? x->client_id : x->id);
+        if (x->epoch[0]) {
+            (void) MHD_add_response_header(response, "X-Mbool-Epoch", x->epoch);
+        }
         if (mbd_exchange_service(x)->draining) {
             (void) MHD_add_response_header(response, "Connection", "close");
         }

@@ -42,6 +42,9 @@ const struct mb_bytes *mbd_exchange_body(const struct mbd_exchange *x);
 void mbd_exchange_drop_body(struct mbd_exchange *x); /* once it was read, before waiting */
 uint64_t mbd_exchange_began_ns(const struct mbd_exchange *x);
 
+/* The epoch that makes the answer: told in its header, whatever the answer is. Before it is given. */
+void mbd_exchange_set_epoch(struct mbd_exchange *x, const char *id);
+
 /* ---- the answer: exactly one of these, once ---------------------------------------------- */
 
 /* Takes text (malloc'ed, terminated); NULL, for memory that was refused, answers 503. */

@@ -24,12 +24,18 @@ enum mbd_counter {
     MBD_REQUESTS_CANCELLED,
     MBD_REQUESTS_FAILED,
     MBD_REQUESTS_REFUSED,
+    MBD_SWAPS_OK, /* mboold_model_swap_total{result="ok"} ... */
+    MBD_SWAPS_FAILED,
     MBD_COUNTERS
 };
 enum mbd_gauge {
     MBD_REQUESTS_WAITING,
     MBD_REQUESTS_RUNNING,
     MBD_KV_USED_RATIO, /* stored as parts per million */
+    MBD_EPOCHS,
+    MBD_EPOCH_PRIVATE_BYTES,
+    MBD_EPOCH_SHARED_BYTES,
+    MBD_SWAP_SECONDS, /* stored as microseconds */
     MBD_GAUGES
 };
 enum mbd_histogram {

@@ -9,6 +9,7 @@
 #include "core/base/memory.h"
 #include "core/constrain/constraint.h"
 #include "core/infer/stop.h"
+#include "server/epochs/epoch.h"
 #include "server/requests/event_ring.h"
 #include "server/requests/request_engine.h"
 
@@ -46,6 +47,7 @@ struct mbd_request {
     /* The engine's; the scores the reader's, too, once an event told that they are whole. */
     struct mbd_prompt_score *scores;
     enum mbd_request_state state;
+    struct mbd_epoch *epoch; /* set before submission; NULL once it ended */
     struct mb_stops *stops;
     double *
         hidden; /* [params.hidden_width] the engine's until the request is DONE; NULL: not wanted */
@@ -195,6 +197,12 @@ const double *mbd_request_hidden(const struct mbd_request *r)
     return r->hidden;
 }
 
+void mbd_request_use(struct mbd_request *r, struct mbd_epoch *e)
+{
+    assert(!r->bell && !r->epoch);
+    r->epoch = mbd_epoch_begin(e);
+}
+
 void mbd_request_constrain(struct mbd_request *r, struct mb_constraint *c)
 {
     assert(!r->bell && !r->constraint);
@@ -214,6 +222,7 @@ void mbd_request_unref(struct mbd_request *r)
     if (!r || atomic_fetch_sub_explicit(&r->n_refs, 1, memory_order_acq_rel) > 1) {
         return;
     }
+    mbd_epoch_end(r->epoch); /* of one that was never submitted */
     mbd_bell_unref(r->bell);
     mb_stops_free(r->stops);
     free(r->scores);
@@ -303,6 +312,11 @@ void mbd_request_detach(struct mbd_request *r)
 }
 
 /* --- the engine thread --- */
+
+const struct mb_model *mbd_request_model(const struct mbd_request *r)
+{
+    return r->epoch ? r->epoch->model : NULL;
+}
 
 const uint32_t *mbd_request_prompt(const struct mbd_request *r)
 {
@@ -420,5 +434,7 @@ void mbd_request_end(struct mbd_request *r, enum mbd_request_state s, enum mb_fi
     assert(mbd_request_state_is_final(s));
     enter(r, s);
     stamp(r, FINISHED, now_ns);
+    mbd_epoch_end(r->epoch); /* before the reader can know that it ended (J1) */
+    r->epoch = NULL;
     put(r, &(struct mbd_event) { .state = s, .finish = finish, .status = status });
 }

@@ -55,6 +55,7 @@ struct mbd_request_times {
 };
 
 struct mb_constraint;
+struct mbd_epoch;
 struct mbd_request;
 
 /* How likely a token of the prompt was after those before it; of the first nothing is known. */
@@ -93,6 +94,9 @@ enum mb_status mbd_request_new(const struct mb_tokenizer *tokenizer, const uint3
                                struct mbd_request **ret, struct mb_error *err);
 /* Once the request is DONE: the sum over the prompt's tokens, [hidden_width]; else NULL. */
 const double *mbd_request_hidden(const struct mbd_request *r);
+/* Before submission, once: the weights that it runs on. It holds them until it has ended, and no
+ * longer (S2, J1): from then on nothing in it leads to them. */
+void mbd_request_use(struct mbd_request *r, struct mbd_epoch *e);
 /* Before submission: the text is held to c, which the request takes over. Whatever the logits, tokens
  * outside of its mask have no chance, and log probabilities are of what is left. The request ends with
  * STOP as soon as nothing may follow. */

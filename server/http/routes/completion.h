@@ -47,7 +47,10 @@ struct mbd_completion {
     struct mbd_completions *owner;
     struct mbd_completion *next, *prev;
     struct mbd_exchange *exchange; /* NULL once it ended */
-    const struct mbd_entry *model;
+    const struct mbd_base *base;
+    char model[MB_MODEL_NAME_MAX + 1]; /* what the client calls it, */
+    char epoch[MBD_EPOCH_ID_MAX + 1];  /* and what it was at admission (S2) */
+    char fingerprint[MBD_FINGERPRINT_MAX + 1];
     struct mb_completion asked; /* what of it the answer needs */
     struct mb_ids *prompts;     /* [n_prompts] */
     size_t n_prompts;

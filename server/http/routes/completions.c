@@ -90,8 +90,8 @@ static struct mb_completion_reply reply_of(const struct mbd_completion *c)
 {
     return (struct mb_completion_reply) {
         .id = c->id,
-        .model = c->model->name,
-        .fingerprint = c->model->fingerprint,
+        .model = c->model,
+        .fingerprint = c->fingerprint,
         .created = c->created,
     };
 }
@@ -264,7 +264,8 @@ static void write_line(struct mbd_completion *c, int status)
     }
     mbd_line_text(&line, "route", c->asked.is_chat ? "chat_completions" : "completions");
     mbd_line_u64(&line, "status", (uint64_t) status);
-    mbd_line_text(&line, "model", c->model->name);
+    mbd_line_text(&line, "model", c->model);
+    mbd_line_text(&line, "epoch", c->epoch);
     mbd_line_text(&line, "outcome", outcome(c));
     mbd_line_u64(&line, "prompt_tokens", c->usage.prompt_tokens);
     mbd_line_u64(&line, "completion_tokens", c->usage.completion_tokens);
