@@ -55,8 +55,9 @@ static void code_inputs(struct mb_stepper *s, size_t n, size_t n_cols,
     }
 }
 
+/* In cache lines of its own: the caller writes beside them while the workers read. */
 struct product_job {
-    struct mb_stepper *s;
+    _Alignas(MB_ALIGN) struct mb_stepper *s;
     const struct mb_product *products;
     size_t n_products;
     size_t n_tokens, n_cols;

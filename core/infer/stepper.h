@@ -7,11 +7,12 @@
 #include <stdatomic.h>
 
 #include "core/base/checked.h"
+#include "core/base/memory.h"
 #include "core/infer/step.h"
 
-/* Scratch that one worker uses for the part it runs. */
+/* Scratch that one worker uses for the part it runs, in cache lines that no other writes. */
 struct mb_step_worker {
-    void *expand; /* of the widest linear, see mb_bool_expand_scratch */
+    _Alignas(MB_ALIGN) void *expand; /* of the widest linear, see mb_bool_expand_scratch */
     struct mb_attend_tile *tiles, *segment; /* [tiles of a unit] */
     float *widened; /* [2][MB_KV_BLOCK][d]: a block of keys and values */
 
