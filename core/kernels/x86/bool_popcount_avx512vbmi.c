@@ -19,7 +19,7 @@
 
 enum {
     CHUNK = 4,       /* words whose tables are in registers at a time */
-    TILES_MAX = 8,   /* that share the tables while these are in registers */
+    TILES_MAX = 4,   /* that share the tables while these are in registers */
     LOW_BITS = 6,    /* of an entry */
     WORD_TABLES = 4, /* vectors: columns 0..3 of each byte, low and high; then 4..7 */
     VECTOR = 64,
@@ -144,13 +144,13 @@ struct at {
     const uint32_t *bits;
     const uint16_t *scale;
     const uint8_t *coef;
+    struct mb_walk_ahead ahead;
 };
 
 /* Up to TILES_MAX tiles of one token. */
 struct tiles {
     struct at first;
     size_t bits_stride, scale_stride; /* from tile to tile */
-    struct mb_walk_ahead ahead;
     struct sums sum[TILES_MAX];
     __m512 y[TILES_MAX];
     size_t n_tiles, n_kernels;
@@ -159,7 +159,7 @@ struct tiles {
 
 /* Group g, when those before it have n_words words. */
 MB_INLINE struct at group_at(const struct tiles *p, size_t g, size_t n_words,
-                             const size_t n_kernels)
+                             const size_t n_kernels, const struct mb_walk_ahead *ahead)
 {
     return (struct at) {
         .tables = p->first.tables + g * n_words * MB_WORD_TABLE_BYTES,
@@ -167,6 +167,7 @@ MB_INLINE struct at group_at(const struct tiles *p, size_t g, size_t n_words,
         .bits = p->first.bits + g * n_words * n_kernels * MB_TILE_ROWS,
         .scale = p->first.scale + g * MB_TILE_ROWS,
         .coef = p->first.coef + g * n_kernels * MB_TILE_ROWS,
+        .ahead = *ahead,
     };
 }
 
@@ -200,11 +201,11 @@ MB_INLINE void chunk(struct tiles *p, struct at at, size_t word, const size_t n_
         }
         for (size_t k = 0; k < n_kernels; k++) {
             sum = look_up(sum, at.bits + k * group_words * MB_TILE_ROWS,
-                          coefs(at.coef + k * MB_TILE_ROWS), table, n_words, p->ahead.bits);
+                          coefs(at.coef + k * MB_TILE_ROWS), table, n_words, at.ahead.bits);
         }
         if (is_last) {
-            mb_walk_fetch(at.scale, p->ahead.scale);
-            mb_walk_fetch(at.coef, p->ahead.coef);
+            mb_walk_fetch_step(at.scale, MB_TILE_ROWS * sizeof *at.scale, at.ahead.scale);
+            mb_walk_fetch_step(at.coef, MB_TILE_ROWS * n_kernels, at.ahead.coef);
             add_group(&p->y[i], sum, at.scale, a);
         } else {
             p->sum[i] = sum;
@@ -215,19 +216,22 @@ MB_INLINE void chunk(struct tiles *p, struct at at, size_t word, const size_t n_
     }
 }
 
-MB_INLINE void groups_of(struct tiles *p, size_t n_groups, const size_t n_kernels)
+/* Groups [g, end), all of CHUNK words: the usual case. */
+MB_INLINE void groups_of(struct tiles *p, size_t g, size_t end, const size_t n_kernels,
+                         const struct mb_walk_ahead *ahead)
 {
-    for (size_t g = 0; g < n_groups; g++) {
-        chunk(p, group_at(p, g, CHUNK, n_kernels), 0, CHUNK, CHUNK, n_kernels, 1, 1);
+    for (; g < end; g++) {
+        chunk(p, group_at(p, g, CHUNK, n_kernels, ahead), 0, CHUNK, CHUNK, n_kernels, 1, 1);
     }
 }
 
-/* Groups of CHUNK words, the usual case. A function for each K, so that the tables stay in
- * registers: together, gcc 12 keeps most of the 16 on the stack. */
-#define GROUPS_WHOLE(name, n_kernels)                                            \
-    static __attribute__((noinline)) void name(struct tiles *p, size_t n_groups) \
-    {                                                                            \
-        groups_of(p, n_groups, n_kernels);                                       \
+/* A function for each K, so that the tables stay in registers: together, gcc 12 keeps most of the
+ * 16 on the stack. */
+#define GROUPS_WHOLE(name, n_kernels)                                                 \
+    static __attribute__((noinline)) void name(struct tiles *p, size_t g, size_t end, \
+                                               const struct mb_walk_ahead *ahead)     \
+    {                                                                                 \
+        groups_of(p, g, end, n_kernels, ahead);                                       \
     }
 
 GROUPS_WHOLE(groups_1, 1)
@@ -236,23 +240,24 @@ GROUPS_WHOLE(groups_3, 3)
 GROUPS_WHOLE(groups_4, 4)
 GROUPS_WHOLE(groups_k, p->n_kernels)
 
-static void groups_whole(struct tiles *p, size_t n_groups)
+static void groups_whole(struct tiles *p, size_t g, size_t end,
+                         const struct mb_walk_ahead *ahead)
 {
     switch (p->n_kernels) {
     case 1:
-        groups_1(p, n_groups);
+        groups_1(p, g, end, ahead);
         break;
     case 2:
-        groups_2(p, n_groups);
+        groups_2(p, g, end, ahead);
         break;
     case 3:
-        groups_3(p, n_groups);
+        groups_3(p, g, end, ahead);
         break;
     case 4:
-        groups_4(p, n_groups);
+        groups_4(p, g, end, ahead);
         break;
     default:
-        groups_k(p, n_groups);
+        groups_k(p, g, end, ahead);
         break;
     }
 }
@@ -297,16 +302,20 @@ static void tiles(float *y, const struct mb_bool_matrix *w, const struct mb_code
         .n_tiles = n_tiles,
         .n_kernels = s->n_kernels,
         .scale_all = w->scale_all,
-        .ahead = mb_walk_ahead(s, n_tiles),
     };
     for (size_t i = 0; i < n_tiles; i++) {
         p.y[i] = _mm512_setzero_ps();
     }
     size_t words = s->group / MB_WORD_COLS;
     size_t n_whole = words == CHUNK ? s->n_cols / s->group : 0;
-    groups_whole(&p, n_whole);
+    struct mb_walk_plan plan = mb_walk_plan(s, n_tiles);
+    size_t turn = plan.turn < n_whole ? plan.turn : n_whole;
+    groups_whole(&p, 0, turn, &plan.in_row);
+    groups_whole(&p, turn, n_whole, &plan.in_next);
     for (size_t g = n_whole; g < mb_bool_groups(s); g++) {
-        group_in_chunks(&p, group_at(&p, g, words, p.n_kernels), mb_bool_group_words(s, g));
+        const struct mb_walk_ahead *ahead = g < plan.turn ? &plan.in_row : &plan.in_next;
+        group_in_chunks(&p, group_at(&p, g, words, p.n_kernels, ahead),
+                        mb_bool_group_words(s, g));
     }
     for (size_t i = 0; i < n_tiles; i++) {
         size_t row = (tile + i) * MB_TILE_ROWS;
@@ -320,11 +329,8 @@ void mb_bool_popcount_avx512vbmi(float *y, size_t ldy, const struct mb_bool_matr
 {
     (void) n_planes;
     (void) scratch;
-    /* Each pass of the tables costs their loads; K kernels share them as well as tiles do, and
-     * fewer tiles are fewer streams from memory. */
-    size_t n_tiles = w->shape.n_kernels == 1 ? TILES_MAX : TILES_MAX / 2;
-    for (; tile < tile_end; tile += n_tiles) {
-        size_t n = tile_end - tile < n_tiles ? tile_end - tile : n_tiles;
+    for (; tile < tile_end; tile += TILES_MAX) {
+        size_t n = tile_end - tile < TILES_MAX ? tile_end - tile : TILES_MAX;
         for (size_t t = 0; t < n_tokens; t++) {
             tiles(y + t * ldy, w, &x[t], tile, n);
         }
