@@ -128,6 +128,51 @@ START_TEST(a_file_appears_whole_or_not_at_all)
 }
 END_TEST
 
+/* Puts of all lengths, some longer than what a writer holds back, against the same bytes in memory;
+ * in the middle a flush and a patch. */
+START_TEST(a_file_is_what_was_put_into_it)
+{
+    enum { BYTES = 9 << 20, PUTS = 40 };
+    static const size_t lengths[] = { 1, 4096, 100000, (2 << 20) - 1, 2 << 20, 3 << 20, 0 };
+    char path[] = "/tmp/mbool-test-XXXXXX";
+    ck_assert_int_ge(close(mkstemp(path)), 0);
+    uint8_t *all = malloc(BYTES);
+    for (size_t i = 0; i < BYTES; i++) {
+        all[i] = (uint8_t) mb_rng_u64(1, 2, i);
+    }
+    struct mb_error err = { 0 };
+    struct mb_file_writer *w;
+    struct mb_file_map m;
+    const char *aside = NULL;
+    size_t at = 0;
+    mb_assert_ok(mb_file_writer_open(path, &w, &err), &err);
+    for (size_t i = 0; i < PUTS; i++) {
+        size_t n = lengths[i * 5 % 7];
+        n = n < BYTES - at ? n : BYTES - at;
+        mb_assert_ok(mb_file_writer_put(w, all + at, n, &err), &err);
+        at += n;
+        ck_assert_uint_eq(mb_file_writer_offset(w), at);
+        if (i == 3) {
+            all[at - 1] ^= 1;
+            mb_assert_ok(mb_file_writer_patch(w, at - 1, all + at - 1, 1, &err), &err);
+            mb_assert_ok(mb_file_writer_flush(w, &aside, &err), &err);
+            mb_assert_ok(mb_file_map(aside, &m, &err), &err);
+            ck_assert_uint_eq(m.n, at);
+            ck_assert_int_eq(memcmp(m.at, all, at), 0);
+            mb_file_unmap(&m);
+        }
+    }
+    ck_assert_uint_eq(at, BYTES);
+    mb_assert_ok(mb_file_writer_commit(w, &err), &err);
+    mb_assert_ok(mb_file_map(path, &m, &err), &err);
+    ck_assert_uint_eq(m.n, BYTES);
+    ck_assert_int_eq(memcmp(m.at, all, BYTES), 0);
+    mb_file_unmap(&m);
+    (void) unlink(path);
+    free(all);
+}
+END_TEST
+
 /* A writer that was killed leaves what it wrote; one that lives, in another process, does not
  * lose it; and files of other names are nobody's business. */
 START_TEST(what_a_killed_writer_left_is_removed)
@@ -276,6 +321,7 @@ int main(void)
     tcase_add_test(t, half_rounds_to_nearest_even);
     tcase_add_test(t, a_cursor_never_reads_past_the_end);
     tcase_add_test(t, a_file_appears_whole_or_not_at_all);
+    tcase_add_test(t, a_file_is_what_was_put_into_it);
     tcase_add_test(t, what_a_killed_writer_left_is_removed);
     tcase_add_test(t, random_numbers_replay_and_differ);
     tcase_add_loop_test(t, a_pool_runs_every_part_once, 1, 6);
