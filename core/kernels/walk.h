@@ -58,10 +58,11 @@ static inline struct mb_walk_ahead mb_walk_ahead(const struct mb_bool_shape *s, 
     };
 }
 
-/* About 2 microseconds of reading by one thread. */
+/* About a microsecond of reading by one thread. With more, what lies past the end of the job and is
+ * fetched for nothing costs what it brings; with less, one thread alone falls behind. */
 static inline struct mb_walk_plan mb_walk_plan(const struct mb_bool_shape *s, size_t n_tiles)
 {
-    enum { AHEAD = 64 << 10 };
+    enum { AHEAD = 32 << 10 };
     size_t group_bytes = s->group / 8 * s->n_kernels * MB_TILE_ROWS * n_tiles;
     size_t n_groups = mb_bool_groups(s), ahead = (AHEAD + group_bytes - 1) / group_bytes;
     size_t passes = ahead / n_groups, rest = ahead % n_groups;
