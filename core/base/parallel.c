@@ -31,6 +31,7 @@ struct share {
     _Alignas(MB_ALIGN) atomic_uint_fast64_t left; /* parts [begin, end): begin + end * 2^32 */
     atomic_uint_fast64_t epoch;                   /* counts jobs */
     mb_part_fn *fn;
+    mb_ahead_fn *ahead; /* or NULL */
     void *job;
     size_t n_parts; /* of the job */
 };
@@ -54,9 +55,9 @@ struct mb_pool {
 
     _Alignas(MB_ALIGN) uint64_t epoch; /* the caller's alone, as is the next */
     uint64_t waited_ns;
-    atomic_size_t n_asleep;                  /* workers; they change it under the lock */
-    _Alignas(MB_ALIGN) atomic_size_t n_done; /* parts */
-    atomic_bool caller_asleep;               /* changed under the lock */
+    atomic_size_t n_asleep;                         /* workers; they change it under the lock */
+    _Alignas(MB_ALIGN) atomic_uint_fast64_t n_done; /* parts */
+    atomic_bool caller_asleep;                      /* changed under the lock */
     _Alignas(MB_ALIGN) atomic_uint_fast64_t busy_ns; /* of all threads, in this job */
 
     pthread_mutex_t lock; /* only for sleeping */
@@ -107,10 +108,12 @@ static void report(struct mb_pool *p, size_t n, size_t n_parts)
     }
 }
 
-static void take_parts(struct mb_pool *p, size_t worker)
+static void take_parts(struct mb_pool *p, size_t worker, struct mb_ahead *ret_ahead)
 {
     size_t i = worker, tried = 0, n = 0, n_parts = 0, part;
     uint64_t begin = 0;
+    mb_ahead_fn *ahead = NULL;
+    void *job = NULL;
     while (tried < p->n_threads) {
         struct share *s = &p->shares[i];
         if (take(s, i == worker, &part)) {
@@ -118,7 +121,9 @@ static void take_parts(struct mb_pool *p, size_t worker)
                 begin = p->now_ns();
             }
             n_parts = s->n_parts;
-            s->fn(s->job, part, worker);
+            ahead = s->ahead;
+            job = s->job;
+            s->fn(job, part, worker);
             n++;
             tried = 0;
         } else {
@@ -130,7 +135,33 @@ static void take_parts(struct mb_pool *p, size_t worker)
         if (p->now_ns) { /* before the report, so that the caller sees the sum of all */
             atomic_fetch_add_explicit(&p->busy_ns, p->now_ns() - begin, memory_order_relaxed);
         }
+        if (ahead) { /* before it too, while there is a job to ask */
+            ahead(job, worker, ret_ahead);
+        }
         report(p, n, n_parts);
+    }
+}
+
+/* Fetches into the second-level cache, a piece of each range in turn, until the word is, or is no
+ * longer, what it should be: then there is something better to do. */
+static void fetch_ahead(const struct mb_ahead *a, const atomic_uint_fast64_t *word,
+                        uint64_t value, bool until_equal)
+{
+    enum { LINE = 64, PIECE = 16 * LINE };
+    bool more = true;
+    for (size_t at = 0; more; at += PIECE) {
+        more = false;
+        for (size_t i = 0; i < MB_AHEAD_RANGES; i++) {
+            size_t n = a->range[i].n_bytes;
+            for (size_t k = at; k < n && k < at + PIECE; k += LINE) {
+                __builtin_prefetch((const uint8_t *) a->range[i].at + k, 0, 2);
+            }
+            more |= n > at + PIECE;
+            uint64_t now = atomic_load_explicit(word, memory_order_relaxed);
+            if ((now == value) == until_equal) {
+                return;
+            }
+        }
     }
 }
 
@@ -164,13 +195,16 @@ static void wake_sleepers(struct mb_pool *p)
 
 /* Cuts a job into shares. All stores into one share's line are made together, so that its thread,
  * which reads it all the while, takes it away no more than it must. */
-static void begin_job(struct mb_pool *p, size_t n_parts, mb_part_fn *fn, void *job)
+static void begin_job(struct mb_pool *p, size_t n_parts, mb_part_fn *fn, mb_ahead_fn *ahead,
+                      void *job)
 {
     p->epoch++;
     for (size_t i = 0; i < p->n_threads; i++) {
         struct share *s = &p->shares[i];
-        uint64_t begin = n_parts * i / p->n_threads, end = n_parts * (i + 1) / p->n_threads;
+        uint64_t begin = mb_pool_first_part(p, n_parts, i);
+        uint64_t end = mb_pool_first_part(p, n_parts, i + 1);
         s->fn = fn;
+        s->ahead = ahead;
         s->job = job;
         s->n_parts = n_parts;
         atomic_store_explicit(&s->left, share_of(begin, end), memory_order_release);
@@ -225,7 +259,9 @@ static void *worker_main(void *arg)
         if (atomic_load_explicit(&p->stop, memory_order_relaxed)) {
             return NULL;
         }
-        take_parts(p, w->index);
+        struct mb_ahead ahead = { 0 };
+        take_parts(p, w->index, &ahead);
+        fetch_ahead(&ahead, &own->epoch, seen, false);
     }
 }
 
@@ -279,7 +315,7 @@ void mb_pool_free(struct mb_pool *p)
         return;
     }
     atomic_store(&p->stop, true);
-    begin_job(p, 0, NULL, NULL);
+    begin_job(p, 0, NULL, NULL, NULL);
     for (size_t i = 1; i < p->n_threads; i++) {
         if (p->workers[i].started) {
             pthread_join(p->workers[i].thread, NULL);
@@ -311,7 +347,18 @@ size_t mb_pool_threads(const struct mb_pool *p)
     return p ? p->n_threads : 1;
 }
 
+size_t mb_pool_first_part(const struct mb_pool *p, size_t n_parts, size_t worker)
+{
+    return n_parts * worker / mb_pool_threads(p);
+}
+
 void mb_pool_run(struct mb_pool *p, size_t n_parts, mb_part_fn *fn, void *job)
+{
+    mb_pool_run_ahead(p, n_parts, fn, NULL, job);
+}
+
+void mb_pool_run_ahead(struct mb_pool *p, size_t n_parts, mb_part_fn *fn, mb_ahead_fn *ahead_fn,
+                       void *job)
 {
     if (!p || p->n_threads == 1 || n_parts <= 1) {
         for (size_t i = 0; i < n_parts; i++) {
@@ -323,8 +370,10 @@ void mb_pool_run(struct mb_pool *p, size_t n_parts, mb_part_fn *fn, void *job)
     atomic_store_explicit(&p->n_done, 0, memory_order_relaxed);
     uint64_t begin = p->now_ns ? p->now_ns() : 0;
     atomic_store_explicit(&p->busy_ns, 0, memory_order_relaxed);
-    begin_job(p, n_parts, fn, job);
-    take_parts(p, 0);
+    begin_job(p, n_parts, fn, ahead_fn, job);
+    struct mb_ahead ahead = { 0 };
+    take_parts(p, 0, &ahead);
+    fetch_ahead(&ahead, &p->n_done, n_parts, true);
     wait_for_parts(p, n_parts);
     if (p->now_ns) {
         uint64_t all = (p->now_ns() - begin) * p->n_threads;

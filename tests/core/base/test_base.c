@@ -240,6 +240,7 @@ END_TEST
 struct count {
     atomic_int parts[64];
     atomic_int busy[MB_THREADS_MAX]; /* is a part running as this worker? */
+    atomic_int asked[MB_THREADS_MAX];
 };
 
 static void count_part(void *job, size_t part, size_t worker)
@@ -249,6 +250,43 @@ static void count_part(void *job, size_t part, size_t worker)
     atomic_fetch_add(&c->parts[part], 1);
     atomic_fetch_sub(&c->busy[worker], 1);
 }
+
+/* The job is still there when a thread is asked what it will read; after it, no address need be. */
+static void count_ahead(const void *job, size_t worker, struct mb_ahead *ret)
+{
+    struct count *c = (struct count *) (uintptr_t) job;
+    atomic_fetch_add(&c->asked[worker], 1);
+    for (size_t i = 0; i < MB_AHEAD_RANGES; i++) {
+        ck_assert_uint_eq(ret->range[i].n_bytes, 0);
+        ret->range[i].at = (const void *) (uintptr_t) (i << 40); /* nothing is mapped there */
+        ret->range[i].n_bytes = i * 1000;
+    }
+}
+
+START_TEST(a_pool_asks_each_thread_once_what_it_will_read)
+{
+    struct mb_error err = { 0 };
+    struct mb_pool *p;
+    mb_assert_ok(mb_pool_new((size_t) _i, 0, &p, &err), &err);
+    for (int round = 0; round < 500; round++) {
+        struct count c = { 0 };
+        size_t n_parts = (size_t) round % 65;
+        mb_pool_run_ahead(p, n_parts, count_part, count_ahead, &c);
+        int asked = 0, done = 0;
+        for (int i = 0; i < _i; i++) {
+            ck_assert_int_le(atomic_load(&c.asked[i]), 1);
+            asked += atomic_load(&c.asked[i]);
+        }
+        for (size_t i = 0; i < n_parts; i++) {
+            done += atomic_load(&c.parts[i]);
+        }
+        ck_assert_uint_eq((size_t) done, n_parts);
+        ck_assert_int_eq(asked > 0, _i > 1 && n_parts > 1); /* one thread waits for nobody */
+        ck_assert_uint_eq(mb_pool_first_part(p, n_parts, (size_t) _i), n_parts);
+    }
+    mb_pool_free(p);
+}
+END_TEST
 
 START_TEST(a_pool_runs_every_part_once)
 {
@@ -325,6 +363,7 @@ int main(void)
     tcase_add_test(t, what_a_killed_writer_left_is_removed);
     tcase_add_test(t, random_numbers_replay_and_differ);
     tcase_add_loop_test(t, a_pool_runs_every_part_once, 1, 6);
+    tcase_add_loop_test(t, a_pool_asks_each_thread_once_what_it_will_read, 1, 6);
     tcase_add_test(t, a_pool_with_a_clock_knows_how_long_it_waited);
     suite_add_tcase(s, t);
     return mb_run_suite(s);
