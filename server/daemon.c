@@ -12,11 +12,13 @@
 #include "core/base/parallel.h"
 #include "core/kernels/kernels.h"
 #include "proto/json/completion_json.h"
+#include "server/access/keyring.h"
 #include "server/clock.h"
 #include "server/engine/limits.h"
 #include "server/http/listener.h"
 #include "server/http/routes/completions.h"
 #include "server/http/routes/embeddings.h"
+#include "server/http/tls.h"
 
 enum {
     DRAIN_LOOK_MS = 20,     /* between looks at whether a drain is over */
@@ -29,7 +31,7 @@ struct daemon {
     struct mbd_log log;
     struct mbd_service service;
     struct mbd_wake *wake;               /* of the loop, by the engines */
-    struct mbd_signal *signals[3];       /* of leaving */
+    struct mbd_signal *signals[3];       /* of leaving, and of reading anew */
     struct mbd_timer *look;              /* while draining */
     struct mbd_listener *listener, *ops; /* ops NULL: there is no --ops-listen */
     struct mb_kernels kernels;
@@ -79,6 +81,38 @@ static void on_signal(void *arg, int signal)
     d->drain_end_ns = mbd_now_ns() + ms_to_ns(d->options->drain_timeout_ms);
     mbd_registry_drain(d->service.registry);
     mbd_timer_start(d->look, 0, DRAIN_LOOK_MS);
+}
+
+/* ---- reading anew -------------------------------------------------------------------------- */
+
+static void reload_tls(struct daemon *d)
+{
+    struct mb_error err;
+    if (mbd_tls_reload(d->service.tls, &d->log, &err) != MB_OK) {
+        mbd_log_message(&d->log, MBD_LOG_ERROR, "reload",
+                        "%s; the certificate is that of before", err.what);
+    } else {
+        mbd_log_message(&d->log, MBD_LOG_INFO, "reload", "the certificate");
+    }
+}
+
+/* What can not be read leaves everything as it was: nobody is locked out by half a file. */
+static void on_reload(void *arg, int signal)
+{
+    struct daemon *d = arg;
+    struct mb_error err;
+    (void) signal;
+    if (d->service.tls) {
+        reload_tls(d);
+    }
+    if (d->service.keys && mbd_keyring_reload(d->service.keys, &err) != MB_OK) {
+        mbd_log_message(&d->log, MBD_LOG_ERROR, "reload",
+                        "%s; the keys are those of before, %zu", err.what,
+                        mbd_keyring_count(d->service.keys));
+    } else if (d->service.keys) {
+        mbd_log_message(&d->log, MBD_LOG_INFO, "reload", "%zu keys",
+                        mbd_keyring_count(d->service.keys));
+    }
 }
 
 /* ---- starting ---------------------------------------------------------------------------- */
@@ -190,6 +224,7 @@ static enum mb_status start_engines(struct daemon *d, struct mb_error *err)
 static enum mb_status start_loop(struct daemon *d, struct mb_error *err)
 {
     static const int signals[] = { SIGTERM, SIGINT, SIGHUP };
+    static mbd_signal_fn *const handlers[] = { on_signal, on_signal, on_reload };
     struct mbd_loop *loop = NULL;
     enum mb_status st = mbd_loop_new(&loop, err);
     if (st != MB_OK) {
@@ -198,7 +233,7 @@ static enum mb_status start_loop(struct daemon *d, struct mb_error *err)
     d->service.loop = loop;
     st = mbd_wake_new(loop, on_wake, d, &d->wake, err);
     for (size_t i = 0; st == MB_OK && i < 3; i++) {
-        st = mbd_signal_new(loop, signals[i], on_signal, d, &d->signals[i], err);
+        st = mbd_signal_new(loop, signals[i], handlers[i], d, &d->signals[i], err);
     }
     if (st == MB_OK) {
         st = mbd_timer_new(loop, on_look, d, &d->look, err);
@@ -217,9 +252,35 @@ static enum mb_status start_listeners(struct daemon *d, struct mb_error *err)
     return st;
 }
 
+static enum mb_status open_keys(struct daemon *d, struct mb_error *err)
+{
+    if (d->options->keys) {
+        return mbd_keyring_new(d->options->keys, &d->service.keys, err);
+    }
+    if (!mbd_address_is_loopback(&d->options->listen)) {
+        mbd_log_message(&d->log, MBD_LOG_WARN, "start",
+                        "--insecure: whoever can reach %s may use this server",
+                        d->options->listen.host);
+    }
+    return MB_OK;
+}
+
+static enum mb_status open_tls(struct daemon *d, struct mb_error *err)
+{
+    const struct mbd_options *o = d->options;
+    return o->tls_cert ? mbd_tls_new(o->tls_cert, o->tls_key, &d->log, &d->service.tls, err)
+                       : MB_OK;
+}
+
 static enum mb_status start(struct daemon *d, struct mb_error *err)
 {
     enum mb_status st = allow_descriptors(d->options, err);
+    if (st == MB_OK) {
+        st = open_keys(d, err);
+    }
+    if (st == MB_OK) {
+        st = open_tls(d, err);
+    }
     if (st == MB_OK) {
         st = mbd_metrics_new(&d->service.metrics, err);
     }
@@ -268,12 +329,14 @@ static void stop(struct daemon *d)
     mbd_wake_free(d->wake);
     mbd_loop_free(s->loop);
     mbd_metrics_free(s->metrics);
+    mbd_keyring_free(s->keys);
+    mbd_tls_free(s->tls);
 }
 
-static void print_url(const struct mbd_address *a, const struct mbd_listener *l)
+static void print_url(const struct mbd_address *a, const struct mbd_listener *l, bool tls)
 {
     bool six = strchr(a->host, ':') != NULL;
-    printf("http://%s%s%s:%u", six ? "[" : "", a->host, six ? "]" : "",
+    printf("http%s://%s%s%s:%u", tls ? "s" : "", six ? "[" : "", a->host, six ? "]" : "",
            (unsigned) mbd_listener_port(l));
 }
 
@@ -281,7 +344,7 @@ static void say_listening(const struct daemon *d)
 {
     const struct mbd_address *a = &d->options->listen;
     printf("mboold %s listening on ", MB_VERSION);
-    print_url(a, d->listener);
+    print_url(a, d->listener, d->service.tls != NULL);
     printf(", ");
     for (size_t i = 0; i < d->options->n_models; i++) {
         printf("%s%s", i == 0 ? "model " : " ", d->options->models[i].name);
@@ -289,7 +352,7 @@ static void say_listening(const struct daemon *d)
     printf(", %s, %u threads", d->kernels.name, d->threads);
     if (d->ops) {
         printf(", operations on ");
-        print_url(&d->options->ops_listen, d->ops);
+        print_url(&d->options->ops_listen, d->ops, false);
     }
     printf("\n");
     (void) fflush(stdout);
@@ -331,6 +394,12 @@ enum mb_status mbd_daemon_check(const struct mbd_options *o, struct mb_error *er
     daemon_init(&d, o);
     enum mb_status st = allow_descriptors(o, err);
     if (st == MB_OK) {
+        st = open_keys(&d, err);
+    }
+    if (st == MB_OK) {
+        st = open_tls(&d, err);
+    }
+    if (st == MB_OK) {
         st = open_models(&d, err);
     }
     if (st == MB_OK) {
@@ -338,5 +407,7 @@ enum mb_status mbd_daemon_check(const struct mbd_options *o, struct mb_error *er
         st = mbd_registry_check(d.service.registry, &e, err);
     }
     mbd_registry_free(d.service.registry);
+    mbd_keyring_free(d.service.keys);
+    mbd_tls_free(d.service.tls);
     return st;
 }

@@ -93,6 +93,11 @@ enum mb_status mbc_reach(const char *text, struct mbc_transport **ret, struct mb
     struct mbc_host host;
     text = text ? text : getenv("MBOOL_HOST");
     enum mb_status st = mbc_host_parse(text, getenv("MBOOL_API_KEY"), &host, err);
+    const char *ca = getenv("MBOOL_CACERT");
+    if (st == MB_OK && ca &&
+        (size_t) snprintf(host.ca, sizeof host.ca, "%s", ca) >= sizeof host.ca) {
+        st = mb_fail(err, MB_E_INVALID, 0, "MBOOL_CACERT: the path is too long");
+    }
     if (st == MB_OK) {
         st = mbc_transport_setup(err);
     }
@@ -305,7 +310,11 @@ void mbc_said_print(const struct mbc_asking *a, const struct mbc_said *s)
     (void) putchar('\n');
     (void) fflush(stdout);
     double decode_s = s->total_s - s->first_s;
-    if (isatty(STDERR_FILENO) && isatty(STDOUT_FILENO)) {
+    bool told = isatty(STDERR_FILENO) && isatty(STDOUT_FILENO);
+    if (told && s->prompt_tokens == 0) { /* it was left before the daemon counted them */
+        fprintf(stderr, "\033[2m[%s after %.3f s]\033[0m\n", s->finish[0] ? s->finish : "?",
+                s->total_s);
+    } else if (told) {
         fprintf(stderr,
                 "\033[2m[%llu prompt tokens, first text after %.3f s; %llu tokens, %.1f/s; "
                 "%s]\033[0m\n",

@@ -65,8 +65,8 @@ struct mbc_asking {
 /* Takes an option of the table above; false after saying what is wrong. */
 bool mbc_asking_take(struct mbc_asking *a, int option, const char *value);
 
-/* The host that text names, or the environment (MBOOL_HOST, MBOOL_API_KEY) when text is NULL, and
- * a transport to it that Ctrl-C interrupts. */
+/* The host that text names, or the environment (MBOOL_HOST) when text is NULL, with what it says of
+ * the key (MBOOL_API_KEY) and of whom to believe (MBOOL_CACERT), and a transport to it that Ctrl-C interrupts. */
 enum mb_status mbc_reach(const char *text, struct mbc_transport **ret, struct mb_error *err);
 
 /* GET path; *ret holds the body, which is the caller's to fini, when the status was 200.

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <getopt.h>
 #include <math.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -204,8 +205,14 @@ static struct {
 static volatile sig_atomic_t interrupted;
 static char interrupted_line[64]; /* complete before the handler that writes it is set */
 
+/* The system may hand the signal to any thread (OpenBLAS has some of its own); only in the main
+ * one does it end a wait. */
 static void on_interrupt(int sig)
 {
+    if (gettid() != getpid()) {
+        (void) tgkill(getpid(), getpid(), sig);
+        return;
+    }
     if (interrupted) { /* the second one is meant */
         _exit(MBC_INTERRUPTED);
     }
@@ -286,4 +293,17 @@ bool mbc_interrupted(void)
 void mbc_forget_interrupt(void)
 {
     interrupted = 0;
+}
+
+bool mbc_wait_input(void)
+{
+    sigset_t ctrl_c, before;
+    sigemptyset(&ctrl_c);
+    sigaddset(&ctrl_c, SIGINT);
+    (void) sigprocmask(SIG_BLOCK, &ctrl_c, &before);
+    struct pollfd input = { .fd = STDIN_FILENO, .events = POLLIN };
+    while (!interrupted && ppoll(&input, 1, NULL, &before) < 0 && errno == EINTR) {
+    }
+    (void) sigprocmask(SIG_SETMASK, &before, NULL);
+    return !interrupted;
 }

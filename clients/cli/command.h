@@ -86,5 +86,9 @@ void mbc_progress_end(void);
 void mbc_catch_interrupt(void);
 bool mbc_interrupted(void);
 void mbc_forget_interrupt(void); /* what it was for has ended; the next is the first again */
+/* Waits until there is something to read on standard input, or it has ended; false after a caught
+ * Ctrl-C, also one that came just before: between a look at mbc_interrupted and a read it would be
+ * lost. */
+bool mbc_wait_input(void);
 
 #endif

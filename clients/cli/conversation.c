@@ -1,7 +1,6 @@
 #include "clients/cli/conversation.h"
 
 #include <assert.h>
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -188,8 +187,7 @@ static bool read_message(struct mb_bytes *ret)
     mb_bytes_clear(ret);
     for (const char *prompt = ">>> "; more && got; prompt = "... ") {
         fprintf(stderr, "%s", prompt);
-        errno = 0;
-        ssize_t n = getline(&line, &cap, stdin);
+        ssize_t n = mbc_wait_input() ? getline(&line, &cap, stdin) : -1;
         got = n >= 0 && !mbc_interrupted();
         if (!got) {
             break;

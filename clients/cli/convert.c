@@ -47,7 +47,7 @@ static const struct mbc_option options[] = {
     [FOLLOW] = { "follow", "X", "how far to undo earlier layers' errors, 0..1 (default 0.75)" },
     [THREADS] = { "threads", "N", "default: all processors; the result is the same" },
     [SEED] = { "seed", "S", "of --init random (default 0)" },
-    [ISA] = { "isa", "NAME", "c, avx2, avx512, avx512vnni (default: the best there is)" },
+    [ISA] = MBC_ISA_OPTION,
     [NO_RESUME] = { "no-resume", NULL, "start anew, whatever FILE.part holds" },
     [JSON] = { "json", NULL, "print the report as JSON" },
     { NULL, NULL, NULL },

@@ -196,6 +196,9 @@ static bool set_options(const struct mbc_transport *t, const struct mbc_request 
     ok = ok && curl_easy_setopt(e, CURLOPT_PRIVATE, c) == CURLE_OK;
     ok = ok && curl_easy_setopt(e, CURLOPT_ERRORBUFFER, c->trouble) == CURLE_OK;
     ok = ok && curl_easy_setopt(e, CURLOPT_USERAGENT, "mbool/" MB_VERSION) == CURLE_OK;
+    if (t->host.ca[0]) {
+        ok = ok && curl_easy_setopt(e, CURLOPT_CAINFO, t->host.ca) == CURLE_OK;
+    }
     ok = ok && curl_easy_setopt(e, CURLOPT_NOSIGNAL, 1L) == CURLE_OK;
     ok = ok &&
          curl_easy_setopt(e, CURLOPT_CONNECTTIMEOUT_MS, (long) CONNECT_TIMEOUT_MS) == CURLE_OK;
@@ -250,6 +253,7 @@ static enum mbc_failure failure_of(CURLcode code)
     case CURLE_COULDNT_CONNECT:
     case CURLE_SSL_CONNECT_ERROR:
     case CURLE_PEER_FAILED_VERIFICATION:
+    case CURLE_SSL_CACERT_BADFILE:
         return MBC_FAILURE_CONNECT;
     case CURLE_OPERATION_TIMEDOUT:
         return MBC_FAILURE_TIMEOUT;

@@ -342,6 +342,13 @@ size_t mb_checkpoint_sections(const struct mb_checkpoint *c)
     return c->header.n_sections;
 }
 
+size_t mb_checkpoint_sections_max(const struct mb_checkpoint *c)
+{
+    size_t place = (size_t) c->sections[0].offset - sizeof(struct mb_format_header);
+    size_t n = place / sizeof(struct mb_format_entry);
+    return n < MB_FORMAT_SECTIONS_MAX ? n : MB_FORMAT_SECTIONS_MAX;
+}
+
 const struct mb_section *mb_checkpoint_section(const struct mb_checkpoint *c, size_t i)
 {
     return i < c->header.n_sections ? &c->sections[i] : NULL;

@@ -57,6 +57,9 @@ struct mb_section {
 };
 
 size_t mb_checkpoint_sections(const struct mb_checkpoint *c);
+/* How many entries fit before the first section: what a writer must keep free to place sections
+ * where they are here. */
+size_t mb_checkpoint_sections_max(const struct mb_checkpoint *c);
 const struct mb_section *mb_checkpoint_section(const struct mb_checkpoint *c, size_t i);
 /* NULL when there is none of that name. O(log n). */
 const struct mb_section *mb_checkpoint_find(const struct mb_checkpoint *c, const char *name);

@@ -55,14 +55,7 @@ static bool take_seed(const struct mb_field *f, const json_t *v, struct mb_compl
 static bool take_model(const struct mb_field *f, const json_t *v, struct mb_completion *c,
                        struct mb_wire_error *err)
 {
-    size_t n = json_string_length(v);
-    if (!json_is_string(v) || n == 0 || n > MB_MODEL_NAME_MAX ||
-        strlen(json_string_value(v)) != n) {
-        mb_wire_error_fill(err, 400, NULL, f->name, "'model' must be a name of 1 to %d bytes",
-                           MB_MODEL_NAME_MAX);
-        return false;
-    }
-    return mb_copy_string(v, &c->model, &n, err);
+    return mb_copy_model(v, &c->model, err);
 }
 
 static bool take_one_stop(const struct mb_field *f, const json_t *v, struct mb_completion *c,

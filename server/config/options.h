@@ -49,8 +49,9 @@ struct mbd_options {
     struct mbd_epoch_option epochs[MBD_EPOCH_OPTIONS_MAX];
     size_t n_epochs;
     uint32_t epochs_max;
-    int weights; /* enum mbd_weights_kind */
-    char *config; /* the file that was read, or NULL */
+    int weights;    /* enum mbd_weights_kind */
+    char *config;   /* the file that was read, or NULL */
+    char *key_name; /* of the actions that make a line for the file of keys */
 
     uint32_t threads; /* 0: as many as this process may use */
     bool pin;
@@ -66,6 +67,11 @@ struct mbd_options {
 
     struct mbd_address listen;
     struct mbd_address ops_listen; /* host "": none; probes and metrics are on listen */
+    char *hosts;        /* names that Host may have, commas between; NULL: by listen */
+    char *cors_origins; /* of pages that may ask; NULL: none, "*": all */
+    char *keys;         /* their file; NULL: nobody needs one */
+    bool insecure;
+    char *tls_cert, *tls_key; /* both or neither */
     uint64_t body_max;
     uint64_t body_memory;
     uint32_t connections;
@@ -88,10 +94,15 @@ enum mbd_action {
     MBD_ACTION_PRINT_DEFAULTS,
     MBD_ACTION_CHECK_CONFIG,
     MBD_ACTION_CHECK_HEALTH,
+    MBD_ACTION_NEW_KEY,
+    MBD_ACTION_HASH_KEY,
 };
 
 void mbd_options_init(struct mbd_options *o); /* the defaults; owns nothing yet */
 void mbd_options_fini(struct mbd_options *o);
+
+/* Can only this machine ask there? */
+bool mbd_address_is_loopback(const struct mbd_address *a);
 
 /* Fills o, which was _init'ed, from the file that --config or MBOOLD_CONFIG names, from env
  * (like environ) and from argv. For the actions that only print, nothing else is looked at.

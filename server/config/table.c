@@ -73,6 +73,28 @@ const struct mbd_row mbd_table[] = {
       .metavar = "ADDRESS:PORT",
       .help = "a port of their own for /healthz, /readyz and /metrics, with connections of its "
               "own; they are then there and nowhere else. None: they are on --listen" },
+    { "host", MBD_KIND_TEXT, AT(hosts), ANY, .value = "", .metavar = "NAMES",
+      .help =
+          "names, with commas between, by which it may be asked (the header Host); * is any. Numbers "
+          "and localhost always may. None: only these where it listens on loopback, so that no page of "
+          "the web can call itself by a name that leads here; elsewhere any" },
+    { "cors-origin", MBD_KIND_TEXT, AT(cors_origins), ANY, .value = "", .metavar = "ORIGINS",
+      .help =
+          "pages of the web that may ask, as https://app.example.com, with commas between; * is any. "
+          "None: a request that a browser sends for another origin is refused" },
+    { "keys", MBD_KIND_TEXT, AT(keys), ANY, .value = "", .metavar = "FILE",
+      .help =
+          "API keys: whoever asks must have one of this file, and may do what its scopes say. "
+          "--new-key makes a line of it; read anew at SIGHUP. None: whoever can reach "
+          "--listen may do everything" },
+    { "insecure", MBD_KIND_BOOL, AT(insecure), ANY, .value = "false", .metavar = "BOOL",
+      .help = "without keys, listen where other machines can ask all the same" },
+    { "tls-cert", MBD_KIND_TEXT, AT(tls_cert), ANY, .value = "", .metavar = "FILE",
+      .help =
+          "speak TLS at --listen, with this certificate and its chain (PEM), and --tls-key; both "
+          "are read anew at SIGHUP. --ops-listen stays without" },
+    { "tls-key", MBD_KIND_TEXT, AT(tls_key), ANY, .value = "", .metavar = "FILE",
+      .help = "the certificate's private key (PEM, without a password)" },
     { "max-body", MBD_KIND_BYTES, AT(body_max), 1 * KIB, MB_BODY_BYTES_MAX, "8M",
       .metavar = "BYTES", .help = "size of a request's body; beyond it 413" },
     { "body-memory", MBD_KIND_BYTES, AT(body_memory), 1 * MIB, 0x1p40, "256M",
@@ -113,6 +135,13 @@ const struct mbd_row mbd_table[] = {
       .help =
           "ask the daemon that runs with these options here whether it is alive, and leave: "
           "0 when it is" },
+    { "new-key", MBD_KIND_ACTION, AT(key_name), MBD_ACTION_NEW_KEY, 0, .metavar = "NAME",
+      .help =
+          "make an API key: print it to standard error, this once, and its line for the file "
+          "of keys to standard output, and leave" },
+    { "hash-key", MBD_KIND_ACTION, AT(key_name), MBD_ACTION_HASH_KEY, 0, .metavar = "NAME",
+      .help =
+          "read a key from standard input, print its line for the file of keys, and leave" },
     { "print-defaults", MBD_KIND_ACTION, 0, MBD_ACTION_PRINT_DEFAULTS, 0,
       .help = "print a configuration file with every default, and leave" },
     { "help", MBD_KIND_ACTION, 0, MBD_ACTION_HELP, 0, .help = "print this, and leave" },
@@ -479,6 +508,7 @@ enum mb_status mbd_table_set(const struct mbd_row *row, const char *text, const 
     bool ok = true;
     switch (row->kind) {
     case MBD_KIND_TEXT:
+    case MBD_KIND_ACTION:
         return set_text(place, text, what, err);
     case MBD_KIND_MODELS:
     case MBD_KIND_EPOCHS:
@@ -513,8 +543,6 @@ enum mb_status mbd_table_set(const struct mbd_row *row, const char *text, const 
         if (ok) {
             *(const char **) place = row->choices[choice_index(row, text)];
         }
-        break;
-    case MBD_KIND_ACTION:
         break;
     }
     return ok ? MB_OK : refuse(row, text, what, err);
@@ -554,11 +582,28 @@ void mbd_options_init(struct mbd_options *o)
     }
 }
 
+bool mbd_address_is_loopback(const struct mbd_address *a)
+{
+    struct in_addr v4;
+    struct in6_addr v6;
+    if (inet_pton(AF_INET, a->host, &v4) == 1) {
+        return ntohl(v4.s_addr) >> 24 == 127;
+    }
+    return inet_pton(AF_INET6, a->host, &v6) == 1 &&
+           (IN6_IS_ADDR_LOOPBACK(&v6) || (IN6_IS_ADDR_V4MAPPED(&v6) && v6.s6_addr[12] == 127));
+}
+
 void mbd_options_fini(struct mbd_options *o)
 {
     mbd_table_forget(MBD_KIND_MODELS, o);
     mbd_table_forget(MBD_KIND_EPOCHS, o);
     free(o->config);
+    free(o->key_name);
+    free(o->hosts);
+    free(o->cors_origins);
+    free(o->keys);
+    free(o->tls_cert);
+    free(o->tls_key);
     *o = (struct mbd_options) { 0 };
 }
 
@@ -619,11 +664,12 @@ void mbd_table_help(struct mb_bytes *ret)
             put_facts(ret, row, (size_t) indent);
         }
     }
-    mb_bytes_put_text(ret, "\nexit status: 0 it ended as it should; 1 it failed; 2 the "
-                           "configuration was wrong\n"
-                           "signals: SIGTERM, SIGINT and SIGHUP let running requests end, then "
-                           "leave;\n"
-                           "         a second one leaves at once\n");
+    mb_bytes_put_text(ret,
+                      "\nexit status: 0 it ended as it should; 1 it failed; 2 the "
+                      "configuration was wrong\n"
+                      "signals: SIGTERM and SIGINT let running requests end, then leave; a "
+                      "second one\n"
+                      "         leaves at once. SIGHUP reads keys and certificate anew\n");
 }
 
 void mbd_table_defaults(struct mb_bytes *ret)

@@ -19,7 +19,8 @@ enum mbd_kind {
     MBD_KIND_WORD,   /* const char *: one of choices */
     MBD_KIND_MODELS, /* NAME=FILE, many */
     MBD_KIND_EPOCHS, /* NAME=MODEL+FILE, many */
-    MBD_KIND_ACTION, /* a flag that is no setting; min is the enum mbd_action */
+    MBD_KIND_ACTION, /* a flag that is no setting; min is the enum mbd_action. With a metavar it
+                        takes a text, char * */
 };
 
 struct mbd_row {

@@ -9,8 +9,10 @@
 #include <sys/random.h>
 
 #include "proto/json/error_json.h"
+#include "server/access/limiter.h"
 #include "server/clock.h"
 #include "server/http/connection.h"
+#include "server/http/gate.h"
 #include "server/http/router.h"
 #include "server/http/sse.h"
 
@@ -24,6 +26,8 @@ enum state { READING, HANDLING, WAITING, ANSWERED };
 struct mbd_exchange {
     struct mbd_connection *connection;
     const struct mbd_route *route; /* NULL: there is none */
+    struct mbd_key *key;           /* a reference, or NULL */
+    bool counted;                  /* as one of the key's requests */
     char *tail;                    /* a copy: libmicrohttpd's goes with the header */
     char id[ID_DIGITS + 1];
     char client_id[MBD_CLIENT_ID_MAX + 1]; /* "" when none was sent that may be echoed */
@@ -36,7 +40,8 @@ struct mbd_exchange {
     bool refused; /* by what follows; the rest of the body is thrown away */
     struct mb_wire_error refusal;
     unsigned retry_after;
-    const char *allow;
+    const char *allow, *authenticate; /* headers of the refusal, or NULL */
+    char *origin;                     /* of a page that may read the answer; NULL: none asks */
 
     struct MHD_Response *response; /* until it is queued */
     int status;                    /* 0 until there is an answer */
@@ -76,6 +81,11 @@ const char *mbd_exchange_tail(const struct mbd_exchange *x)
 const struct mb_bytes *mbd_exchange_body(const struct mbd_exchange *x)
 {
     return &x->body;
+}
+
+struct mbd_key *mbd_exchange_key(const struct mbd_exchange *x)
+{
+    return x->key;
 }
 
 const char *mbd_exchange_client_id(const struct mbd_exchange *x)
@@ -200,6 +210,65 @@ static bool judge_framing(struct mbd_exchange *x, const char *version)
     return !x->refused;
 }
 
+/* For whom the request is, and which page sends it. */
+static bool judge_sender(struct mbd_exchange *x)
+{
+    const struct mbd_listener *l = listener_of(x);
+    const struct mbd_options *o = mbd_exchange_service(x)->options;
+    const struct mbd_address *a = l->role == MBD_LISTEN_OPS ? &o->ops_listen : &o->listen;
+    struct mbd_gate_refusal why = { 0 };
+    const char *origin = NULL;
+    if (!mbd_gate_host(x->connection->mhd, o, mbd_address_is_loopback(a), &why) ||
+        !mbd_gate_origin(x->connection->mhd, o, &origin, &why)) {
+        x->refused = true;
+        x->refusal = why.error;
+        return false;
+    }
+    if (origin && !(x->origin = strdup(origin))) {
+        refuse(x, 503, "out_of_memory", "no memory for this request");
+    }
+    return !x->refused;
+}
+
+/* A browser asks whether a page may ask. The key is not sent with that. */
+static void reply_preflight(struct mbd_exchange *x);
+static const struct mbd_route preflight = {
+    "preflight", "OPTIONS", "", MBD_SCOPE_OPEN, .has_body = false, .handler = reply_preflight
+};
+
+/* Probes and metrics have no key on the port for operations: whoever may reach it may ask. */
+static bool judge_key(struct mbd_exchange *x)
+{
+    struct mbd_gate_refusal why = { 0 };
+    struct mbd_key *key = NULL;
+    bool open = x->route->ops && listener_of(x)->role == MBD_LISTEN_OPS;
+    if (mbd_gate_key(x->connection->mhd, mbd_exchange_service(x)->keys, x->route, open, &key,
+                     &why)) {
+        x->key = mbd_key_ref(key);
+        return true;
+    }
+    x->refused = true;
+    x->refusal = why.error;
+    x->authenticate = why.authenticate;
+    return false;
+}
+
+/* Only what is work counts, which comes with a body. */
+static bool judge_limits(struct mbd_exchange *x)
+{
+    struct mbd_gate_refusal why;
+    if (!x->key || !x->route->has_body) {
+        return true;
+    }
+    x->counted = mbd_gate_begin(x->key, &why);
+    if (!x->counted) {
+        x->refused = true;
+        x->refusal = why.error;
+        x->retry_after = why.retry_after;
+    }
+    return x->counted;
+}
+
 /* What can be judged by the header alone. Returns whether a body is to come. */
 static bool judge_header(struct mbd_exchange *x, const char *method, const char *path,
                          const char *version)
@@ -211,9 +280,15 @@ static bool judge_header(struct mbd_exchange *x, const char *method, const char 
     if (!judge_framing(x, version)) {
         return true;
     }
+    if (!judge_sender(x)) {
+        return has_body;
+    }
 
     if (mbd_listener_has(listener_of(x), path)) {
         x->route = mbd_route_find(method, path, &tail, &x->allow);
+    }
+    if (x->allow && x->origin && strcmp(method, "OPTIONS") == 0) {
+        x->route = &preflight;
     }
     x->tail = strndup(tail, x->route ? mbd_route_tail_length(x->route, tail) : 0);
     if (!x->tail) {
@@ -222,6 +297,8 @@ static bool judge_header(struct mbd_exchange *x, const char *method, const char 
         refuse(x, 405, NULL, "this path does not have this method");
     } else if (!x->route) {
         refuse(x, 404, "not_found", "there is no such path here");
+    } else if (!judge_key(x) || !judge_limits(x)) {
+        return has_body;
     } else if (!x->route->has_body && has_body) {
         refuse(x, 413, NULL, "this path takes no body");
     } else if (n > mbd_exchange_service(x)->options->body_max) {
@@ -255,6 +332,11 @@ static void exchange_free(struct mbd_exchange *x)
     }
     mbd_exchange_drop_body(x);
     mb_bytes_fini(&x->stream);
+    if (x->counted) {
+        mbd_key_end(x->key);
+    }
+    mbd_key_unref(x->key);
+    free(x->origin);
     listener_of(x)->n_exchanges--;
     free(x->tail);
     free(x);
@@ -279,7 +361,16 @@ static void answer(struct mbd_exchange *x, int status, struct MHD_Response *resp
     if (!response) {
         x->connection->gone = true;
     } else {
-        (void) MHD_add_response_header(response, "Content-Type", content_type);
+        if (content_type) {
+            (void) MHD_add_response_header(response, "Content-Type", content_type);
+        }
+        if (x->key) {
+            mbd_gate_show_limits(response, x->key);
+        }
+        if (x->origin) {
+            mbd_gate_let_read(x->connection->mhd, response, x->origin,
+                              x->route == &preflight ? x->allow : NULL);
+        }
         (void) MHD_add_response_header(response, "X-Request-Id",
                                        x->client_id[0] ? x->client_id : x->id);
         if (x->epoch[0]) {
@@ -338,12 +429,20 @@ void mbd_reply_error(struct mbd_exchange *x, const struct mb_wire_error *e,
     }
 }
 
+static void reply_preflight(struct mbd_exchange *x)
+{
+    answer(x, 204, MHD_create_response_from_buffer(0, NULL, MHD_RESPMEM_PERSISTENT), NULL);
+}
+
 static void reply_refusal(struct mbd_exchange *x, bool close)
 {
     x->state = HANDLING;
     mbd_reply_error(x, &x->refusal, x->retry_after);
     if (x->response && x->allow) {
         (void) MHD_add_response_header(x->response, "Allow", x->allow);
+    }
+    if (x->response && x->authenticate) {
+        (void) MHD_add_response_header(x->response, "WWW-Authenticate", x->authenticate);
     }
     if (x->response && close) {
         (void) MHD_add_response_header(x->response, "Connection", "close");
@@ -454,6 +553,9 @@ static void write_line(const struct mbd_exchange *x)
     mbd_line_text(&line, "id", x->id);
     if (x->client_id[0]) {
         mbd_line_text(&line, "client_id", x->client_id);
+    }
+    if (x->key) {
+        mbd_line_text(&line, "key", x->key->name);
     }
     mbd_line_text(&line, "route", route_name(x));
     mbd_line_u64(&line, "status", (uint64_t) x->status);

@@ -24,6 +24,7 @@
 #define MBD_CLIENT_ID_MAX 64
 
 struct mbd_exchange;
+struct mbd_key;
 
 /* ---- the request ------------------------------------------------------------------------- */
 
@@ -35,6 +36,8 @@ const char *mbd_exchange_id(const struct mbd_exchange *x);
 const char *mbd_exchange_client_id(const struct mbd_exchange *x);
 /* What the path has beyond a route that matches prefixes: "name" of "/v1/models/name". */
 const char *mbd_exchange_tail(const struct mbd_exchange *x);
+/* The key it came with, borrowed for the time of the exchange; NULL: none was needed. */
+struct mbd_key *mbd_exchange_key(const struct mbd_exchange *x);
 const struct mb_bytes *mbd_exchange_body(const struct mbd_exchange *x);
 void mbd_exchange_drop_body(struct mbd_exchange *x); /* once it was read, before waiting */
 uint64_t mbd_exchange_began_ns(const struct mbd_exchange *x);

@@ -2,25 +2,32 @@
 
 #include <string.h>
 
+#include "server/access/key.h"
+
 static const struct mbd_route routes[] = {
-    { "completions", "POST", "/v1/completions", true, false, mbd_route_completions },
-    { "chat_completions", "POST", "/v1/chat/completions", true, false,
+    { "completions", "POST", "/v1/completions", MBD_SCOPE_INFER, true, false,
+      mbd_route_completions },
+    { "chat_completions", "POST", "/v1/chat/completions", MBD_SCOPE_INFER, true, false,
       mbd_route_chat_completions },
-    { "embeddings", "POST", "/v1/embeddings", true, false, mbd_route_embeddings },
-    { "tokenize", "POST", "/tokenize", true, false, mbd_route_tokenize },
-    { "detokenize", "POST", "/detokenize", true, false, mbd_route_detokenize },
-    { "models", "GET", "/v1/models", false, false, mbd_route_models },
-    { "model", "GET", "/v1/models/", false, false, mbd_route_model },
-    { "promote", "POST", "/v1/mbool/models/{model}/promote", true, false, mbd_route_promote },
-    { "rollback", "POST", "/v1/mbool/models/{model}/rollback", true, false,
+    { "embeddings", "POST", "/v1/embeddings", MBD_SCOPE_INFER, true, false,
+      mbd_route_embeddings },
+    { "tokenize", "POST", "/tokenize", MBD_SCOPE_INFER, true, false, mbd_route_tokenize },
+    { "detokenize", "POST", "/detokenize", MBD_SCOPE_INFER, true, false, mbd_route_detokenize },
+    { "models", "GET", "/v1/models", MBD_SCOPE_ANY, false, false, mbd_route_models },
+    { "model", "GET", "/v1/models/", MBD_SCOPE_ANY, false, false, mbd_route_model },
+    { "promote", "POST", "/v1/mbool/models/{model}/promote", MBD_SCOPE_ADMIN, true, false,
+      mbd_route_promote },
+    { "rollback", "POST", "/v1/mbool/models/{model}/rollback", MBD_SCOPE_ADMIN, true, false,
       mbd_route_rollback },
-    { "pin", "POST", "/v1/mbool/models/{model}/pin", true, false, mbd_route_pin },
-    { "epochs", "GET", "/v1/mbool/models/{model}/epochs", false, false, mbd_route_epochs },
-    { "version", "GET", "/version", false, false, mbd_route_version },
-    { "info", "GET", "/v1/mbool/info", false, false, mbd_route_info },
-    { "healthz", "GET", "/healthz", false, true, mbd_route_healthz },
-    { "readyz", "GET", "/readyz", false, true, mbd_route_readyz },
-    { "metrics", "GET", "/metrics", false, true, mbd_route_metrics },
+    { "pin", "POST", "/v1/mbool/models/{model}/pin", MBD_SCOPE_ADMIN, true, false,
+      mbd_route_pin },
+    { "epochs", "GET", "/v1/mbool/models/{model}/epochs", MBD_SCOPE_ANY, false, false,
+      mbd_route_epochs },
+    { "version", "GET", "/version", MBD_SCOPE_ANY, false, false, mbd_route_version },
+    { "info", "GET", "/v1/mbool/info", MBD_SCOPE_ANY, false, false, mbd_route_info },
+    { "healthz", "GET", "/healthz", MBD_SCOPE_OPEN, false, true, mbd_route_healthz },
+    { "readyz", "GET", "/readyz", MBD_SCOPE_OPEN, false, true, mbd_route_readyz },
+    { "metrics", "GET", "/metrics", MBD_SCOPE_METRICS, false, true, mbd_route_metrics },
 };
 
 static const char model_mark[] = "{model}";

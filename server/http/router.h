@@ -15,6 +15,7 @@ struct mbd_route {
     const char *method; /* a GET route answers HEAD as well */
     const char *path; /* with a '/' at its end: a prefix, with something behind it; with {model}
                            in it: any model's name there */
+    unsigned scopes;  /* of which a key must have one (access/key.h); 0: no key opens it */
     bool has_body;    /* JSON, up to --max-body; else no body is taken */
     bool ops;         /* probes and metrics: asked for all the time, so logged as debug; on the
                            port for operations when there is one */

@@ -14,6 +14,8 @@
 
 struct mbd_completions;
 struct mbd_embeddings;
+struct mbd_keyring;
+struct mbd_tls;
 
 struct mbd_service {
     const struct mbd_options *options;
@@ -21,6 +23,8 @@ struct mbd_service {
     struct mbd_loop *loop;
     struct mbd_metrics *metrics;
     struct mbd_registry *registry;
+    struct mbd_keyring *keys; /* NULL: nobody needs one */
+    struct mbd_tls *tls;      /* of --listen; NULL: plain HTTP */
     struct mbd_completions *completions;
     struct mbd_embeddings *embeddings;
     const char *isa; /* a constant: what the kernels use */

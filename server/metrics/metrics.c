@@ -114,8 +114,8 @@ static const struct {
 };
 
 /* The statuses that this daemon answers with; anything else counts as the last. */
-static const int statuses[] = { 200, 400, 401, 403, 404, 405, 408, 409, 413,
-                                415, 429, 499, 500, 501, 503, 504, 0 };
+static const int statuses[] = { 200, 204, 400, 401, 403, 404, 405, 408, 409,
+                                413, 415, 429, 499, 500, 501, 503, 504, 0 };
 enum { STATUSES = sizeof statuses / sizeof statuses[0] };
 
 struct histogram {

@@ -58,7 +58,7 @@ void mbd_metrics_set(struct mbd_metrics *m, enum mbd_gauge g, uint64_t value);
 void mbd_metrics_observe(struct mbd_metrics *m, enum mbd_histogram h, uint64_t value);
 /* HTTP answers by route and status. route is one of the router's names (at most MBD_ROUTES_MAX
  * different ones, kept as pointers). Control thread. */
-#define MBD_ROUTES_MAX 24
+#define MBD_ROUTES_MAX 64
 void mbd_metrics_http(struct mbd_metrics *m, const char *route, int status);
 /* The labels of mboold_build_info; isa is copied. */
 void mbd_metrics_build(struct mbd_metrics *m, const char *isa);

@@ -211,6 +211,8 @@ def test_run(host, path):
     check("run finds a daemon", status == 0 and json.loads(out)["model"] == "tiny", out)
     status, _, err = mbool("run", path, "x", "--mboold", "/nowhere", host="127.0.0.1:1")
     check("run says why there is no daemon", status == 1 and "/nowhere: No such file" in err, err)
+    status, _, err = mbool("run", path + ".mbool", "x", host="127.0.0.1:1")
+    check("run misses a file", status == 1 and "No such file" in err, err)
     left = subprocess.run(["pgrep", "-f", "mboold --model .*" + path + " --listen 127.0.0.1:0 --log"],
                           capture_output=True, text=True).stdout
     check("run leaves no daemon behind", not left, left)
@@ -247,14 +249,19 @@ class Terminal:
             os.execv(MBOOL, [MBOOL, *arguments])
         self.text = ""
 
+    def read(self):
+        """False when it has ended."""
+        try:
+            self.text += os.read(self.fd, 4096).decode()
+            return True
+        except OSError:
+            return False
+
     def until(self, want):
         end = time.time() + 60
         while want not in self.text and time.time() < end:
-            if select.select([self.fd], [], [], 1)[0]:
-                try:
-                    self.text += os.read(self.fd, 4096).decode()
-                except OSError:  # it has ended
-                    break
+            if select.select([self.fd], [], [], 1)[0] and not self.read():
+                break
         found = want in self.text
         before, _, self.text = self.text.partition(want)
         return found, before
@@ -263,7 +270,12 @@ class Terminal:
         os.write(self.fd, text.encode())
 
     def status(self):
-        self.until("\0")
+        """Of its end; that of being killed when it does not end."""
+        end = time.time() + 60
+        while not select.select([self.fd], [], [], 0.1)[0] or self.read():
+            if time.time() > end:
+                os.kill(self.pid, signal.SIGKILL)
+                break
         return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
 
 
@@ -293,10 +305,12 @@ def test_terminal(host):
     check("an error does not end the chat", "too much" in t.until(">>> ")[1])
     t.type("\x04")
     check("Ctrl-D leaves", t.status() == 0)
-    t = Terminal("chat", "m", "--host", host)
-    t.until(">>> ")
-    os.kill(t.pid, signal.SIGINT)
-    check("Ctrl-C between answers leaves", t.status() == 130)
+    for _ in range(20):  # a signal between a look at it and a read would be lost
+        t = Terminal("chat", "m", "--host", host)
+        t.until(">>> ")
+        os.kill(t.pid, signal.SIGINT)
+        status = t.status()
+        check("Ctrl-C between answers leaves", status == 130, str(status))
 
 
 def main():

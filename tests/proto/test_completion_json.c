@@ -10,28 +10,7 @@
 #include "proto/json/completion_json.h"
 #include "proto/json/error_json.h"
 #include "proto/json/models_json.h"
-#include "tests/check_main.h"
-
-static struct mb_completion c;
-static struct mb_wire_error err;
-
-static void setup(void)
-{
-    mb_completion_init(&c);
-    memset(&err, 0, sizeof err);
-}
-
-static void teardown(void)
-{
-    mb_completion_fini(&c);
-}
-
-static void take(const char *text)
-{
-    mb_completion_fini(&c);
-    enum mb_status st = mb_completion_decode(text, strlen(text), &c, &err);
-    ck_assert_msg(st == MB_OK, "%s: %s", text, err.message);
-}
+#include "tests/proto/body.h"
 
 START_TEST(defaults)
 {
@@ -127,9 +106,7 @@ START_TEST(prompts_have_several_forms)
 }
 END_TEST
 
-static const struct {
-    const char *text, *param, *says;
-} bad[] = {
+static const struct bad_body bad[] = {
     { "{", "", "not JSON" },
     { "{\"prompt\":\"x\"} trailing", "", "not JSON" },
     { "{\"prompt\":\"\xff\"}", "", "not JSON" },
@@ -220,14 +197,7 @@ static const struct {
 
 START_TEST(bad_requests_are_refused_by_name)
 {
-    enum mb_status st = mb_completion_decode(bad[_i].text, strlen(bad[_i].text), &c, &err);
-    ck_assert_msg(st == MB_E_INVALID, "%s was taken", bad[_i].text);
-    ck_assert_int_eq(err.http, 400);
-    ck_assert_str_eq(err.type, "invalid_request_error");
-    ck_assert_str_eq(err.param, bad[_i].param);
-    ck_assert_msg(strstr(err.message, bad[_i].says) != NULL, "%s: %s", bad[_i].text,
-                  err.message);
-    ck_assert_ptr_null(c.prompts); /* nothing was written */
+    refuse(&bad[_i]);
 }
 END_TEST
 
@@ -495,6 +465,7 @@ END_TEST
 
 int main(void)
 {
+    decode = mb_completion_decode;
     mb_json_init();
     Suite *s = suite_create("completion_json");
     TCase *t = tcase_create("requests");

@@ -60,39 +60,6 @@ static void put_tokenizer(struct mb_checkpoint_writer *w)
     mb_bpe_spec_free(spec);
 }
 
-static void put_linear(struct mb_checkpoint_writer *w, const char *name,
-                       const struct mb_linear *l)
-{
-    struct mb_error err;
-    if (l->kind == MB_LINEAR_BOOL) {
-        need(mb_checkpoint_add_bool(w, name, &l->boolean, &err), &err);
-    } else {
-        need(mb_checkpoint_add_f16(w, name, l->dense, l->n_rows, l->n_cols, &err), &err);
-    }
-}
-
-static void put_norm(struct mb_checkpoint_writer *w, const char *name, const float *norm,
-                     uint32_t n)
-{
-    struct mb_error err;
-    need(mb_checkpoint_add_f32(w, name, norm, n, &err), &err);
-}
-
-static void put_block(struct mb_checkpoint_writer *w, const struct mb_model *m, uint32_t i)
-{
-    char name[64];
-    const struct mb_block *b = &m->blocks[i];
-    (void) snprintf(name, sizeof name, "blocks.%u.attn_norm", i);
-    put_norm(w, name, b->attn_norm, m->shape.width);
-    (void) snprintf(name, sizeof name, "blocks.%u.ffn_norm", i);
-    put_norm(w, name, b->ffn_norm, m->shape.width);
-    for (int l = 0; l < MB_BLOCK_LINEARS; l++) {
-        (void) snprintf(name, sizeof name, "blocks.%u.%s", i,
-                        mb_block_linear_name((enum mb_block_linear) l));
-        put_linear(w, name, &b->linear[l]);
-    }
-}
-
 const char model_file_template[] =
     "{{- bos_token }}\n"
     "{%- if tools %}{% for tool in tools %}\n"
@@ -120,14 +87,7 @@ static void write_model(const char *path, const struct tiny_spec *spec,
                                      &err),
              &err);
     }
-    need(mb_checkpoint_add_f64(w, "rope.inv_freq", m->inv_freq, m->shape.head_width / 2, &err),
-         &err);
-    put_norm(w, "final_norm", m->final_norm, m->shape.width);
-    put_linear(w, "embed", &m->embed);
-    put_linear(w, "head", &m->head);
-    for (uint32_t i = 0; i < m->shape.n_layers; i++) {
-        put_block(w, m, i);
-    }
+    need(tiny_model_add(w, m, &err), &err);
     need(mb_checkpoint_writer_commit(w, &err), &err);
     mb_model_unref(m);
 }

@@ -57,13 +57,13 @@ def make_model(mbool, make_folder, directory):
 
 
 class Daemon:
-    def __init__(self, mboold, model):
+    def __init__(self, mboold, model, *flags):
         with socket.socket() as s:
             s.bind(("127.0.0.1", 0))
             self.port = s.getsockname()[1]
         self.process = subprocess.Popen(
             [mboold, "--model", "tiny=" + model, "--listen", "127.0.0.1:%d" % self.port,
-             "--header-timeout", str(TIMEOUT_S), "--body-timeout", str(TIMEOUT_S)],
+             "--header-timeout", str(TIMEOUT_S), "--body-timeout", str(TIMEOUT_S), *flags],
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         for _ in range(600):
             try:
@@ -73,11 +73,12 @@ class Daemon:
                 time.sleep(0.1)
         raise RuntimeError("mboold does not answer")
 
-    def ask(self, method, path, body=None):
+    def ask(self, method, path, body=None, headers=None):
         """(status, headers, bytes)"""
         c = http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
         text = body if isinstance(body, (str, bytes, type(None))) else json.dumps(body)
-        c.request(method, path.replace("{model}", "tiny"), text, {"Content-Type": "application/json"} if body is not None else {})
+        kind = {"Content-Type": "application/json"} if body is not None else {}
+        c.request(method, path.replace("{model}", "tiny"), text, dict(kind, **(headers or {})))
         reply = c.getresponse()
         return reply.status, reply.headers, reply.read()
 
@@ -134,7 +135,8 @@ def check_headers(document, described, headers, what):
             text = headers[name]
             value = int(text) if header["schema"]["type"] == "integer" and text.isdigit() else text
             check(validator(document, header["schema"]).is_valid(value), what, name, text)
-    for name in ("Retry-After", "X-Request-Id", "X-Mbool-Epoch"):
+    limits = ["x-ratelimit-%s-%s" % (a, b) for a in ("limit", "remaining", "reset") for b in ("requests", "tokens")]
+    for name in ["Retry-After", "X-Request-Id", "X-Mbool-Epoch", "WWW-Authenticate"] + limits:
         check(name not in headers or name in described.get("headers", {}), what, name, "is not described")
 
 
@@ -200,14 +202,14 @@ def check_error(document, body, what):
 # Requests that no route sees: (status, what comes behind method and path).
 REFUSED_BEFORE = [
     (400, " HTTP/1.1\r\n\r\n"),
-    (400, " HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n"),
-    (408, " HTTP/1.1\r\nHost: a\r\n"),
-    (413, " HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999999\r\n\r\n"),
-    (501, " HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n"),
+    (400, " HTTP/1.1\r\nHost: localhost\r\nHost: localhost\r\n\r\n"),
+    (408, " HTTP/1.1\r\nHost: localhost\r\n"),
+    (413, " HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999999\r\n\r\n"),
+    (501, " HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: gzip\r\n\r\n"),
 ]
 OF_BODIES = [
-    (408, " HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n{"),
-    (415, " HTTP/1.1\r\nHost: a\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\n{}"),
+    (408, " HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{"),
+    (415, " HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\n{}"),
 ]
 
 
@@ -223,6 +225,44 @@ def check_before(document, daemon):
         status, headers, body = end(connection)
         check(status == expected, repr(text), "is answered", status, body[:200])
         check_reply(document, operation, status, headers, body, repr(text))
+
+
+SCOPES = ["infer", "finetune", "admin", "metrics"]
+
+
+def check_keys(document, mboold, model, directory, root):
+    """A key for each scope: the document's are the router's, and open what they say."""
+    table = source(root, "server/http/router.c")
+    keys, names = os.path.join(directory, "keys"), {s: ("key of " + s).replace(" ", "-").ljust(40, "x") for s in SCOPES}
+    with open(keys, "w") as f:
+        for scope, key in names.items():
+            line = subprocess.run([mboold, "--hash-key", scope], input=key, text=True, check=True, capture_output=True)
+            f.write(line.stdout.replace(" infer ", " %s " % scope))
+        limited = "limited".ljust(40, "x")
+        line = subprocess.run([mboold, "--hash-key", "limited"], input=limited, text=True, check=True, capture_output=True)
+        f.write(line.stdout.replace(" sha256", " requests-per-minute=1 tokens-per-minute=1000 sha256"))
+    daemon = Daemon(mboold, model, "--keys", keys)
+    for path, operations in document["paths"].items():
+        asked = path.replace("{id}", "tiny")
+        for method, operation in operations.items():
+            allowed = operation["security"][0]["ApiKey"] if operation["security"] else []
+            named = re.escape(path.replace("{id}", ""))
+            row = re.search(r'"%s",\s*"%s",\s*MBD_SCOPE_(\w+)' % (method.upper(), named), table)
+            check(row and {"OPEN": [], "ANY": SCOPES}.get(row[1], [row[1].lower()]) == allowed, path, "needs", allowed)
+            body = GOOD.get(path)
+            for scope in [None] + SCOPES:
+                headers = {"Authorization": "Bearer " + names[scope]} if scope else {}
+                status, got, reply = daemon.ask(method.upper(), asked, body, headers)
+                good = not operation["security"] or scope in allowed
+                let = 409 if path in BARE else 200  # there is nothing to roll back to
+                check(status == (let if good else 403 if scope else 401), path, "with", scope, status)
+                check_reply(document, operation, status, got, reply, (path, scope))
+    for status in (200, 429):
+        got, headers, reply = daemon.ask("POST", "/tokenize", GOOD["/tokenize"], {"Authorization": "Bearer " + limited})
+        check(got == status and "x-ratelimit-reset-tokens" in headers, "a key with limits", got, dict(headers))
+        check_reply(document, document["paths"]["/tokenize"]["post"], got, headers, reply, ("limits", status))
+    daemon.process.kill()
+    daemon.process.wait()
 
 
 # A body that is good for each route, so that one field at a time can be tried.
@@ -511,7 +551,7 @@ def check_replies(document, daemon):
 def check_full(document, daemon):
     """A queue that one request fills."""
     many = json.dumps({"prompt": "x", "n": 128, "max_tokens": 1500, "ignore_eos": True})
-    first = daemon.begin("POST /v1/completions HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%s" % (len(many), many))
+    first = daemon.begin("POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s" % (len(many), many))
     for _ in range(600):
         if b"mboold_requests_waiting 0" not in daemon.ask("GET", "/metrics")[2]:
             break
@@ -538,7 +578,9 @@ def main():
     for name, schema in document["components"]["schemas"].items():
         jsonschema.Draft202012Validator.check_schema(schema)
     with tempfile.TemporaryDirectory() as directory:
-        daemon = Daemon(mboold, make_model(mbool, make_folder, directory))
+        model = make_model(mbool, make_folder, directory)
+        check_keys(document, mboold, model, directory, root)
+        daemon = Daemon(mboold, model)
         try:
             version = json.loads(daemon.ask("GET", "/version")[2])["version"]
             check(version == document["info"]["version"], "version", version)

@@ -10,6 +10,7 @@
 #include "core/constrain/constraint.h"
 #include "core/constrain/schema.h"
 #include "server/clock.h"
+#include "server/http/limits.h"
 #include "server/http/router.h"
 #include "server/http/routes/completion.h"
 #include "server/http/routes/find_model.h"
@@ -440,6 +441,7 @@ static struct mbd_completion *completion_new(struct mbd_admission *a,
     memcpy(c->model, a->model, sizeof c->model);
     memcpy(c->epoch, epoch->id, sizeof c->epoch);
     memcpy(c->fingerprint, epoch->fingerprint, sizeof c->fingerprint);
+    c->key = mbd_key_ref(mbd_exchange_key(x));
     c->asked = a->asked;
     mb_completion_init(&a->asked);
     a->asked.is_chat = c->asked.is_chat; /* for errors to come */
@@ -529,6 +531,19 @@ static bool open_request(struct mbd_admission *a)
     return check_model(a) && make_prompts(a);
 }
 
+/* The prompts' tokens are taken from what the key may use. */
+static bool take_tokens(struct mbd_admission *a, const struct mbd_completion *c)
+{
+    uint64_t retry_ns = 0;
+    enum mbd_limit limit =
+        c->key ? mbd_key_take_prompt(c->key, c->usage.prompt_tokens, mbd_now_ns(), &retry_ns)
+               : MBD_LIMIT_NONE;
+    if (limit != MBD_LIMIT_NONE) {
+        mbd_limit_refuse(limit, c->key, retry_ns, &a->error, &a->retry_after);
+    }
+    return limit == MBD_LIMIT_NONE;
+}
+
 /* From there to the engine. */
 static bool admit(struct mbd_admission *a)
 {
@@ -547,12 +562,19 @@ static bool admit(struct mbd_admission *a)
         mbd_completion_of_nothing(c, a->exchange);
         return true;
     }
+    if (!take_tokens(a, c)) {
+        mbd_completion_free(c);
+        return false;
+    }
     bool ok = make_requests(a, c, model->epoch);
     if (ok && c->asked.time_limit > 0 && mbd_completion_set_limit(c, &err) != MB_OK) {
         mb_wire_error_of(&a->error, &err);
         ok = false;
     }
     if (!ok || !submit(a, c)) {
+        if (c->key) {
+            mbd_key_give_back(c->key, c->usage.prompt_tokens);
+        }
         mbd_completion_free(c);
         return false;
     }

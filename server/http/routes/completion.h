@@ -9,6 +9,7 @@
 
 #include "proto/json/chat_json.h"
 #include "proto/json/tool_calls_json.h"
+#include "server/access/limiter.h"
 #include "server/http/exchange.h"
 #include "server/http/routes/completions.h"
 
@@ -42,6 +43,7 @@ struct mbd_choice {
 /* It outlives its exchange when the client left: the engine still has to say that it is
  * over. */
 struct mbd_completion {
+    struct mbd_key *key; /* a reference, or NULL */
     struct mbd_completions *owner;
     struct mbd_completion *next, *prev;
     struct mbd_exchange *exchange; /* NULL once it ended */

@@ -40,6 +40,7 @@ void mbd_completion_free(struct mbd_completion *c)
     free(c->prompts);
     mb_completion_fini(&c->asked);
     mbd_timer_free(c->limit);
+    mbd_key_unref(c->key);
     free(c);
 }
 
@@ -258,6 +259,9 @@ static void write_line(struct mbd_completion *c, int status)
     if (c->client_id[0]) {
         mbd_line_text(&line, "client_id", c->client_id);
     }
+    if (c->key) {
+        mbd_line_text(&line, "key", c->key->name);
+    }
     mbd_line_text(&line, "route", c->asked.is_chat ? "chat_completions" : "completions");
     mbd_line_u64(&line, "status", (uint64_t) status);
     mbd_line_text(&line, "model", c->model);
@@ -313,6 +317,9 @@ static void take_token(struct mbd_completion *c, struct mbd_choice *k,
 {
     k->n_drawn++;
     c->usage.completion_tokens++; /* the end of sequence was computed, too */
+    if (c->key) {
+        mbd_key_take(c->key, 1, mbd_now_ns());
+    }
     if (c->exchange && c->asked.stream) {
         mbd_choice_stream(c, k, e);
     } else if (c->exchange && !mbd_choice_gather(c, k, e)) {

@@ -6,7 +6,9 @@
 #include <string.h>
 
 #include "proto/json/embedding_json.h"
+#include "server/clock.h"
 #include "server/http/exchange.h"
+#include "server/http/limits.h"
 #include "server/http/router.h"
 #include "server/http/routes/find_model.h"
 
@@ -293,6 +295,19 @@ static bool take_epoch(struct embedding *e)
     return model != NULL;
 }
 
+/* The inputs' tokens are taken from what the key may use. */
+static bool take_tokens(struct embedding *e)
+{
+    uint64_t retry_ns = 0;
+    struct mbd_key *k = mbd_exchange_key(e->exchange);
+    enum mbd_limit limit =
+        k ? mbd_key_take_prompt(k, e->n_tokens, mbd_now_ns(), &retry_ns) : MBD_LIMIT_NONE;
+    if (limit != MBD_LIMIT_NONE) {
+        mbd_limit_refuse(limit, k, retry_ns, &e->error, &e->retry_after);
+    }
+    return limit == MBD_LIMIT_NONE;
+}
+
 /* Everything is tokenized: the first inputs go to the engine, or an error to the client. */
 static void begin(struct embedding *e)
 {
@@ -300,6 +315,8 @@ static void begin(struct embedding *e)
     for (size_t i = 0; i < e->asked.n_inputs && !e->failed; i++) {
         e->failed = !check_ids(e, i);
     }
+    bool took = !e->failed && take_tokens(e);
+    e->failed = !took;
     struct mbd_embeddings *all = e->owner;
     e->prev = NULL;
     e->next = all->first;
@@ -309,6 +326,9 @@ static void begin(struct embedding *e)
     all->first = e;
     all->n++;
     submit_some(e);
+    if (took && e->n_submitted == 0 && mbd_exchange_key(e->exchange)) {
+        mbd_key_give_back(mbd_exchange_key(e->exchange), e->n_tokens);
+    }
     if (go_on(e)) {
         mbd_exchange_on_end(e->exchange, on_exchange_end, e);
         mbd_exchange_wait(e->exchange);

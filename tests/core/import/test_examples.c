@@ -14,7 +14,7 @@ static char path[64];
 
 static void write_file(const char *text)
 {
-    (void) snprintf(path, sizeof path, "test_examples.%d.jsonl", (int) getpid());
+    (void) snprintf(path, sizeof path, "/tmp/mbool-test-%d.jsonl", (int) getpid());
     FILE *f = fopen(path, "w");
     ck_assert_ptr_nonnull(f);
     ck_assert_int_ge(fputs(text, f), 0);
