@@ -193,8 +193,8 @@ static enum mb_status find_span(struct example *e, const json_t *messages, size_
         if (st != MB_OK) {
             return st;
         }
-        bool begins =
-            e->part.len <= e->text.len && memcmp(e->part.at, e->text.at, e->part.len) == 0;
+        size_t n = e->part.len; /* of no text, there is no memory to compare */
+        bool begins = n == 0 || (n <= e->text.len && memcmp(e->part.at, e->text.at, n) == 0);
         if (!begins) {
             return mb_fail(err, MB_E_UNSUPPORTED, 0,
                            "the chat template writes it otherwise once more messages follow");
