@@ -84,6 +84,7 @@ struct mb_completion {
                           MB_CHAT_LOGPROBS_MAX for a chat */
     bool echo, return_token_ids;
     double time_limit; /* seconds; 0: none */
+    bool low_priority; /* it may wait for others */
     struct mb_response_format response_format;
     bool stream, include_usage;
 };

@@ -178,6 +178,15 @@ static bool take_time_limit(const struct mb_field *f, const json_t *v, struct mb
     return true;
 }
 
+static bool take_priority(const struct mb_field *f, const json_t *v, struct mb_completion *c,
+                          struct mb_wire_error *err)
+{
+    const char *text = json_is_string(v) ? json_string_value(v) : "";
+    c->low_priority = strcmp(text, "low") == 0;
+    return c->low_priority || strcmp(text, "normal") == 0 ||
+           mb_field_refuse(err, f->name, "must be \"normal\" or \"low\"");
+}
+
 static bool take_response_format(const struct mb_field *f, const json_t *v,
                                  struct mb_completion *c, struct mb_wire_error *err)
 {
@@ -205,6 +214,7 @@ static const struct mb_field fields[] = {
     { "n", mb_take_u32, AT(n), 1, MB_CHOICES_MAX },
     { "return_token_ids", mb_take_bool, AT(return_token_ids), 0, 0 },
     { "time_limit", take_time_limit, 0, 0, MB_TIME_LIMIT_MAX },
+    { "priority", take_priority, 0, 0, 0 },
     { "response_format", take_response_format, 0, 0, 0 },
     { "stream", mb_take_bool, AT(stream), 0, 0 },
     { "stream_options", take_stream_options, 0, 0, 0 },

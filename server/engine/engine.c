@@ -31,7 +31,7 @@ struct mbd_engine {
 
     /* The engine thread's. */
     struct mbd_runner runner;
-    struct mbd_queue queue;
+    struct mbd_fair_queue queue;
     struct mbd_plan plan;
     struct mbd_pace pace;
     struct mbd_slot *slots;           /* [sequences_max] */
@@ -113,7 +113,7 @@ static void end_cancelled(struct mbd_engine *e)
 static void end_everything(struct mbd_engine *e)
 {
     mbd_mailbox_take(&e->mailbox, &e->queue);
-    mbd_queue_filter(&e->queue, drop_all, e);
+    mbd_fair_queue_filter(&e->queue, drop_all, e);
     for (uint32_t i = 0; i < e->o.sequences_max; i++) {
         if (e->slots[i].request) {
             end(e, i, MBD_REQUEST_CANCELLED, MB_FINISH_NONE, MB_OK);
@@ -127,35 +127,38 @@ static void hear(struct mbd_engine *e)
 {
     if (mbd_bell_heard(e->mailbox.bell)) {
         mbd_mailbox_take(&e->mailbox, &e->queue);
-        mbd_queue_filter(&e->queue, drop_cancelled, e);
+        mbd_fair_queue_filter(&e->queue, drop_cancelled, e);
     }
+}
+
+/* The next in the queue gets the slot. */
+static void start_next(struct mbd_engine *e, uint32_t slot)
+{
+    struct mbd_waiting w = mbd_fair_queue_pop(&e->queue);
+    /* The context need not be whole blocks: the last one may reach beyond it. */
+    uint32_t n_positions = w.n_blocks * MB_KV_BLOCK;
+    n_positions = n_positions < e->o.context_max ? n_positions : e->o.context_max;
+    enum mb_status st = mb_kv_reserve(e->runner.kv, slot, n_positions, NULL);
+    assert(st == MB_OK); /* the blocks were counted */
+    (void) st;
+    uint64_t now = mbd_now_ns();
+    mbd_metrics_observe(e->o.metrics, MBD_QUEUE_SECONDS,
+                        now - mbd_request_times(w.request).submitted);
+    mbd_metrics_add(e->o.metrics, MBD_PROMPT_TOKENS, w.n_prompt);
+    mbd_slot_start(&e->slots[slot], w.request, e->n_admitted++, now);
+    mbd_mailbox_left(&e->mailbox, &w);
 }
 
 static void admit(struct mbd_engine *e)
 {
-    uint32_t free_slots = 0;
-    for (uint32_t i = 0; i < e->o.sequences_max; i++) {
-        free_slots += !e->slots[i].request;
-    }
-    uint32_t n = mbd_plan_admit(&e->queue, free_slots, mb_kv_blocks_free(e->runner.kv));
-    for (uint32_t slot = 0; n > 0; slot++) {
-        if (e->slots[slot].request) {
-            continue;
+    for (uint32_t slot = 0; slot < e->o.sequences_max; slot++) {
+        const struct mbd_waiting *next = mbd_fair_queue_next(&e->queue);
+        if (!next || next->n_blocks > mb_kv_blocks_free(e->runner.kv)) {
+            return; /* who is next is not overtaken */
         }
-        struct mbd_waiting w = mbd_queue_pop(&e->queue);
-        /* The context need not be whole blocks: the last one may reach beyond it. */
-        uint32_t n_positions = w.n_blocks * MB_KV_BLOCK;
-        n_positions = n_positions < e->o.context_max ? n_positions : e->o.context_max;
-        enum mb_status st = mb_kv_reserve(e->runner.kv, slot, n_positions, NULL);
-        assert(st == MB_OK); /* the plan counted the blocks */
-        (void) st;
-        uint64_t now = mbd_now_ns();
-        mbd_metrics_observe(e->o.metrics, MBD_QUEUE_SECONDS,
-                            now - mbd_request_times(w.request).submitted);
-        mbd_metrics_add(e->o.metrics, MBD_PROMPT_TOKENS, w.n_prompt);
-        mbd_slot_start(&e->slots[slot], w.request, e->n_admitted++, now);
-        mbd_mailbox_left(&e->mailbox, &w);
-        n--;
+        if (!e->slots[slot].request) {
+            start_next(e, slot);
+        }
     }
 }
 
@@ -213,6 +216,8 @@ static void step(struct mbd_engine *e)
             end(e, slot, MBD_REQUEST_FAILED, MB_FINISH_NONE, MB_E_LIMIT);
             continue;
         }
+        const struct mbd_request_params *p = mbd_request_params(e->slots[slot].request);
+        mbd_fair_queue_drawn(&e->queue, p->tenant, p->low, 1);
         enum mb_finish finish = mbd_slot_tell(&e->slots[slot], now, e->o.metrics);
         e->told = true;
         if (finish != MB_FINISH_NONE) {
@@ -286,7 +291,7 @@ static enum mb_status start(struct mbd_engine *e, struct mb_model *model, struct
     if (st != MB_OK) {
         return st;
     }
-    st = mbd_queue_init(&e->queue, e->o.queue_requests_max, err);
+    st = mbd_fair_queue_init(&e->queue, e->o.queue_requests_max, err);
     if (st != MB_OK) {
         return st;
     }
@@ -348,7 +353,7 @@ void mbd_engine_free(struct mbd_engine *e)
     free(e->slots);
     free(e->plan_slots);
     mbd_plan_fini(&e->plan);
-    mbd_queue_fini(&e->queue);
+    mbd_fair_queue_fini(&e->queue);
     mbd_mailbox_fini(&e->mailbox);
     mbd_runner_fini(&e->runner);
     free(e);
@@ -395,7 +400,13 @@ enum mb_status mbd_engine_submit(struct mbd_engine *e, struct mbd_request *r,
     uint32_t n_prompt = mbd_request_prompt_tokens(r);
     uint32_t max_tokens = mbd_request_params(r)->max_tokens;
     uint32_t n_stored = n_prompt + (max_tokens > 0 ? max_tokens - 1 : 0);
-    struct mbd_waiting w = { r, n_prompt, mb_kv_blocks_for(n_stored) };
+    struct mbd_waiting w = {
+        .request = r,
+        .n_prompt = n_prompt,
+        .n_blocks = mb_kv_blocks_for(n_stored),
+        .tenant = mbd_request_params(r)->tenant,
+        .low = mbd_request_params(r)->low,
+    };
     enum mb_status st = check_request(e, r, w.n_blocks, err);
     if (st != MB_OK) {
         return st;

@@ -66,6 +66,8 @@ struct mbd_prompt_score {
 };
 
 struct mbd_request_params {
+    uint32_t tenant; /* whose it is, below MBD_TENANTS_MAX; 0: nobody's in particular */
+    bool low;        /* it may wait for others */
     struct mb_sampling sampling; /* bias is copied; late is the request's own affair */
     uint32_t max_tokens;         /* 0: only the prompt is read, for its scores */
     uint32_t min_tokens;         /* before these, nothing ends the sequence */

@@ -312,7 +312,8 @@ static bool take_prompts(struct mbd_admission *a)
 
 /* What choice number i of a prompt asks of the engine. The first draws as the only one
  * would, the others from seeds of their own. */
-static struct mbd_request_params params_of(const struct mb_completion *c, size_t i)
+static struct mbd_request_params params_of(const struct mb_completion *c,
+                                           const struct mbd_key *key, size_t i)
 {
     struct mbd_request_params p = {
         .sampling = {
@@ -327,6 +328,8 @@ static struct mbd_request_params params_of(const struct mb_completion *c, size_t
             .bias = c->bias,
             .n_bias = c->n_bias,
         },
+        .tenant = key ? key->id : 0,
+        .low = c->low_priority || (key && key->low),
         .max_tokens = c->max_tokens,
         .min_tokens = c->min_tokens,
         .ignore_eos = c->ignore_eos,
@@ -354,7 +357,7 @@ static bool make_requests(struct mbd_admission *a, struct mbd_completion *c,
     }
     for (size_t i = 0; i < c->n_choices; i++) {
         struct mbd_choice *k = &c->choices[i];
-        struct mbd_request_params p = params_of(&c->asked, i % c->n_each);
+        struct mbd_request_params p = params_of(&c->asked, c->key, i % c->n_each);
         if (mbd_request_new(c->base->tokenizer, k->prompt->at, (uint32_t) k->prompt->len, &p,
                             &k->request, &err) != MB_OK) {
             mb_wire_error_of(&a->error, &err);

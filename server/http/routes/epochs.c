@@ -6,6 +6,8 @@
 #include "proto/json/epochs_json.h"
 #include "server/http/exchange.h"
 #include "server/http/router.h"
+#include "server/http/routes/keeping.h"
+#include "server/jobs/jobs.h"
 
 static void refuse(struct mbd_exchange *x, const struct mb_error *err)
 {
@@ -35,7 +37,11 @@ static const struct mbd_entry *find(struct mbd_exchange *x)
 static void answer(struct mbd_exchange *x, const char *before)
 {
     const struct mbd_entry *e = find(x);
-    if (e) {
+    struct mbd_jobs *jobs = mbd_exchange_service(x)->jobs;
+    struct mb_error err;
+    if (e && jobs && mbd_jobs_remember(jobs, &err) != MB_OK) {
+        mbd_reply_store_error(x, &err, NULL); /* it is so, but not after a restart */
+    } else if (e) {
         struct mb_model_epoch m = { .model = e->name,
                                     .epoch = e->epoch->id,
                                     .fingerprint = e->epoch->fingerprint,
