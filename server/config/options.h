@@ -84,6 +84,18 @@ struct mbd_options {
     uint32_t drain_timeout_ms;
     uint32_t heartbeat_timeout_ms;
 
+    char *state_dir; /* NULL: no files, no jobs */
+    uint64_t file_bytes_max;
+    uint64_t file_bytes_total;
+    uint32_t finetune_slots;
+    uint32_t finetune_queue;
+    uint32_t finetune_threads; /* 0: half of threads */
+    uint64_t finetune_memory;  /* 0: half of the machine's */
+    uint32_t finetune_hang_ms;
+    const char *finetune_priority;                    /* a constant */
+    struct mbd_model_option teachers[MBD_MODELS_MAX]; /* file: a folder */
+    size_t n_teachers;
+
     int log_level;  /* enum mbd_log_level */
     int log_format; /* enum mbd_log_format */
 };

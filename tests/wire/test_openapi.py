@@ -78,7 +78,7 @@ class Daemon:
         c = http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
         text = body if isinstance(body, (str, bytes, type(None))) else json.dumps(body)
         kind = {"Content-Type": "application/json"} if body is not None else {}
-        c.request(method, path, text, dict(kind, **(headers or {})))
+        c.request(method, path.replace("{model}", "tiny"), text, dict(kind, **(headers or {})))
         reply = c.getresponse()
         return reply.status, reply.headers, reply.read()
 
@@ -136,7 +136,7 @@ def check_headers(document, described, headers, what):
             value = int(text) if header["schema"]["type"] == "integer" and text.isdigit() else text
             check(validator(document, header["schema"]).is_valid(value), what, name, text)
     limits = ["x-ratelimit-%s-%s" % (a, b) for a in ("limit", "remaining", "reset") for b in ("requests", "tokens")]
-    for name in ["Retry-After", "X-Request-Id", "WWW-Authenticate"] + limits:
+    for name in ["Retry-After", "X-Request-Id", "X-Mbool-Epoch", "WWW-Authenticate"] + limits:
         check(name not in headers or name in described.get("headers", {}), what, name, "is not described")
 
 
@@ -177,7 +177,7 @@ def check_routes(document, daemon, root):
     check(len(served) > 5, "the router's table was not found")
     check(served == described, "only served:", served - described, "only described:", described - served)
     for path, operations in document["paths"].items():
-        asked = path.replace("{id}", "tiny")
+        asked = path.replace("{id}", "tiny").replace("{model}", "tiny")
         for method in ("get", "post", "put", "delete"):
             status, headers, body = daemon.ask(method.upper(), asked)
             if method in operations:
@@ -219,7 +219,7 @@ def check_before(document, daemon):
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
             for expected, text in REFUSED_BEFORE + (OF_BODIES if method == "post" else []):
-                text = method.upper() + " " + path.replace("{id}", "tiny") + text
+                text = method.upper() + " " + path.replace("{id}", "tiny").replace("{model}", "tiny") + text
                 waiting.append((operation, expected, text, daemon.begin(text)))
     for operation, expected, text, connection in waiting:
         status, headers, body = end(connection)
@@ -246,14 +246,16 @@ def check_keys(document, mboold, model, directory, root):
         asked = path.replace("{id}", "tiny")
         for method, operation in operations.items():
             allowed = operation["security"][0]["ApiKey"] if operation["security"] else []
-            row = re.search(r'"%s",\s*"%s",\s*MBD_SCOPE_(\w+)' % (method.upper(), path.replace("{id}", "")), table)
+            named = re.escape(path.replace("{id}", ""))
+            row = re.search(r'"%s",\s*"%s",\s*MBD_SCOPE_(\w+)' % (method.upper(), named), table)
             check(row and {"OPEN": [], "ANY": SCOPES}.get(row[1], [row[1].lower()]) == allowed, path, "needs", allowed)
             body = GOOD.get(path)
             for scope in [None] + SCOPES:
                 headers = {"Authorization": "Bearer " + names[scope]} if scope else {}
                 status, got, reply = daemon.ask(method.upper(), asked, body, headers)
                 good = not operation["security"] or scope in allowed
-                check(status == (200 if good else 403 if scope else 401), path, "with", scope, status)
+                let = 409 if path in BARE else 200  # there is nothing to roll back to
+                check(status == (let if good else 403 if scope else 401), path, "with", scope, status)
                 check_reply(document, operation, status, got, reply, (path, scope))
     for status in (200, 429):
         got, headers, reply = daemon.ask("POST", "/tokenize", GOOD["/tokenize"], {"Authorization": "Bearer " + limited})
@@ -270,6 +272,8 @@ GOOD = {
     "/v1/embeddings": {"input": "x"},
     "/tokenize": {"prompt": "x"},
     "/detokenize": {"tokens": [1]},
+    "/v1/mbool/models/{model}/promote": {"to": "tiny"},
+    "/v1/mbool/models/{model}/pin": {},
 }
 # What a field needs beside it.
 BESIDE = {
@@ -289,7 +293,7 @@ def answers(name, value):
         return {400}
     if name in ("prompt", "input") and str(TOKEN_ID_MAX) in json.dumps(value):
         return {400}
-    return {200, 404} if name == "model" else {200, 504} if name == "time_limit" else {200}
+    return {200, 404} if name in ("model", "to") else {200, 504} if name == "time_limit" else {200}
 
 
 def number_values(schema):
@@ -442,16 +446,20 @@ CODECS = {
     "/v1/embeddings": (["proto/json/embedding_json.c"], r'json_object_get\(root, "(\w+)"\)'),
     "/tokenize": (["proto/json/tokenize_json.c"], r'root, "(prompt|\w*token_strs|add\w+)"'),
     "/detokenize": (["proto/json/tokenize_json.c"], r'root, "(tokens)"'),
+    "/v1/mbool/models/{model}/promote": (["proto/json/epochs_json.c"], r'root, "(to)"'),
+    "/v1/mbool/models/{model}/pin": (["proto/json/epochs_json.c"], r'bool\(root, "(\w+)"'),
 }
+# Posts that say nothing by their body.
+BARE = {"/v1/mbool/models/{model}/rollback"}
 
 
 def check_codecs(document, root):
     posts = {p for p, operations in document["paths"].items() if "post" in operations}
-    check(set(CODECS) == set(GOOD) == posts, "a route without its codec")
+    check(set(CODECS) == set(GOOD) == posts - BARE, "a route without its codec")
     for path, (files, pattern) in CODECS.items():
         described = set(properties_of(document, request_schema(document, path)))
         found = [name for f in files for name in re.findall(pattern, source(root, f), re.M)]
-        read = set(found) | {"model"}
+        read = set(found) | ({"model"} if "{model}" not in path else set())
         check(read == described, path, "only read:", read - described, "only described:", described - read)
         check(pattern != TABLE or len(found) == len(set(found)), path, "a field in two tables")
     rows = re.findall(TABLE, source(root, "proto/json/sampling_json.c"), re.M)
@@ -496,6 +504,8 @@ REPLIES = {
     "/v1/embeddings": [{"input": ["a", "b"]}, {"input": "a", "encoding_format": "base64"}, {"input": [[1, 5], "b"]}],
     "/tokenize": [{"prompt": "a b", "return_token_strs": True}],
     "/detokenize": [{"tokens": []}],
+    "/v1/mbool/models/{model}/promote": [{"to": "tiny"}],
+    "/v1/mbool/models/{model}/pin": [{}, {"pinned": False}],
 }
 # What fields ask of each other: (path, body, the field that is told).
 DISAGREE = [
@@ -516,6 +526,9 @@ DISAGREE = [
     ("/v1/chat/completions", {"messages": [{"role": "judge", "content": "x"}]}, "messages"),
     ("/v1/chat/completions", {"messages": [{"role": "user", "content": "x" * 100000}]}, "messages"),
     ("/v1/chat/completions", {"messages": [SAYS], "stream_options": {}}, "stream_options"),
+    ("/v1/mbool/models/{model}/promote", {"to": "none"}, "to"),
+    ("/v1/mbool/models/{model}/promote", "", None),
+    ("/v1/mbool/models/{model}/pin", "[]", None),
 ]
 
 
