@@ -1,12 +1,13 @@
 /* How good is a float model once its weights are rounded to few bits?
  *
- *     bench_rounding FOLDER VALID.txt rtn|gptq|none BITS GROUP [clip] [TRAIN.txt TOKENS]
+ *     bench_rounding FOLDER VALID.txt [method=rtn|gptq|none] [bits=B] [group=G] [clip=1]
+ *                    [train=TEXT] [tokens=N] [threads=N]
  *
  * Rounds the linear layers of the blocks (rounding.h) and prints, as JSON, bits per weight of
  * these, and perplexity and KL to the float model on the validation text. Everything else stays
- * float, activations too, as is usual for such models. GROUP 0 is the whole row. gptq is
- * calibrated on the training text: each layer on inputs that come through the layers before it as they have
- * become. */
+ * float, activations too, as is usual for such models. group=0 is the whole row. gptq is
+ * calibrated on tokens of the training text: each layer on inputs that come through the layers
+ * before it as they have become. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -128,36 +129,82 @@ static void round_model(struct bench *b)
     }
 }
 
-static int usage(void)
+struct arguments {
+    const char *method, *train;
+    unsigned long bits, group, clip, tokens, threads;
+};
+
+static bool take(struct arguments *a, char *argument)
 {
-    fprintf(stderr, "usage: bench_rounding FOLDER VALID rtn|gptq|none BITS GROUP [clip] "
-                    "[TRAIN TOKENS]\n");
-    return EXIT_FAILURE;
+    const struct {
+        const char *key;
+        unsigned long *to;
+    } numbers[] = { { "bits", &a->bits },
+                    { "group", &a->group },
+                    { "clip", &a->clip },
+                    { "tokens", &a->tokens },
+                    { "threads", &a->threads } };
+    char *value = strchr(argument, '=');
+    if (!value) {
+        return false;
+    }
+    *value++ = '\0';
+    if (strcmp(argument, "train") == 0) {
+        a->train = value;
+        return true;
+    }
+    if (strcmp(argument, "method") == 0) {
+        a->method = value;
+        return strcmp(value, "rtn") == 0 || strcmp(value, "none") == 0 ||
+               strcmp(value, "gptq") == 0;
+    }
+    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
+        if (strcmp(argument, numbers[i].key) == 0) {
+            char *end;
+            *numbers[i].to = strtoul(value, &end, 10);
+            return *value && !*end;
+        }
+    }
+    return false;
+}
+
+/* Whether *ret makes sense. */
+static bool parse(int argc, char **argv, struct arguments *ret)
+{
+    for (int i = 3; i < argc; i++) {
+        if (!take(ret, argv[i])) {
+            fprintf(stderr, "bench_rounding: what is '%s'?\n", argv[i]);
+            return false;
+        }
+    }
+    if (argc < 3 || (strcmp(ret->method, "gptq") == 0 && !ret->train)) {
+        fprintf(stderr,
+                "usage: bench_rounding FOLDER VALID [KEY=VALUE ...]; gptq needs train\n");
+        return false;
+    }
+    return ret->bits >= 2 && ret->bits <= 8 && ret->group <= UINT32_MAX && ret->threads > 0 &&
+           ret->threads <= MB_THREADS_MAX;
 }
 
 int main(int argc, char **argv)
 {
+    struct arguments a = {
+        .method = "rtn", .bits = 3, .group = 64, .tokens = 131072, .threads = 2
+    };
     struct bench b = { .bits = 0 };
     struct mb_evaluation e;
     struct mb_error err;
-    bool gptq = argc > 3 && strcmp(argv[3], "gptq") == 0;
-    bool none = argc > 3 && strcmp(argv[3], "none") == 0;
-    if (argc < 6 || (!gptq && !none && strcmp(argv[3], "rtn") != 0)) {
-        return usage();
+    if (!parse(argc, argv, &a)) {
+        return EXIT_FAILURE;
     }
-    b.o = (struct rounding) { .bits = (unsigned) atoi(argv[4]),
-                              .group = (uint32_t) atoi(argv[5]),
-                              .clip = argc > 6 && strcmp(argv[6], "clip") == 0 };
-    int at = 6 + b.o.clip;
-    if (b.o.bits < 2 || b.o.bits > 8 || (gptq && argc < at + 2)) {
-        return usage();
-    }
-    need(mb_pool_new(2, 0, &b.pool, &err), "threads", &err);
+    bool none = strcmp(a.method, "none") == 0;
+    b.o = (struct rounding) { (unsigned) a.bits, (uint32_t) a.group, a.clip > 0 };
+    need(mb_pool_new(a.threads, 0, &b.pool, &err), "threads", &err);
     mb_kernels_select(&b.kernels, mb_cpu_detect());
     load(&b, argv[1]);
     read_windows(&b, argv[2], SIZE_MAX, 0, &b.valid);
-    if (gptq) { /* a model that learns its own inputs while it is rounded */
-        read_windows(&b, argv[at], WINDOW_MAX, (size_t) atol(argv[at + 1]), &b.train);
+    if (strcmp(a.method, "gptq") == 0) { /* a model that learns its own inputs */
+        read_windows(&b, a.train, WINDOW_MAX, a.tokens, &b.train);
         need(mb_calibration_new(b.rounded, b.rounded, &b.train, &b.kernels, b.pool,
                                 &b.calibration, &err),
              "calibration", &err);
