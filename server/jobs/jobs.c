@@ -177,8 +177,6 @@ static bool check_file(struct mbd_jobs *j, const char *id, const char *param, do
         return false;
     }
     if (st == MB_OK && f.details[0] && bad_share <= 0) {
-        char code[64];
-        (void) snprintf(code, sizeof code, "%s", "invalid_file");
         mb_wire_error_fill(err, 400, "invalid_file", param, "'%s' can not be used: %s", id,
                            f.details);
         return false;
