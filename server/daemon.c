@@ -213,6 +213,7 @@ static struct mbd_engine_options engine_options(const struct daemon *d)
         .step_time_ms = o->step_time_ms,
         .kv_bytes = o->kv_memory,
         .context_max = o->context,
+        .prefix_cache = o->prefix_cache,
         .queue_requests_max = o->queue_requests,
         .queue_tokens_max = o->queue_tokens,
         .metrics = d->service.metrics,

@@ -61,6 +61,7 @@ struct mbd_options {
     uint32_t step_time_ms; /* 0: no bound */
     uint32_t context;      /* 0: the model's */
     uint64_t kv_memory;
+    bool prefix_cache;
     uint32_t queue_requests;
     uint64_t queue_tokens;
     uint32_t default_max_tokens;

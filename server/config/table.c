@@ -59,6 +59,10 @@ const struct mbd_row mbd_table[] = {
     { "kv-memory", MBD_KIND_BYTES, AT(kv_memory), 0, 0x1p50, "0", .metavar = "BYTES",
       .help = "memory of the KV cache; 0: enough for max-sequences at full context, within a "
               "quarter of this machine's, or of what its control group may use" },
+    { "prefix-cache", MBD_KIND_BOOL, AT(prefix_cache), ANY, .value = "true", .metavar = "BOOL",
+      .help =
+          "keep what was computed of prompts in free blocks of the KV cache, for requests of the "
+          "same API key that begin alike; no effect on any result" },
     { "queue-requests", MBD_KIND_U32, AT(queue_requests), 1, 65536, "128", .metavar = "N",
       .help = "requests that may wait; beyond it 429" },
     { "queue-tokens", MBD_KIND_U64, AT(queue_tokens), 1, 0x1p40, "1048576", .metavar = "N",

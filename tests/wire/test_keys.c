@@ -472,6 +472,49 @@ START_TEST(a_crowd_does_not_hold_up_others)
 }
 END_TEST
 
+/* ---- prefixes ---------------------------------------------------------------------------- */
+
+/* Of a prompt of 100 tokens, those that the usage says were not computed. */
+static int cached(char key, const char *more)
+{
+    char json[1024] = "{\"prompt\":[";
+    size_t n = strlen(json);
+    for (int i = 0; i < 100; i++) {
+        n += (size_t) sprintf(json + n, "%s%d", i ? "," : "", i % 50 + 1);
+    }
+    (void) snprintf(json + n, sizeof json - n, "],\"max_tokens\":3,\"seed\":1%s}", more);
+    struct wire_reply r = ask_with("/v1/completions", bearer(key), json);
+    ck_assert_msg(r.status == 200, "%s", r.body);
+    const char *at = strstr(r.body, "\"cached_tokens\":");
+    ck_assert_ptr_nonnull(at);
+    int ret = atoi(at + strlen("\"cached_tokens\":"));
+    wire_reply_free(&r);
+    return ret;
+}
+
+START_TEST(prefixes_are_shared_within_a_key)
+{
+    start((const char *[]) { "alice infer,metrics", "bob infer", NULL }, NULL);
+    ck_assert_int_eq(cached('a', ""), 0);
+    ck_assert_int_eq(cached('a', ""), 96);
+    ck_assert_int_eq(cached('a', ",\"n\":3"), 96); /* the prompt is counted once */
+    ck_assert_int_eq(cached('b', ""), 0);
+    ck_assert_int_eq(cached('a', ",\"cache_salt\":\"x\""), 0);
+    ck_assert_int_eq(cached('a', ",\"cache_salt\":\"x\""), 96);
+    ck_assert_int_eq(cached('b', ",\"cache_salt\":\"x\""), 0); /* it does not bring together */
+    ck_assert_int_eq(cached('a', ",\"echo\":true,\"logprobs\":1"), 0); /* scores need all */
+    struct wire_reply r = ask_with("/metrics", bearer('a'), NULL);
+    ck_assert_msg(strstr(r.body, "mboold_prefix_cache_hits_total 5\n"), "%s", r.body);
+    ck_assert(strstr(r.body, "mboold_prefix_cache_tokens_total 480\n"));
+    wire_reply_free(&r);
+    stop();
+    start((const char *[]) { "alice infer", NULL }, "--no-prefix-cache");
+    ck_assert_int_eq(cached('a', ""), 0);
+    ck_assert_int_eq(cached('a', ""), 0);
+    stop();
+}
+END_TEST
+
 /* ---- the program ------------------------------------------------------------------------- */
 
 START_TEST(the_port_for_operations_needs_none)
@@ -545,6 +588,7 @@ int main(void)
     tcase_add_test(t, tokens_a_minute);
     tcase_add_test(t, requests_at_once);
     tcase_add_test(t, a_crowd_does_not_hold_up_others);
+    tcase_add_test(t, prefixes_are_shared_within_a_key);
     tcase_add_test(t, the_port_for_operations_needs_none);
     tcase_add_test(t, the_world_needs_keys);
     tcase_add_test(t, a_key_is_made);

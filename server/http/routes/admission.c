@@ -310,6 +310,17 @@ static bool take_prompts(struct mbd_admission *a)
 
 /* ---- the engine -------------------------------------------------------------------------- */
 
+/* The name of the key, and what the client adds: it can keep apart, and not bring together. Neither
+ * holds a 0. */
+static void make_salt(const struct mb_completion *c, const struct mbd_key *key, uint8_t *ret)
+{
+    char text[MBD_KEY_NAME_MAX + MB_CACHE_SALT_MAX + 2];
+    int n = snprintf(text, sizeof text, "%s%c%s", key ? key->name : "", 0,
+                     c->cache_salt ? c->cache_salt : "");
+    assert(n > 0 && (size_t) n < sizeof text);
+    mbd_key_hash(text, (size_t) n, ret);
+}
+
 /* What choice number i of a prompt asks of the engine. The first draws as the only one
  * would, the others from seeds of their own. */
 static struct mbd_request_params params_of(const struct mb_completion *c,
@@ -339,6 +350,7 @@ static struct mbd_request_params params_of(const struct mb_completion *c,
         .n_stop_ids = c->n_stop_ids,
         .n_stops = c->n_stops,
     };
+    make_salt(c, key, p.salt);
     memcpy(p.stop_ids, c->stop_ids, c->n_stop_ids * sizeof p.stop_ids[0]);
     for (size_t k = 0; k < c->n_stops; k++) {
         p.stop[k] = c->stop[k];
