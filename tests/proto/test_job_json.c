@@ -70,18 +70,19 @@ END_TEST
 
 START_TEST(a_task_comes_back)
 {
-    struct mb_task t = { .base = "b\"",
-                         .base_digest = UINT64_MAX,
-                         .training = "t",
-                         .folder = "f",
-                         .body = "{\"a\":1}",
-                         .seed = 3,
-                         .threads = 2,
-                         .memory = 1ull << 63,
-                         .isa = "auto",
-                         .priority = "idle",
-                         .resume = true },
-                   back;
+    char base[] = "b\"", training[] = "t", in[] = "f", body[] = "{\"a\":1}", isa[] = "auto",
+         priority[] = "idle";
+    struct mb_task back, t = { .base = base,
+                               .base_digest = UINT64_MAX,
+                               .training = training,
+                               .folder = in,
+                               .body = body,
+                               .seed = 3,
+                               .threads = 2,
+                               .memory = 1ull << 63,
+                               .isa = isa,
+                               .priority = priority,
+                               .resume = true };
     struct mb_error err;
     char *line = mb_task_encode(&t);
     ck_assert_int_eq(line[strlen(line) - 1], '\n');

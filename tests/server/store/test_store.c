@@ -247,33 +247,40 @@ START_TEST(a_folder_is_one_daemons)
 }
 END_TEST
 
-/* Any byte of it may be wrong: it is refused, or it reads as it was written. */
+/* SQLite knows its structure, not its texts: a page that is none is refused, and so is a part. */
 START_TEST(damage_is_refused)
 {
-    char path[128];
+    enum { PAGE = 4096 };
+    char path[128], was[8];
+    struct stat there;
     add_file("a", 0);
     add_job("one", "a");
     mbd_store_close(s);
+    s = NULL;
     (void) snprintf(path, sizeof path, "%s/mboold.sqlite", folder);
-    for (off_t at = 0; at < 16384; at += 997) {
-        struct mbd_file_row f;
-        char was, now;
-        int fd = open(path, O_RDWR);
-        ck_assert_int_eq(pread(fd, &was, 1, at), 1);
-        now = (char) ~was;
-        ck_assert_int_eq(pwrite(fd, &now, 1, at), 1);
-        enum mb_status st = mbd_store_open(folder, &s, &err);
-        if (st == MB_OK) {
-            ck_assert_int_eq(mbd_store_file(s, "a", &f, &err), MB_OK);
-            ck_assert_str_eq(f.name, "a.jsonl");
-            mbd_store_close(s);
-        } else {
-            ck_assert_ptr_nonnull(strstr(err.what, "mboold.sqlite"));
-        }
-        s = NULL;
-        ck_assert_int_eq(pwrite(fd, &was, 1, at), 1);
-        (void) close(fd);
+    int fd = open(path, O_RDWR);
+    ck_assert_int_eq(fstat(fd, &there), 0);
+    for (off_t page = 0; page < there.st_size; page += PAGE) {
+        off_t at = page == 0 ? 100 : page; /* behind the header of the file */
+        ck_assert_int_eq(pread(fd, was, sizeof was, at), sizeof was);
+        ck_assert_int_eq(pwrite(fd, "\xff\xff\xff\xff\xff\xff\xff\xff", sizeof was, at),
+                         sizeof was);
+        ck_assert_msg(mbd_store_open(folder, &s, &err) != MB_OK, "page %d",
+                      (int) (page / PAGE));
+        ck_assert_ptr_nonnull(strstr(err.what, "mboold.sqlite"));
+        ck_assert_int_eq(pwrite(fd, was, sizeof was, at), sizeof was);
     }
+    for (off_t size = 0; size < there.st_size; size += PAGE) {
+        char copy[320];
+        (void) snprintf(copy, sizeof copy, "cp '%s' '%s.whole'", path, path);
+        ck_assert_int_eq(system(copy), 0);
+        ck_assert_int_eq(truncate(path, size), 0);
+        ck_assert_msg(mbd_store_open(folder, &s, &err) != MB_OK, "%d bytes", (int) size);
+        (void) snprintf(copy, sizeof copy, "cat '%s.whole' >'%s'", path, path);
+        ck_assert_int_eq(system(copy), 0);
+    }
+    (void) close(fd);
+    mb_assert_ok(mbd_store_open(folder, &s, &err), &err);
 }
 END_TEST
 
