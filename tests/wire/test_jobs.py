@@ -578,7 +578,7 @@ def check_isolation(world):
     check(opened["3"].startswith(world.model), "the base is a descriptor", opened)
     with open("/proc/%d/oom_score_adj" % pid) as f:
         check(f.read().strip() == "1000", "the first to go")
-    body = json.dumps({"model": "tiny", "prompt": "x", "n": 8, "max_tokens": 1000, "ignore_eos": True})
+    body = json.dumps({"model": "tiny", "prompt": "x", "n": 128, "max_tokens": 40, "ignore_eos": True})
     s = socket.create_connection(("127.0.0.1", d.port))
     s.sendall(("POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)).encode())
     stands = False
