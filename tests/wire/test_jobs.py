@@ -509,8 +509,12 @@ def check_full_disk(world):
     check(status == 503 and reply["error"]["code"] == "storage_full", "database", status, n, reply)
     check(d.epoch("tiny") == base and len(d.ask("GET", "/v1/files?limit=1000")[2]["data"]) == n, "what was acknowledged")
     d.kill()
-    d = Daemon(world, os.path.join(world.directory, "state%d" % world.n))
+    files = os.path.join(world.directory, "state%d" % world.n, "files")
+    with open(os.path.join(files, ".upload-stray"), "w") as f:
+        f.write("half")
+    d = Daemon(world, os.path.dirname(files))
     check(len(d.ask("GET", "/v1/files?limit=1000")[2]["data"]) == n, "and is there with more room")
+    check(len(os.listdir(files)) == n, "what was never acknowledged is gone", os.listdir(files))
     check(d.upload(next(lines(1)))[0] == 200, "room again")
     d.stop()
 
