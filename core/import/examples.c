@@ -159,6 +159,25 @@ static enum mb_status check_message(const json_t *m, const char **ret_content, b
     return st;
 }
 
+/* As the daemon does with what it is asked: the arguments of calls, OpenAI's strings of JSON, become
+ * objects, and who calls without a word has null for content. Templates write both so. */
+static void prepare_calls(json_t *message)
+{
+    json_t *calls = json_object_get(message, "tool_calls"), *call;
+    size_t i;
+    if (calls && !json_object_get(message, "content")) {
+        (void) json_object_set_new(message, "content", json_null());
+    }
+    json_array_foreach (calls, i, call) {
+        json_t *function = json_object_get(call, "function"), *parsed;
+        const json_t *text = json_object_get(function, "arguments");
+        const uint8_t *at = (const uint8_t *) json_string_value(text);
+        if (at && mb_json_parse(at, json_string_length(text), "", &parsed, NULL) == MB_OK) {
+            (void) json_object_set_new(function, "arguments", parsed);
+        }
+    }
+}
+
 /* The text of the first n messages. */
 static enum mb_status template_text(struct example *e, const json_t *messages, size_t n,
                                     bool prompt, struct mb_bytes *ret, struct mb_error *err)
@@ -239,6 +258,9 @@ static enum mb_status read_messages(struct example *e, const json_t *messages,
         st = where(check_message(json_array_get(messages, i), &content, &learns[i], err), i,
                    err);
         any |= st == MB_OK && learns[i];
+        if (st == MB_OK) {
+            prepare_calls(json_array_get(messages, i));
+        }
         if (st == MB_OK && !e->o->chat_text) {
             plain_message(e, content, learns[i]);
         }

@@ -246,26 +246,26 @@ static bool take_all(const struct field *table, size_t n, const json_t *from,
 #define AT(member)   offsetof(struct mb_job_request, member)
 #define COUNT(array) (sizeof(array) / sizeof(array)[0])
 
-static const struct field hyper_fields[] = {
-    { "hyperparameters.n_epochs",
-      take_auto_u32,
-      AT(hyper.n_epochs),
-      1,
-      MB_JOB_EPOCHS_MAX,
-      { 0 } },
-    { "hyperparameters.batch_size",
-      take_auto_u32,
-      AT(hyper.batch_size),
-      1,
-      MB_JOB_BATCH_MAX,
-      { 0 } },
-    { "hyperparameters.learning_rate_multiplier",
-      take_auto_double,
-      AT(hyper.learning_rate_multiplier),
-      1e-6,
-      MB_JOB_RATE_MAX,
-      { 0 } },
-};
+/* Where hyperparameters may stand: OpenAI's old place, and its new one. */
+#define HYPER(place)                                                                              \
+    { place ".n_epochs", take_auto_u32, AT(hyper.n_epochs), 1, MB_JOB_EPOCHS_MAX, { 0 } },        \
+        { place ".batch_size", take_auto_u32, AT(hyper.batch_size), 1, MB_JOB_BATCH_MAX, { 0 } }, \
+    {                                                                                             \
+        place ".learning_rate_multiplier", take_auto_double,                                      \
+            AT(hyper.learning_rate_multiplier), 1e-6, MB_JOB_RATE_MAX,                            \
+        {                                                                                         \
+            0                                                                                     \
+        }                                                                                         \
+    }
+static const struct field old_hyper_fields[] = { HYPER("hyperparameters") };
+static const struct field hyper_fields[] = { HYPER("method.supervised.hyperparameters") };
+
+static bool take_old_hyperparameters(const struct field *f, const json_t *v,
+                                     struct mb_job_request *r, struct mb_wire_error *err)
+{
+    return json_is_object(v) ? take_all(old_hyper_fields, COUNT(old_hyper_fields), v, r, err)
+                             : refuse(err, f->name, "must be an object");
+}
 
 static bool take_hyperparameters(const struct field *f, const json_t *v,
                                  struct mb_job_request *r, struct mb_wire_error *err)
@@ -307,8 +307,12 @@ static const struct field own_fields[] = {
       .words = { "all", "last" } },
     { .name = "mbool.vocabulary", .take = take_bool, .offset = AT(vocabulary) },
     { "mbool.flip_rate", take_double, AT(flip_rate), 1e-6, 1, { 0 } },
-    { "mbool.teacher", take_name, AT(teacher), 1,
-      sizeof(((struct mb_job_request *) 0)->teacher) - 1, { 0 } },
+    { "mbool.teacher",
+      take_name,
+      AT(teacher),
+      1,
+      sizeof(((struct mb_job_request *) 0)->teacher) - 1,
+      { 0 } },
     { "mbool.threads", take_u32, AT(threads), 1, MB_JOB_THREADS_MAX, { 0 } },
     { "mbool.steps", take_u64, AT(steps), 1, MB_JOB_STEPS_MAX, { 0 } },
     { "mbool.batch_tokens", take_u32, AT(batch_tokens), 2, MB_JOB_BATCH_TOKENS_MAX, { 0 } },
@@ -341,7 +345,7 @@ static const struct field fields[] = {
     { "validation_file", take_text, AT(validation_file), 1, MB_JOB_ID_MAX, { 0 } },
     { "suffix", take_name, AT(suffix), 1, MB_JOB_SUFFIX_MAX, { 0 } },
     { "seed", take_seed, AT(seed), 0, INT32_MAX, { 0 } },
-    { .name = "hyperparameters", .take = take_hyperparameters },
+    { .name = "hyperparameters", .take = take_old_hyperparameters },
     { .name = "method", .take = take_method },
     { .name = "metadata", .take = take_metadata },
     { .name = "integrations", .take = take_nothing },

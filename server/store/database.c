@@ -9,6 +9,7 @@
 
 enum mb_status mbd_db_fail(struct mbd_store *s, int code, struct mb_error *err)
 {
+    s->refused |= code == SQLITE_FULL || (code & 0xff) == SQLITE_IOERR;
     const char *what = s->db ? sqlite3_errmsg(s->db) : sqlite3_errstr(code);
     switch (code & 0xff) {
     case SQLITE_NOMEM:
@@ -41,10 +42,19 @@ static int bind(sqlite3_stmt *q, int i, char type, va_list *values)
     }
 }
 
+void mbd_db_make_room(struct mbd_store *s)
+{
+    if (s->refused && sqlite3_get_autocommit(s->db)) {
+        s->refused = false;
+        (void) sqlite3_wal_checkpoint_v2(s->db, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL);
+    }
+}
+
 static enum mb_status prepare(struct mbd_store *s, sqlite3_stmt **ret, struct mb_error *err,
                               const char *sql, const char *types, va_list *values)
 {
     sqlite3_stmt *q = NULL;
+    mbd_db_make_room(s);
     int code = sqlite3_prepare_v2(s->db, sql, -1, &q, NULL);
     for (int i = 0; code == SQLITE_OK && types[i]; i++) {
         code = bind(q, i + 1, types[i], values);

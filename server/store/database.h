@@ -13,10 +13,16 @@ struct mbd_store {
     sqlite3 *db;
     char *folder;
     int lock; /* a descriptor, or -1 */
+    bool
+        refused; /* the disk refused a write: the log may hold what could be elsewhere by now */
 };
 
 /* What SQLite says went wrong. A disk that is full is MB_E_IO with ENOSPC. */
 enum mb_status mbd_db_fail(struct mbd_store *s, int code, struct mb_error *err);
+
+/* Before a statement, after the disk refused one: the log is emptied into the database, as far as that
+ * need not grow; then there is room again. */
+void mbd_db_make_room(struct mbd_store *s);
 
 /* A statement with its values bound: types has a letter for each, t const char * (NULL is null),
  * i int64_t, d double (NaN is null). */

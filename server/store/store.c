@@ -115,6 +115,7 @@ static enum mb_status number_of(struct mbd_store *s, const char *sql, int64_t *r
 
 static enum mb_status execute(struct mbd_store *s, const char *sql, struct mb_error *err)
 {
+    mbd_db_make_room(s);
     int code = sqlite3_exec(s->db, sql, NULL, NULL, NULL);
     return code == SQLITE_OK ? MB_OK : mbd_db_fail(s, code, err);
 }
@@ -219,7 +220,8 @@ static enum mb_status open_database(struct mbd_store *s, struct mb_error *err)
                                 "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;"
                                 "PRAGMA foreign_keys = ON; PRAGMA trusted_schema = OFF;"
                                 "PRAGMA cell_size_check = ON;"
-                                "PRAGMA journal_size_limit = 8388608;",
+                                "PRAGMA wal_autocheckpoint = 128;" /* pages: the log is small */
+                                "PRAGMA journal_size_limit = 1048576;",
                                 err);
     return st == MB_OK ? check_version(s, err) : st;
 }

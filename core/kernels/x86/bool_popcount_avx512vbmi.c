@@ -18,9 +18,10 @@
 #include "core/kernels/x86/lanes_avx512.h"
 
 enum {
-    CHUNK = 4,       /* words whose tables are in registers at a time */
-    TILES_MAX = 4,   /* that share the tables while these are in registers */
-    LOW_BITS = 6,    /* of an entry */
+    CHUNK = 4,                  /* words whose tables are in registers at a time */
+    TILES_MAX = 4,              /* that share the tables while these are in registers */
+    ROW_BYTES_SHORT = 16 << 10, /* of the bits of a tile */
+    LOW_BITS = 6,               /* of an entry */
     WORD_TABLES = 4, /* vectors: columns 0..3 of each byte, low and high; then 4..7 */
     VECTOR = 64,
     PICK = 0xe2, /* of vpternlog: the second operand's bits choose the first or the third */
@@ -329,8 +330,12 @@ void mb_bool_popcount_avx512vbmi(float *y, size_t ldy, const struct mb_bool_matr
 {
     (void) n_planes;
     (void) scratch;
-    for (; tile < tile_end; tile += TILES_MAX) {
-        size_t n = tile_end - tile < TILES_MAX ? tile_end - tile : TILES_MAX;
+    /* Each pass of the tables costs their loads. Long rows are streams far apart, and two of them
+     * come faster from memory than four. */
+    size_t row_bytes = mb_bool_bits_at(&w->shape, 1, 0) * sizeof *w->bits;
+    size_t n_tiles = row_bytes <= ROW_BYTES_SHORT ? TILES_MAX : TILES_MAX / 2;
+    for (; tile < tile_end; tile += n_tiles) {
+        size_t n = tile_end - tile < n_tiles ? tile_end - tile : n_tiles;
         for (size_t t = 0; t < n_tokens; t++) {
             tiles(y + t * ldy, w, &x[t], tile, n);
         }

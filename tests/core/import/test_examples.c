@@ -48,6 +48,17 @@ static enum mb_status quiet_text(void *self, const char *messages, size_t n, boo
     return chat_text(self, messages, n, false, ret, err);
 }
 
+/* Keeps what it was given last. */
+static char given[1024];
+
+static enum mb_status noting_text(void *self, const char *messages, size_t n, bool prompt,
+                                  struct mb_bytes *ret, struct mb_error *err)
+{
+    (void) snprintf(given, sizeof given, "%.*s", (int) n, messages);
+    mb_bytes_printf(ret, "%.*s", (int) n - 1, messages);
+    return MB_OK;
+}
+
 struct rig {
     struct mb_tokenizer *t;
     struct mb_dataset d;
@@ -171,6 +182,25 @@ START_TEST(empty_texts_are_read)
 }
 END_TEST
 
+START_TEST(calls_are_given_as_templates_expect)
+{
+    struct rig r;
+    rig_init(&r, true);
+    r.o.window = 2000;
+    r.o.chat_text = noting_text;
+    mb_assert_ok(
+        read_text(&r, "{\"messages\": [{\"role\": \"assistant\", \"tool_calls\": ["
+                      "{\"function\": {\"name\": \"f\", \"arguments\": \"{\\\"a\\\": 1}\"}},"
+                      "{\"function\": {\"name\": \"g\", \"arguments\": \"none\"}}]}]}"),
+        &r.err);
+    ck_assert_str_eq(given, "[{\"role\":\"assistant\",\"tool_calls\":["
+                            "{\"function\":{\"name\":\"f\",\"arguments\":{\"a\":1}}},"
+                            "{\"function\":{\"name\":\"g\",\"arguments\":\"none\"}}],"
+                            "\"content\":null}]");
+    rig_fini(&r);
+}
+END_TEST
+
 START_TEST(text_is_told_from_lines)
 {
     struct rig r;
@@ -248,6 +278,7 @@ int main(void)
     tcase_add_loop_test(t, what_assistants_say_is_learned, 0, 2);
     tcase_add_test(t, what_does_not_fit_is_cut_or_left_out);
     tcase_add_test(t, empty_texts_are_read);
+    tcase_add_test(t, calls_are_given_as_templates_expect);
     tcase_add_test(t, text_is_told_from_lines);
     tcase_add_loop_test(t, a_bad_line_is_named, 0, sizeof bad / sizeof bad[0]);
     tcase_add_test(t, a_file_that_is_not_there_is_named);
