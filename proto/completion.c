@@ -31,6 +31,7 @@ void mb_completion_fini(struct mb_completion *c)
     free(c->chat.tools);
     free(c->chat.variables);
     free(c->bias);
+    free(c->cache_salt);
     for (size_t i = 0; i < c->n_stops; i++) {
         free(c->stop[i]);
     }

@@ -22,6 +22,7 @@
 #define MB_COMPLETION_LOGPROBS_MAX 5          /* OpenAI's limit on completions */
 #define MB_CHAT_LOGPROBS_MAX       20         /* and on chats */
 #define MB_LOGIT_BIAS_MAX          1024       /* tokens; applied to every row of logits */
+#define MB_CACHE_SALT_MAX          1024       /* bytes */
 #define MB_CHOICES_MAX             128        /* sequences of a request: OpenAI's limit on n */
 #define MB_BEST_OF_MAX             20         /* OpenAI's limit */
 #define MB_TIME_LIMIT_MAX          86400      /* seconds */
@@ -84,6 +85,8 @@ struct mb_completion {
                           MB_CHAT_LOGPROBS_MAX for a chat */
     bool echo, return_token_ids;
     double time_limit; /* seconds; 0: none */
+    bool low_priority; /* it may wait for others */
+    char *cache_salt;  /* only who has the same shares its prefixes; NULL: none */
     struct mb_response_format response_format;
     bool stream, include_usage;
 };

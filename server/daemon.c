@@ -19,6 +19,8 @@
 #include "server/http/routes/completions.h"
 #include "server/http/routes/embeddings.h"
 #include "server/http/tls.h"
+#include "server/jobs/jobs.h"
+#include "server/store/store.h"
 
 enum {
     DRAIN_LOOK_MS = 20,     /* between looks at whether a drain is over */
@@ -54,7 +56,8 @@ static void on_look(void *arg)
     uint64_t now = mbd_now_ns();
     size_t running = mbd_completions_count(d->service.completions) +
                      mbd_embeddings_count(d->service.embeddings);
-    if (running == 0 && mbd_listener_exchanges(d->listener) == 0) {
+    if (running == 0 && mbd_listener_exchanges(d->listener) == 0 &&
+        (!d->service.jobs || mbd_jobs_trainers(d->service.jobs) == 0)) {
         mbd_loop_stop(d->service.loop);
     } else if (!d->cancelled && now >= d->drain_end_ns) {
         mbd_log_message(&d->log, MBD_LOG_WARN, "drain",
@@ -80,6 +83,9 @@ static void on_signal(void *arg, int signal)
     d->service.draining = true;
     d->drain_end_ns = mbd_now_ns() + ms_to_ns(d->options->drain_timeout_ms);
     mbd_registry_drain(d->service.registry);
+    if (d->service.jobs) {
+        mbd_jobs_drain(d->service.jobs);
+    }
     mbd_timer_start(d->look, 0, DRAIN_LOOK_MS);
 }
 
@@ -207,6 +213,7 @@ static struct mbd_engine_options engine_options(const struct daemon *d)
         .step_time_ms = o->step_time_ms,
         .kv_bytes = o->kv_memory,
         .context_max = o->context,
+        .prefix_cache = o->prefix_cache,
         .queue_requests_max = o->queue_requests,
         .queue_tokens_max = o->queue_tokens,
         .metrics = d->service.metrics,
@@ -250,6 +257,15 @@ static enum mb_status start_listeners(struct daemon *d, struct mb_error *err)
         st = mbd_listener_new(&d->service, MBD_LISTEN_OPS, &d->ops, err);
     }
     return st;
+}
+
+static enum mb_status open_jobs(struct daemon *d, struct mb_error *err)
+{
+    enum mb_status st = mbd_store_open(d->options->state_dir, &d->service.store, err);
+    if (st == MB_OK) {
+        st = mbd_jobs_new(&d->service, &d->service.jobs, err);
+    }
+    return st == MB_OK ? mbd_jobs_restore(d->service.jobs, err) : st;
 }
 
 static enum mb_status open_keys(struct daemon *d, struct mb_error *err)
@@ -298,8 +314,14 @@ static enum mb_status start(struct daemon *d, struct mb_error *err)
     if (st == MB_OK) {
         st = mbd_embeddings_new(&d->service, &d->service.embeddings, err);
     }
+    if (st == MB_OK && d->options->state_dir) {
+        st = open_jobs(d, err);
+    }
     if (st == MB_OK) {
         st = start_engines(d, err);
+    }
+    if (st == MB_OK && d->service.jobs) {
+        st = mbd_jobs_start(d->service.jobs, err);
     }
     return st == MB_OK ? start_listeners(d, err) : st;
 }
@@ -316,6 +338,7 @@ static void stop(struct daemon *d)
     if (s->registry) {
         mbd_registry_stop(s->registry); /* ends every request, */
     }
+    mbd_jobs_free(s->jobs);
     while (s->n_works > 0) { /* their clients are gone; the thread may still be at one */
         mbd_loop_turn(s->loop);
     }
@@ -327,6 +350,7 @@ static void stop(struct daemon *d)
         mbd_signal_free(d->signals[i]);
     }
     mbd_wake_free(d->wake);
+    mbd_store_close(s->store);
     mbd_loop_free(s->loop);
     mbd_metrics_free(s->metrics);
     mbd_keyring_free(s->keys);
@@ -377,6 +401,7 @@ enum mb_status mbd_daemon_run(const struct mbd_options *o, struct mb_error *err)
     struct daemon d;
     daemon_init(&d, o);
     mb_json_init();
+    (void) signal(SIGXFSZ, SIG_IGN); /* a file at its limit is one, too (ulimit -f) */
     (void) signal(SIGPIPE, SIG_IGN); /* a client that left is an error of write, not our end */
     enum mb_status st = start(&d, err);
     if (st == MB_OK) {

@@ -12,6 +12,7 @@
 #include "server/config/table.h"
 #include "server/daemon.h"
 #include "server/health.h"
+#include "server/trainer/trainer.h"
 
 enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_CONFIGURATION = 2 };
 
@@ -110,6 +111,9 @@ int main(int argc, char **argv)
 {
     if (!open_standard_files()) {
         return EXIT_FAILED;
+    }
+    if (argc == 2 && strcmp(argv[1], "--trainer") == 0) { /* started by a daemon, for it */
+        return mbd_trainer_main();
     }
     if (argc == 2 && strncmp(argv[1], "--help=", 7) == 0) { /* for those who package it */
         mbd_document_fn *put = mbd_document_find(argv[1] + 7);

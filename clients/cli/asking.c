@@ -116,13 +116,11 @@ static void read_error(const struct mbc_reply *reply, char *code, size_t n_code,
     }
 }
 
-enum mb_status mbc_get(struct mbc_transport *t, const char *path, struct mb_bytes *ret,
-                       struct mb_error *err)
+enum mb_status mbc_send(struct mbc_transport *t, const struct mbc_request *r,
+                        struct mb_bytes *ret, struct mb_error *err)
 {
-    enum { PATIENCE_MS = 30000 }; /* these answers wait for no model */
-    struct mbc_request get = { .path = path, .timeout_ms = PATIENCE_MS };
     struct mbc_reply reply;
-    enum mb_status st = mbc_transport_ask(t, &get, NULL, &reply, err);
+    enum mb_status st = mbc_transport_ask(t, r, NULL, &reply, err);
     if (st == MB_OK && reply.status != 200) {
         char code[48];
         read_error(&reply, code, sizeof code, err);
@@ -134,6 +132,28 @@ enum mb_status mbc_get(struct mbc_transport *t, const char *path, struct mb_byte
     }
     mbc_reply_fini(&reply);
     return st;
+}
+
+static enum mb_status ask_once(struct mbc_transport *t, const char *path, const char *json,
+                               struct mb_bytes *ret, struct mb_error *err)
+{
+    enum { PATIENCE_MS = 30000 }; /* these answers wait for no model */
+    struct mbc_request request = {
+        .path = path, .json = json, .n_json = json ? strlen(json) : 0, .timeout_ms = PATIENCE_MS
+    };
+    return mbc_send(t, &request, ret, err);
+}
+
+enum mb_status mbc_get(struct mbc_transport *t, const char *path, struct mb_bytes *ret,
+                       struct mb_error *err)
+{
+    return ask_once(t, path, NULL, ret, err);
+}
+
+enum mb_status mbc_post(struct mbc_transport *t, const char *path, const char *json,
+                        struct mb_bytes *ret, struct mb_error *err)
+{
+    return ask_once(t, path, json, ret, err);
 }
 
 /* ---- an answer --------------------------------------------------------------------------- */

@@ -74,6 +74,14 @@ enum mb_status mbc_reach(const char *text, struct mbc_transport **ret, struct mb
 enum mb_status mbc_get(struct mbc_transport *t, const char *path, struct mb_bytes *ret,
                        struct mb_error *err);
 
+/* Any request. */
+enum mb_status mbc_send(struct mbc_transport *t, const struct mbc_request *r,
+                        struct mb_bytes *ret, struct mb_error *err);
+
+/* The same of a POST of json. */
+enum mb_status mbc_post(struct mbc_transport *t, const char *path, const char *json,
+                        struct mb_bytes *ret, struct mb_error *err);
+
 /* One answer. */
 struct mbc_said {
     struct mb_bytes text; /* all of it, also when it broke off */

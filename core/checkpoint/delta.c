@@ -307,8 +307,12 @@ enum mb_status mb_delta_write(const struct mb_delta *d, const struct mb_checkpoi
             st = mb_fail(err, MB_E_CANCELLED, 0, "delta: stopped");
         }
     }
+    const char *aside = NULL;
     if (st == MB_OK) {
-        st = check_written(mb_file_writer_aside(w), &to, err);
+        st = mb_file_writer_flush(w, &aside, err);
+    }
+    if (st == MB_OK) {
+        st = check_written(aside, &to, err);
     }
     if (st == MB_OK) {
         st = mb_file_writer_commit(w, err);

@@ -6,6 +6,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "server/scheduler/fair_queue.h"
+
+_Static_assert(MBD_KEY_IDS <= MBD_TENANTS_MAX, "a key's id is its tenant's");
+
 struct mbd_keyring {
     char *path;
     struct mbd_key **keys; /* [n] */

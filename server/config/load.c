@@ -103,15 +103,14 @@ static enum mb_status scan_flags(struct mbd_options *o, int argc, const char *co
 static enum mb_status apply_flags(struct mbd_options *o, int argc, const char *const *argv,
                                   struct mb_error *err)
 {
-    bool models_seen = false, epochs_seen = false;
+    bool seen[MBD_KINDS] = { false };
     for (int i = 1; i < argc; i++) {
         struct flag f;
         enum mb_status st = read_flag(argc, argv, &i, &f, err);
         if (st == MB_OK && f.row->kind != MBD_KIND_ACTION && !is_config(f.row)) {
-            bool *seen = f.row->kind == MBD_KIND_MODELS ? &models_seen : &epochs_seen;
-            if (mbd_table_is_list(f.row) && !*seen) {
+            if (mbd_table_is_list(f.row) && !seen[f.row->kind]) {
                 mbd_table_forget(f.row->kind, o);
-                *seen = true;
+                seen[f.row->kind] = true;
             }
             st = mbd_table_set(f.row, f.value, f.shown, o, err);
         }
@@ -261,6 +260,7 @@ static const char *wrong_type(const struct mbd_row *row, const json_t *v)
         return json_is_boolean(v) ? NULL : "true or false";
     case MBD_KIND_MODELS:
     case MBD_KIND_EPOCHS:
+    case MBD_KIND_TEACHERS:
         return json_is_object(v) ? NULL : "an object of names and files";
     default:
         return json_is_string(v) ? NULL : "a string";

@@ -61,6 +61,7 @@ struct mbd_options {
     uint32_t step_time_ms; /* 0: no bound */
     uint32_t context;      /* 0: the model's */
     uint64_t kv_memory;
+    bool prefix_cache;
     uint32_t queue_requests;
     uint64_t queue_tokens;
     uint32_t default_max_tokens;
@@ -82,6 +83,18 @@ struct mbd_options {
     uint32_t ping_interval_ms;
     uint32_t drain_timeout_ms;
     uint32_t heartbeat_timeout_ms;
+
+    char *state_dir; /* NULL: no files, no jobs */
+    uint64_t file_bytes_max;
+    uint64_t file_bytes_total;
+    uint32_t finetune_slots;
+    uint32_t finetune_queue;
+    uint32_t finetune_threads; /* 0: half of threads */
+    uint64_t finetune_memory;  /* 0: half of the machine's */
+    uint32_t finetune_hang_ms;
+    const char *finetune_priority;                    /* a constant */
+    struct mbd_model_option teachers[MBD_MODELS_MAX]; /* file: a folder */
+    size_t n_teachers;
 
     int log_level;  /* enum mbd_log_level */
     int log_format; /* enum mbd_log_format */

@@ -59,6 +59,10 @@ const struct mbd_row mbd_table[] = {
     { "kv-memory", MBD_KIND_BYTES, AT(kv_memory), 0, 0x1p50, "0", .metavar = "BYTES",
       .help = "memory of the KV cache; 0: enough for max-sequences at full context, within a "
               "quarter of this machine's, or of what its control group may use" },
+    { "prefix-cache", MBD_KIND_BOOL, AT(prefix_cache), ANY, .value = "true", .metavar = "BOOL",
+      .help =
+          "keep what was computed of prompts in free blocks of the KV cache, for requests of the "
+          "same API key that begin alike; no effect on any result" },
     { "queue-requests", MBD_KIND_U32, AT(queue_requests), 1, 65536, "128", .metavar = "N",
       .help = "requests that may wait; beyond it 429" },
     { "queue-tokens", MBD_KIND_U64, AT(queue_tokens), 1, 0x1p40, "1048576", .metavar = "N",
@@ -115,6 +119,37 @@ const struct mbd_row mbd_table[] = {
               "reading its answer. Above the two before" },
     { "ping-interval", MBD_KIND_SECONDS, AT(ping_interval_ms), 0.05, 3600, "15",
       .metavar = "SECONDS", .help = "between comments in a stream that has nothing to say" },
+
+    { "state-dir", MBD_KIND_TEXT, AT(state_dir), ANY, .value = "", .metavar = "DIR",
+      .group = "fine-tuning",
+      .help =
+          "keep files, jobs and what they make in this folder, for one daemon alone; without "
+          "it there are no /v1/files and no /v1/fine_tuning" },
+    { "file-bytes-max", MBD_KIND_BYTES, AT(file_bytes_max), 1 * KIB, 0x1p40, "512M",
+      .metavar = "BYTES", .help = "size of an uploaded file; beyond it 413" },
+    { "file-bytes-total", MBD_KIND_BYTES, AT(file_bytes_total), 1 * KIB, 0x1p50, "16G",
+      .metavar = "BYTES", .help = "of all uploaded files together; beyond it 400" },
+    { "finetune-slots", MBD_KIND_U32, AT(finetune_slots), 0, 64, "1", .metavar = "N",
+      .help = "jobs that train at once, each in a process of its own; 0: jobs only wait" },
+    { "finetune-queue", MBD_KIND_U32, AT(finetune_queue), 1, 10000, "64", .metavar = "N",
+      .help = "jobs that are not done: running, waiting and paused; beyond it 429" },
+    { "finetune-threads", MBD_KIND_U32, AT(finetune_threads), 0, 256, "0", .metavar = "N",
+      .help =
+          "threads of a training, in the idle scheduling class; 0: half of those that serve" },
+    { "finetune-memory", MBD_KIND_BYTES, AT(finetune_memory), 0, 0x1p50, "0",
+      .metavar = "BYTES",
+      .help = "memory of its own that a training may take; beyond it the job fails. 0: half of "
+              "this machine's, or of what its control group may use" },
+    { "finetune-priority", MBD_KIND_WORD, AT(finetune_priority), ANY, .value = "idle",
+      .choices = { "idle", "nice", "normal" }, .metavar = "CLASS",
+      .help = "idle: a training has the processors that nobody else wants; nice: the smallest "
+              "share of them; normal: as much as serving, for processors of its own" },
+    { "finetune-hang", MBD_KIND_SECONDS, AT(finetune_hang_ms), 0.5, 86400, "600",
+      .metavar = "SECONDS",
+      .help = "without a step until a training counts as hung, and is started again from its "
+              "last snapshot" },
+    { "teacher", MBD_KIND_TEACHERS, AT(teachers), ANY, .value = "", .metavar = "NAME=FOLDER",
+      .help = "a float model that jobs may distil from, by NAME; may be repeated" },
 
     { "drain-timeout", MBD_KIND_SECONDS, AT(drain_timeout_ms), 0, 86400, "30",
       .metavar = "SECONDS", .group = "operation",
@@ -282,7 +317,8 @@ void mbd_table_range(const struct mbd_row *row, char *ret, size_t n)
         (void) snprintf(ret, n, "a numeric address and a port, 127.0.0.1:8080 or [::1]:8080");
         break;
     case MBD_KIND_MODELS:
-        (void) snprintf(ret, n, "NAME=FILE, NAME of 1 to %d of A-Z a-z 0-9 . _ : / -",
+    case MBD_KIND_TEACHERS:
+        (void) snprintf(ret, n, "%s, NAME of 1 to %d of A-Z a-z 0-9 . _ : / -", row->metavar,
                         MB_MODEL_NAME_MAX);
         break;
     case MBD_KIND_EPOCHS:
@@ -293,6 +329,7 @@ void mbd_table_range(const struct mbd_row *row, char *ret, size_t n)
         break;
     case MBD_KIND_TEXT:
     case MBD_KIND_ACTION:
+    case MBD_KINDS:
         ret[0] = '\0';
         break;
     }
@@ -410,21 +447,23 @@ static bool set_address(const struct mbd_row *row, const char *text, struct mbd_
     return parse_address(text, ret);
 }
 
+/* Of a list, of n in *ret_n. */
 static enum mb_status add_model(const struct mbd_row *row, const char *text, size_t n,
-                                const char *what, struct mbd_options *o, struct mb_error *err)
+                                const char *what, struct mbd_model_option *at, size_t *ret_n,
+                                struct mb_error *err)
 {
     const char *equals = memchr(text, '=', n);
     if (!equals || !mb_is_model_name(text, (size_t) (equals - text)) ||
         equals + 1 == text + n) {
         return refuse(row, text, what, err);
     }
-    if (o->n_models == MBD_MODELS_MAX) {
-        return mb_fail(err, MB_E_INVALID, 0, "%s: more than %d models", what, MBD_MODELS_MAX);
+    if (*ret_n == MBD_MODELS_MAX) {
+        return mb_fail(err, MB_E_INVALID, 0, "%s: more than %d", what, MBD_MODELS_MAX);
     }
     struct mbd_model_option m = { 0 };
     memcpy(m.name, text, (size_t) (equals - text));
-    for (size_t i = 0; i < o->n_models; i++) {
-        if (strcmp(o->models[i].name, m.name) == 0) {
+    for (size_t i = 0; i < *ret_n; i++) {
+        if (strcmp(at[i].name, m.name) == 0) {
             return mb_fail(err, MB_E_INVALID, 0, "%s: the name '%s' is given twice", what,
                            m.name);
         }
@@ -433,7 +472,7 @@ static enum mb_status add_model(const struct mbd_row *row, const char *text, siz
     if (!m.file) {
         return mb_fail(err, MB_E_NOMEM, 0, "%s: no memory", what);
     }
-    o->models[o->n_models++] = m;
+    at[(*ret_n)++] = m;
     return MB_OK;
 }
 
@@ -466,11 +505,13 @@ static enum mb_status add_epoch(const struct mbd_row *row, const char *text, siz
 static enum mb_status add_pairs(const struct mbd_row *row, const char *text, const char *what,
                                 struct mbd_options *o, struct mb_error *err)
 {
-    bool models = row->kind == MBD_KIND_MODELS;
     for (;;) {
         size_t n = strcspn(text, ",");
-        enum mb_status st = models ? add_model(row, text, n, what, o, err)
-                                   : add_epoch(row, text, n, what, o, err);
+        enum mb_status st =
+            row->kind == MBD_KIND_EPOCHS ? add_epoch(row, text, n, what, o, err)
+            : row->kind == MBD_KIND_MODELS
+                ? add_model(row, text, n, what, o->models, &o->n_models, err)
+                : add_model(row, text, n, what, o->teachers, &o->n_teachers, err);
         if (st != MB_OK || !text[n]) {
             return st;
         }
@@ -512,6 +553,7 @@ enum mb_status mbd_table_set(const struct mbd_row *row, const char *text, const 
         return set_text(place, text, what, err);
     case MBD_KIND_MODELS:
     case MBD_KIND_EPOCHS:
+    case MBD_KIND_TEACHERS:
         return add_pairs(row, text, what, o, err);
     case MBD_KIND_ADDRESS:
         ok = set_address(row, text, place);
@@ -544,22 +586,32 @@ enum mb_status mbd_table_set(const struct mbd_row *row, const char *text, const 
             *(const char **) place = row->choices[choice_index(row, text)];
         }
         break;
+    case MBD_KINDS:
+        break;
     }
     return ok ? MB_OK : refuse(row, text, what, err);
 }
 
 bool mbd_table_is_list(const struct mbd_row *row)
 {
-    return row->kind == MBD_KIND_MODELS || row->kind == MBD_KIND_EPOCHS;
+    return row->kind == MBD_KIND_MODELS || row->kind == MBD_KIND_EPOCHS ||
+           row->kind == MBD_KIND_TEACHERS;
+}
+
+static void forget_models(struct mbd_model_option *at, size_t *n)
+{
+    for (size_t i = 0; i < *n; i++) {
+        free(at[i].file);
+    }
+    *n = 0;
 }
 
 void mbd_table_forget(enum mbd_kind list, struct mbd_options *o)
 {
     if (list == MBD_KIND_MODELS) {
-        for (size_t i = 0; i < o->n_models; i++) {
-            free(o->models[i].file);
-        }
-        o->n_models = 0;
+        forget_models(o->models, &o->n_models);
+    } else if (list == MBD_KIND_TEACHERS) {
+        forget_models(o->teachers, &o->n_teachers);
     } else {
         for (size_t i = 0; i < o->n_epochs; i++) {
             free(o->epochs[i].delta);
@@ -597,6 +649,8 @@ void mbd_options_fini(struct mbd_options *o)
 {
     mbd_table_forget(MBD_KIND_MODELS, o);
     mbd_table_forget(MBD_KIND_EPOCHS, o);
+    mbd_table_forget(MBD_KIND_TEACHERS, o);
+    free(o->state_dir);
     free(o->config);
     free(o->key_name);
     free(o->hosts);

@@ -15,12 +15,14 @@ enum mbd_kind {
     MBD_KIND_BYTES,   /* uint64_t; K, M, G, T are powers of 1024 */
     MBD_KIND_SECONDS, /* uint32_t milliseconds; written as seconds, 0.25 is allowed */
     MBD_KIND_BOOL,
-    MBD_KIND_CHOICE, /* int: index in choices */
-    MBD_KIND_WORD,   /* const char *: one of choices */
-    MBD_KIND_MODELS, /* NAME=FILE, many */
-    MBD_KIND_EPOCHS, /* NAME=MODEL+FILE, many */
-    MBD_KIND_ACTION, /* a flag that is no setting; min is the enum mbd_action. With a metavar it
-                        takes a text, char * */
+    MBD_KIND_CHOICE,   /* int: index in choices */
+    MBD_KIND_WORD,     /* const char *: one of choices */
+    MBD_KIND_MODELS,   /* NAME=FILE, many */
+    MBD_KIND_EPOCHS,   /* NAME=MODEL+FILE, many */
+    MBD_KIND_TEACHERS, /* NAME=FOLDER, many */
+    MBD_KIND_ACTION,   /* a flag that is no setting; min is the enum mbd_action. With a metavar
+                          it takes a text, char * */
+    MBD_KINDS
 };
 
 struct mbd_row {

@@ -29,6 +29,7 @@ struct mbd_engine_options {
     uint32_t context_max;        /* positions of a sequence; 0: the model's */
     uint32_t queue_requests_max; /* waiting requests beyond which submit is refused */
     uint64_t queue_tokens_max;   /* waiting prompt tokens beyond which submit is refused */
+    bool prefix_cache;           /* blocks of the KV cache are shared by who begins alike */
     struct mbd_metrics *metrics; /* borrowed; may be NULL in tests */
     void (*wake)(void *arg);     /* called from the engine thread when any request has new
                                       events; must be cheap (uv_async_send) */
@@ -59,7 +60,8 @@ void mbd_engine_drain(struct mbd_engine *e);
 struct mbd_engine_stats {
     uint32_t waiting, prefilling, decoding;
     uint64_t waiting_tokens;
-    uint32_t kv_blocks, kv_blocks_free;
+    uint32_t kv_blocks,
+        kv_blocks_free;    /* free: also those that are kept for who begins alike */
     uint64_t steps;        /* taken so far */
     uint64_t heartbeat_ns; /* mbd_now_ns; when the engine last began a round of its loop: every
                               step, and when idle at least once a second */

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <strings.h>
 #include <sys/random.h>
+#include <unistd.h>
 
 #include "proto/json/error_json.h"
 #include "server/access/limiter.h"
@@ -15,6 +16,8 @@
 #include "server/http/gate.h"
 #include "server/http/router.h"
 #include "server/http/sse.h"
+#include "server/http/upload.h"
+#include "server/store/store.h"
 
 enum {
     ID_DIGITS = 16,
@@ -37,7 +40,9 @@ struct mbd_exchange {
     bool logged;
 
     struct mb_bytes body;
-    bool refused; /* by what follows; the rest of the body is thrown away */
+    struct mbd_upload *upload; /* of a route for uploads, instead */
+    uint64_t paced;            /* bytes of it that came since its deadline was set */
+    bool refused;              /* by what follows; the rest of the body is thrown away */
     struct mb_wire_error refusal;
     unsigned retry_after;
     const char *allow, *authenticate; /* headers of the refusal, or NULL */
@@ -98,6 +103,21 @@ uint64_t mbd_exchange_began_ns(const struct mbd_exchange *x)
     return x->began_ns;
 }
 
+struct mbd_upload *mbd_exchange_upload(const struct mbd_exchange *x)
+{
+    return x->upload;
+}
+
+const char *mbd_exchange_header(const struct mbd_exchange *x, const char *name)
+{
+    return MHD_lookup_connection_value(x->connection->mhd, MHD_HEADER_KIND, name);
+}
+
+const char *mbd_exchange_query(const struct mbd_exchange *x, const char *name)
+{
+    return MHD_lookup_connection_value(x->connection->mhd, MHD_GET_ARGUMENT_KIND, name);
+}
+
 void mbd_exchange_set_epoch(struct mbd_exchange *x, const char *id)
 {
     assert(x->state == HANDLING || x->state == WAITING);
@@ -138,9 +158,68 @@ static void gather(struct mbd_exchange *x, const char *at, size_t n)
     }
 }
 
-static const char *header(const struct mbd_exchange *x, const char *name)
+/* ---- uploads ----------------------------------------------------------------------------- */
+
+static void end_upload(struct mbd_exchange *x)
 {
-    return MHD_lookup_connection_value(x->connection->mhd, MHD_HEADER_KIND, name);
+    if (x->upload) {
+        mbd_exchange_service(x)->n_uploads--;
+        mbd_upload_free(x->upload);
+        x->upload = NULL;
+    }
+}
+
+static void refuse_upload(struct mbd_exchange *x, const struct mb_wire_error *e)
+{
+    x->refused = true;
+    x->refusal = *e;
+    x->retry_after = e->http == 503 ? 5 : 0;
+    end_upload(x);
+}
+
+/* The header of an upload: is there room for it? */
+static void begin_upload(struct mbd_exchange *x, unsigned long long n)
+{
+    struct mbd_service *s = mbd_exchange_service(x);
+    struct mb_wire_error e;
+    char folder[4096];
+    if (!s->store) {
+        mb_wire_error_fill(&e, 501, "unsupported", NULL, MBD_NO_STATE);
+    } else if (n > s->options->file_bytes_max + MBD_FORM_BYTES) {
+        mb_wire_error_fill(&e, 413, NULL, "file",
+                           "'file' is larger than this server accepts (--file-bytes-max)");
+    } else if (s->draining || s->n_uploads == MBD_UPLOADS_MAX) {
+        mb_wire_error_fill(&e, 503, s->draining ? "unavailable" : "overloaded", NULL,
+                           s->draining ? "the server is shutting down"
+                                       : "too many uploads at once");
+    } else {
+        (void) snprintf(folder, sizeof folder, "%s/files", mbd_store_folder(s->store));
+        if (mbd_upload_new(x->connection->mhd, folder, s->options->file_bytes_max, &x->upload,
+                           &e)) {
+            s->n_uploads++;
+            return;
+        }
+    }
+    refuse_upload(x, &e);
+}
+
+/* A large file may take long, if only it keeps coming: each piece of some size has the time that
+ * other bodies have as a whole. */
+static void gather_upload(struct mbd_exchange *x, const char *at, size_t n)
+{
+    struct mb_wire_error e;
+    if (x->refused) {
+        return;
+    }
+    if (!mbd_upload_feed(x->upload, at, n, &e)) {
+        refuse_upload(x, &e);
+        return;
+    }
+    x->paced += n;
+    if (x->paced >= MBD_UPLOAD_PACE) {
+        x->paced = 0;
+        mbd_connection_phase(x->connection, MBD_PHASE_BODY);
+    }
 }
 
 static bool is_json(const char *content_type)
@@ -157,7 +236,7 @@ static bool is_json(const char *content_type)
 /* An id of the client's is echoed when it is short and plain; it never names anything here. */
 static void take_client_id(struct mbd_exchange *x)
 {
-    const char *id = header(x, "X-Request-Id");
+    const char *id = mbd_exchange_header(x, "X-Request-Id");
     size_t n = id ? strlen(id) : 0;
     if (n == 0 || n > MBD_CLIENT_ID_MAX) {
         return;
@@ -232,9 +311,12 @@ static bool judge_sender(struct mbd_exchange *x)
 
 /* A browser asks whether a page may ask. The key is not sent with that. */
 static void reply_preflight(struct mbd_exchange *x);
-static const struct mbd_route preflight = {
-    "preflight", "OPTIONS", "", MBD_SCOPE_OPEN, .has_body = false, .handler = reply_preflight
-};
+static const struct mbd_route preflight = { "preflight",
+                                            "OPTIONS",
+                                            "",
+                                            MBD_SCOPE_OPEN,
+                                            .body = MBD_BODY_NONE,
+                                            .handler = reply_preflight };
 
 /* Probes and metrics have no key on the port for operations: whoever may reach it may ask. */
 static bool judge_key(struct mbd_exchange *x)
@@ -257,7 +339,7 @@ static bool judge_key(struct mbd_exchange *x)
 static bool judge_limits(struct mbd_exchange *x)
 {
     struct mbd_gate_refusal why;
-    if (!x->key || !x->route->has_body) {
+    if (!x->key || x->route->body == MBD_BODY_NONE) {
         return true;
     }
     x->counted = mbd_gate_begin(x->key, &why);
@@ -274,9 +356,9 @@ static bool judge_header(struct mbd_exchange *x, const char *method, const char 
                          const char *version)
 {
     const char *tail = "";
-    const char *length = header(x, "Content-Length");
+    const char *length = mbd_exchange_header(x, "Content-Length");
     unsigned long long n = length ? strtoull(length, NULL, 10) : 0;
-    bool has_body = n > 0 || header(x, "Transfer-Encoding");
+    bool has_body = n > 0 || mbd_exchange_header(x, "Transfer-Encoding");
     if (!judge_framing(x, version)) {
         return true;
     }
@@ -290,7 +372,7 @@ static bool judge_header(struct mbd_exchange *x, const char *method, const char 
     if (x->allow && x->origin && strcmp(method, "OPTIONS") == 0) {
         x->route = &preflight;
     }
-    x->tail = strdup(tail);
+    x->tail = strndup(tail, x->route ? mbd_route_tail_length(x->route, tail) : 0);
     if (!x->tail) {
         refuse(x, 503, "out_of_memory", "no memory for this request");
     } else if (!x->route && x->allow) {
@@ -299,11 +381,14 @@ static bool judge_header(struct mbd_exchange *x, const char *method, const char 
         refuse(x, 404, "not_found", "there is no such path here");
     } else if (!judge_key(x) || !judge_limits(x)) {
         return has_body;
-    } else if (!x->route->has_body && has_body) {
+    } else if (x->route->body == MBD_BODY_NONE && has_body) {
         refuse(x, 413, NULL, "this path takes no body");
+    } else if (x->route->body == MBD_BODY_UPLOAD) {
+        begin_upload(x, n);
     } else if (n > mbd_exchange_service(x)->options->body_max) {
         refuse(x, 413, NULL, "the body is larger than this server accepts (--max-body)");
-    } else if (x->route->has_body && !is_json(header(x, "Content-Type"))) {
+    } else if (x->route->body == MBD_BODY_JSON &&
+               !is_json(mbd_exchange_header(x, "Content-Type"))) {
         refuse(x, 415, NULL, "the body must be application/json");
     }
     return has_body;
@@ -331,6 +416,7 @@ static void exchange_free(struct mbd_exchange *x)
         MHD_destroy_response(x->response);
     }
     mbd_exchange_drop_body(x);
+    end_upload(x);
     mb_bytes_fini(&x->stream);
     if (x->counted) {
         mbd_key_end(x->key);
@@ -416,6 +502,22 @@ void mbd_reply_bytes(struct mbd_exchange *x, int status, const char *content_typ
     }
     mb_bytes_fini(text);
     answer(x, status, r, content_type);
+}
+
+void mbd_reply_file(struct mbd_exchange *x, int fd, uint64_t n, const char *name)
+{
+    char disposition[MB_FILE_NAME_MAX + 32];
+    struct MHD_Response *r = MHD_create_response_from_fd64(n, fd);
+    if (!r) {
+        (void) close(fd);
+    } else {
+        (void) snprintf(disposition, sizeof disposition, "attachment; filename=\"%s\"", name);
+        for (char *c = disposition + 22; *c && c[1]; c++) {
+            *c = isprint((unsigned char) *c) && *c != '"' && *c != '\\' ? *c : '_';
+        }
+        (void) MHD_add_response_header(r, "Content-Disposition", disposition);
+    }
+    answer(x, 200, r, "application/octet-stream");
 }
 
 void mbd_reply_error(struct mbd_exchange *x, const struct mb_wire_error *e,
@@ -520,6 +622,14 @@ void mbd_stream_put(struct mbd_exchange *x, const char *json)
     mbd_connection_awake(x->connection);
 }
 
+void mbd_stream_put_id(struct mbd_exchange *x, const char *id, const char *json)
+{
+    if (!x->stream_ended) {
+        mb_bytes_printf(&x->stream, "id: %s\n", id);
+    }
+    mbd_stream_put(x, json);
+}
+
 void mbd_stream_ping(struct mbd_exchange *x)
 {
     if (x->stream_ended) {
@@ -603,6 +713,9 @@ static enum MHD_Result finish(struct mbd_exchange *x)
     if (x->state == READING) {
         mbd_connection_phase(x->connection, MBD_PHASE_ANSWER);
         x->state = HANDLING;
+        if (x->upload && !x->refused && !mbd_upload_end(x->upload, &x->refusal)) {
+            x->refused = true;
+        }
         if (x->refused) {
             reply_refusal(x, false);
         } else {
@@ -632,7 +745,11 @@ enum MHD_Result mbd_exchange_access(void *cls, struct MHD_Connection *mhd, const
         return begin(c, method, url, version, exchange);
     }
     if (*upload_size > 0) {
-        gather(x, upload_data, *upload_size);
+        if (x->upload) {
+            gather_upload(x, upload_data, *upload_size);
+        } else {
+            gather(x, upload_data, *upload_size);
+        }
         *upload_size = 0;
         return MHD_YES;
     }

@@ -23,6 +23,12 @@ struct counter {
 static const struct counter counters[MBD_COUNTERS] = {
     [MBD_PROMPT_TOKENS] = { "mboold_prompt_tokens_total", "",
                             "Prompt tokens of requests that began." },
+    [MBD_PREFIX_TOKENS] = { "mboold_prefix_cache_tokens_total", "",
+                            "Of these, tokens that were not computed but shared." },
+    [MBD_PREFIX_HITS] = { "mboold_prefix_cache_hits_total", "",
+                          "Requests that shared a prefix of their prompt." },
+    [MBD_PREFIX_EVICTIONS] = { "mboold_prefix_cache_evictions_total", "",
+                               "Blocks of the KV cache that were kept, and given up for others." },
     [MBD_GENERATION_TOKENS] = { "mboold_generation_tokens_total", "", "Tokens generated." },
     [MBD_ENGINE_STEPS] = { "mboold_engine_steps_total", "",
                            "Steps of the engine: its heartbeat." },

@@ -17,6 +17,9 @@ struct mbd_metrics;
 
 enum mbd_counter {
     MBD_PROMPT_TOKENS,
+    MBD_PREFIX_TOKENS, /* of these, not computed but shared */
+    MBD_PREFIX_HITS,
+    MBD_PREFIX_EVICTIONS,
     MBD_GENERATION_TOKENS,
     MBD_ENGINE_STEPS,
     MBD_REQUESTS_STOP, /* mboold_requests_total{outcome="stop"} ... */

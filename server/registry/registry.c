@@ -70,7 +70,7 @@ enum mb_status mbd_registry_put(struct mbd_registry *r, const char *name, struct
     e->base = base;
     e->epoch = mbd_epoch_ref(epoch);
     e->history = history;
-    e->created = (int64_t) time(NULL);
+    e->since = (int64_t) time(NULL);
     e->published = published;
     r->entries[r->n++] = e;
     return MB_OK;

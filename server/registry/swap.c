@@ -3,6 +3,7 @@
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "proto/completion.h"
 #include "server/clock.h"
@@ -95,6 +96,7 @@ static void swap(struct mbd_registry *r, const char *what, struct mbd_entry *e,
         return;
     }
     e->epoch = mbd_epoch_ref(to);
+    e->since = (int64_t) time(NULL);
     say(r, what, e->name, was, to);
     remember(r, e, was);
     mbd_metrics_add(r->o.metrics, MBD_SWAPS_OK, 1);
@@ -154,6 +156,7 @@ enum mb_status mbd_registry_rollback(struct mbd_registry *r, const char *name,
     }
     struct mbd_epoch *was = e->epoch;
     e->epoch = e->history[--e->n_history];
+    e->since = (int64_t) time(NULL);
     say(r, "epoch_rolled_back", e->name, was, e->epoch);
     mbd_epoch_unref(was); /* the base holds it, at least until the sweep */
     mbd_metrics_add(r->o.metrics, MBD_SWAPS_OK, 1);

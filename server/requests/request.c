@@ -58,6 +58,7 @@ struct mbd_request {
     atomic_bool cancelled;
     atomic_bool starving; /* the sequence waits for room in the ring */
     atomic_uint_fast64_t times[STAMPS];
+    atomic_uint n_cached;
 
     /* The control thread's. */
     struct mbd_bell *bell; /* NULL before submission */
@@ -287,6 +288,11 @@ struct mbd_request_times mbd_request_times(const struct mbd_request *r)
     };
 }
 
+uint32_t mbd_request_cached_tokens(const struct mbd_request *r)
+{
+    return atomic_load_explicit(&r->n_cached, memory_order_relaxed);
+}
+
 uint32_t mbd_request_prompt_tokens(const struct mbd_request *r)
 {
     return r->n_prompt;
@@ -388,6 +394,11 @@ static void enter(struct mbd_request *r, enum mbd_request_state to)
 static void stamp(struct mbd_request *r, enum stamp s, uint64_t now_ns)
 {
     atomic_store_explicit(&r->times[s], now_ns, memory_order_relaxed);
+}
+
+void mbd_request_set_cached(struct mbd_request *r, uint32_t n)
+{
+    atomic_store_explicit(&r->n_cached, n, memory_order_relaxed);
 }
 
 void mbd_request_schedule(struct mbd_request *r, uint64_t now_ns)

@@ -37,6 +37,9 @@ bool mbd_request_is_cancelled(const struct mbd_request *r);
 /* Does any event fit now? When not, the reader rings the bell once it made room. */
 bool mbd_request_may_tell(struct mbd_request *r);
 
+/* Before the first event: so many tokens of the prompt are shared. */
+void mbd_request_set_cached(struct mbd_request *r, uint32_t n);
+
 /* QUEUED -> PREFILL -> DECODE; asserts that the table allows it. */
 void mbd_request_schedule(struct mbd_request *r, uint64_t now_ns);
 void mbd_request_first_token(struct mbd_request *r, uint64_t now_ns);

@@ -73,13 +73,11 @@ const char model_file_template[] =
     "{%- endfor %}\n"
     "{%- if add_generation_prompt %}{{ '<assistant>' }}{% endif %}\n";
 
-void model_file_write(const char *path, uint32_t context, const char *chat_template)
+static void write_model(const char *path, const struct tiny_spec *spec,
+                        const char *chat_template)
 {
     struct mb_error err;
-    struct tiny_spec spec = tiny_specs[0];
-    spec.shape.n_vocab = MODEL_FILE_VOCAB;
-    spec.shape.context = context;
-    struct mb_model *m = tiny_model_new(&spec, 1);
+    struct mb_model *m = tiny_model_new(spec, 1);
 
     struct mb_checkpoint_writer *w = NULL;
     need(mb_checkpoint_writer_open(path, &m->shape, 64, &w, &err), &err);
@@ -92,4 +90,26 @@ void model_file_write(const char *path, uint32_t context, const char *chat_templ
     need(tiny_model_add(w, m, &err), &err);
     need(mb_checkpoint_writer_commit(w, &err), &err);
     mb_model_unref(m);
+}
+
+void model_file_write(const char *path, uint32_t context, const char *chat_template)
+{
+    struct tiny_spec spec = tiny_specs[0];
+    spec.shape.n_vocab = MODEL_FILE_VOCAB;
+    spec.shape.context = context;
+    write_model(path, &spec, chat_template);
+}
+
+void model_file_write_wide(const char *path, uint32_t context, uint32_t width,
+                           uint32_t n_layers)
+{
+    struct tiny_spec spec = tiny_specs[0];
+    spec.shape.n_vocab = MODEL_FILE_VOCAB;
+    spec.shape.context = context;
+    spec.shape.width = width;
+    spec.shape.n_layers = n_layers;
+    spec.shape.head_width = 64;
+    spec.shape.n_heads = spec.shape.n_kv_heads = width / 64;
+    spec.shape.ffn_width = 3 * width;
+    write_model(path, &spec, NULL);
 }

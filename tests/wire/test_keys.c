@@ -43,7 +43,7 @@ static void write_keys(const char *const *lines)
     ck_assert_int_eq(fclose(f), 0);
 }
 
-static void start(const char *const *lines, const char *flag)
+static void start_with(const char *const *lines, const char *flag, const char *other)
 {
     char keys[128];
     int fd = mkstemp(path);
@@ -51,7 +51,12 @@ static void start(const char *const *lines, const char *flag)
     (void) close(fd);
     write_keys(lines);
     (void) snprintf(keys, sizeof keys, "--keys=%s", path);
-    d = wire_start((const char *[]) { keys, "--kv-memory=64M", flag, NULL });
+    d = wire_start((const char *[]) { keys, "--kv-memory=64M", flag, other, NULL });
+}
+
+static void start(const char *const *lines, const char *flag)
+{
+    start_with(lines, flag, NULL);
 }
 
 static void stop(void)
@@ -409,6 +414,107 @@ START_TEST(requests_at_once)
 }
 END_TEST
 
+/* ---- fairness ---------------------------------------------------------------------------- */
+
+#define WHOLE(more) "{\"prompt\":\"x\",\"max_tokens\":8000,\"ignore_eos\":true" more "}"
+
+/* One slot, which is held while a crowd and then one more come to wait for it. That one is served
+ * first, if its key has had less; or before those who said that they can wait. */
+static void assert_overtakes(const char *crowd_key, const char *crowd, char one_key)
+{
+    enum { CROWD = 8 };
+    int fds[CROWD];
+    struct wire_daemon ops = d;
+    ops.port = d.ops_port;
+    int held = open_with("/v1/completions", bearer('h'), STREAM);
+    free(wire_read_until(held, "data: {"));
+    for (int i = 0; i < CROWD; i++) {
+        fds[i] = open_with("/v1/completions", crowd_key, crowd);
+    }
+    (void) wire_metric_becomes(&ops, "mboold_requests_waiting", CROWD);
+    int one = open_with("/v1/completions", bearer(one_key), SMALL);
+    (void) wire_metric_becomes(&ops, "mboold_requests_waiting", CROWD + 1);
+    (void) close(held);
+    struct wire_reply r = wire_read(one, false);
+    ck_assert_int_eq(r.status, 200);
+    wire_reply_free(&r);
+    double waiting = wire_metric(&ops, "mboold_requests_waiting");
+    ck_assert_msg(waiting > CROWD / 2, "%g of the crowd wait", waiting);
+    (void) close(one);
+    for (int i = 0; i < CROWD; i++) {
+        (void) close(fds[i]);
+    }
+    (void) wire_metric_becomes(&ops, "mboold_requests_running", 0);
+}
+
+/* Each time keys that had nothing yet: an account is not forgotten while others are served. */
+START_TEST(a_crowd_does_not_hold_up_others)
+{
+    static const struct {
+        char crowd, one;
+        const char *json;
+    } cases[] = {
+        { 'a', 'b', WHOLE("") },
+        { 'l', 'c', WHOLE("") },
+        { 'm', 'd', WHOLE(",\"priority\":\"normal\"") }, /* it is the key's to say */
+        { 'e', 'e', WHOLE(",\"priority\":\"low\"") },
+    };
+    start_with((const char *[]) { "a infer", "b infer", "c infer", "d infer", "e infer",
+                                  "l infer priority=low", "m infer priority=low", "h infer",
+                                  NULL },
+               "--max-sequences=1", "--ops-listen=127.0.0.1:0");
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        char crowd[128];
+        (void) strcpy(crowd, bearer(cases[i].crowd));
+        assert_overtakes(crowd, cases[i].json, cases[i].one);
+    }
+    stop();
+}
+END_TEST
+
+/* ---- prefixes ---------------------------------------------------------------------------- */
+
+/* Of a prompt of 100 tokens, those that the usage says were not computed. */
+static int cached(char key, const char *more)
+{
+    char json[1024] = "{\"prompt\":[";
+    size_t n = strlen(json);
+    for (int i = 0; i < 100; i++) {
+        n += (size_t) sprintf(json + n, "%s%d", i ? "," : "", i % 50 + 1);
+    }
+    (void) snprintf(json + n, sizeof json - n, "],\"max_tokens\":3,\"seed\":1%s}", more);
+    struct wire_reply r = ask_with("/v1/completions", bearer(key), json);
+    ck_assert_msg(r.status == 200, "%s", r.body);
+    const char *at = strstr(r.body, "\"cached_tokens\":");
+    ck_assert_ptr_nonnull(at);
+    int ret = atoi(at + strlen("\"cached_tokens\":"));
+    wire_reply_free(&r);
+    return ret;
+}
+
+START_TEST(prefixes_are_shared_within_a_key)
+{
+    start((const char *[]) { "alice infer,metrics", "bob infer", NULL }, NULL);
+    ck_assert_int_eq(cached('a', ""), 0);
+    ck_assert_int_eq(cached('a', ""), 96);
+    ck_assert_int_eq(cached('a', ",\"n\":3"), 96); /* the prompt is counted once */
+    ck_assert_int_eq(cached('b', ""), 0);
+    ck_assert_int_eq(cached('a', ",\"cache_salt\":\"x\""), 0);
+    ck_assert_int_eq(cached('a', ",\"cache_salt\":\"x\""), 96);
+    ck_assert_int_eq(cached('b', ",\"cache_salt\":\"x\""), 0); /* it does not bring together */
+    ck_assert_int_eq(cached('a', ",\"echo\":true,\"logprobs\":1"), 0); /* scores need all */
+    struct wire_reply r = ask_with("/metrics", bearer('a'), NULL);
+    ck_assert_msg(strstr(r.body, "mboold_prefix_cache_hits_total 5\n"), "%s", r.body);
+    ck_assert(strstr(r.body, "mboold_prefix_cache_tokens_total 480\n"));
+    wire_reply_free(&r);
+    stop();
+    start((const char *[]) { "alice infer", NULL }, "--no-prefix-cache");
+    ck_assert_int_eq(cached('a', ""), 0);
+    ck_assert_int_eq(cached('a', ""), 0);
+    stop();
+}
+END_TEST
+
 /* ---- the program ------------------------------------------------------------------------- */
 
 START_TEST(the_port_for_operations_needs_none)
@@ -481,6 +587,8 @@ int main(void)
     tcase_add_test(t, requests_a_minute);
     tcase_add_test(t, tokens_a_minute);
     tcase_add_test(t, requests_at_once);
+    tcase_add_test(t, a_crowd_does_not_hold_up_others);
+    tcase_add_test(t, prefixes_are_shared_within_a_key);
     tcase_add_test(t, the_port_for_operations_needs_none);
     tcase_add_test(t, the_world_needs_keys);
     tcase_add_test(t, a_key_is_made);

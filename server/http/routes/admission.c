@@ -310,9 +310,21 @@ static bool take_prompts(struct mbd_admission *a)
 
 /* ---- the engine -------------------------------------------------------------------------- */
 
+/* The name of the key, and what the client adds: it can keep apart, and not bring together. Neither
+ * holds a 0. */
+static void make_salt(const struct mb_completion *c, const struct mbd_key *key, uint8_t *ret)
+{
+    char text[MBD_KEY_NAME_MAX + MB_CACHE_SALT_MAX + 2];
+    int n = snprintf(text, sizeof text, "%s%c%s", key ? key->name : "", 0,
+                     c->cache_salt ? c->cache_salt : "");
+    assert(n > 0 && (size_t) n < sizeof text);
+    mbd_key_hash(text, (size_t) n, ret);
+}
+
 /* What choice number i of a prompt asks of the engine. The first draws as the only one
  * would, the others from seeds of their own. */
-static struct mbd_request_params params_of(const struct mb_completion *c, size_t i)
+static struct mbd_request_params params_of(const struct mb_completion *c,
+                                           const struct mbd_key *key, size_t i)
 {
     struct mbd_request_params p = {
         .sampling = {
@@ -327,6 +339,8 @@ static struct mbd_request_params params_of(const struct mb_completion *c, size_t
             .bias = c->bias,
             .n_bias = c->n_bias,
         },
+        .tenant = key ? key->id : 0,
+        .low = c->low_priority || (key && key->low),
         .max_tokens = c->max_tokens,
         .min_tokens = c->min_tokens,
         .ignore_eos = c->ignore_eos,
@@ -336,6 +350,7 @@ static struct mbd_request_params params_of(const struct mb_completion *c, size_t
         .n_stop_ids = c->n_stop_ids,
         .n_stops = c->n_stops,
     };
+    make_salt(c, key, p.salt);
     memcpy(p.stop_ids, c->stop_ids, c->n_stop_ids * sizeof p.stop_ids[0]);
     for (size_t k = 0; k < c->n_stops; k++) {
         p.stop[k] = c->stop[k];
@@ -354,7 +369,7 @@ static bool make_requests(struct mbd_admission *a, struct mbd_completion *c,
     }
     for (size_t i = 0; i < c->n_choices; i++) {
         struct mbd_choice *k = &c->choices[i];
-        struct mbd_request_params p = params_of(&c->asked, i % c->n_each);
+        struct mbd_request_params p = params_of(&c->asked, c->key, i % c->n_each);
         if (mbd_request_new(c->base->tokenizer, k->prompt->at, (uint32_t) k->prompt->len, &p,
                             &k->request, &err) != MB_OK) {
             mb_wire_error_of(&a->error, &err);

@@ -301,6 +301,10 @@ static void end_choice(struct mbd_completion *c, struct mbd_choice *k,
     k->ended = true;
     k->last = *e;
     c->n_running--;
+    if (k == &c->choices[(size_t) (k - c->choices) / c->n_each * c->n_each]) {
+        c->usage.cached_tokens +=
+            mbd_request_cached_tokens(k->request); /* of each prompt once */
+    }
     if (e->state == MBD_REQUEST_CANCELLED && c->late) {
         k->last.finish = MB_FINISH_LENGTH;
     }

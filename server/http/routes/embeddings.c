@@ -116,8 +116,11 @@ static void end_input(struct embedding *e, size_t i, const struct mbd_event *las
 static enum mb_status submit(struct embedding *e, size_t i, struct mb_error *err)
 {
     const struct mb_ids *ids = &e->inputs[i].ids;
+    const struct mbd_key *key = mbd_exchange_key(e->exchange);
     struct mbd_request_params p = {
         .sampling = { .top_p = 1, .repetition_penalty = 1 },
+        .tenant = key ? key->id : 0,
+        .low = key && key->low,
         .max_tokens = 1,
         .hidden_width = width_of(e),
     };

@@ -49,7 +49,7 @@ static struct mb_info_model model_of(const struct mbd_entry *e)
     return (struct mb_info_model) {
         .id = e->name,
         .fingerprint = e->epoch->fingerprint,
-        .created = e->created,
+        .created = e->since,
         .epoch = e->epoch->model->digest,
         .n_layers = s->n_layers,
         .width = s->width,

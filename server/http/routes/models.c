@@ -22,7 +22,7 @@ const struct mbd_entry *mbd_find_model(const struct mbd_service *s, const char *
 static struct mb_model_card card_of(const struct mbd_entry *e)
 {
     return (struct mb_model_card) { .id = e->name,
-                                    .created = e->created,
+                                    .created = e->since,
                                     .context_max = e->base->context_max,
                                     .fingerprint = e->epoch->fingerprint };
 }

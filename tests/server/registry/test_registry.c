@@ -44,7 +44,7 @@ static void make_files(void)
     (void) snprintf(base_path, sizeof base_path, "%s/base", dir);
     (void) snprintf(other_path, sizeof other_path, "%s/other", dir);
     (void) snprintf(bad_path, sizeof bad_path, "%s/bad", dir);
-    model_file_write(base_path, 512, NULL);
+    model_file_write(base_path, 4096, NULL);
     model_file_write(other_path, 256, NULL);
     for (int i = 0; i < DELTAS; i++) {
         (void) snprintf(delta[i], sizeof delta[i], "%s/delta%d", dir, i);
@@ -330,7 +330,7 @@ START_TEST(a_request_keeps_its_epoch_to_its_end_and_no_longer)
     struct answer want = answer_of("ft:tiny:a", 3), got = { 0 };
     const struct mbd_epoch *e = mbd_registry_find(r, "ft:tiny:a")->epoch;
     /* Nobody reads: its ring fills, and it waits in its slot, for as long as we like. */
-    struct mbd_request *stalled = ask("ft:tiny:a", 3, 500), *q = ask("ft:tiny:a", 3, TOKENS);
+    struct mbd_request *stalled = ask("ft:tiny:a", 3, 3000), *q = ask("ft:tiny:a", 3, TOKENS);
     mb_assert_ok(mbd_registry_unpublish(r, "ft:tiny:a", &err), &err);
     ck_assert_ptr_null(mbd_registry_find(r, "ft:tiny:a"));
     ck_assert_uint_eq(n_alive(), 2);
@@ -649,6 +649,81 @@ START_TEST(sealed_weights_do_not_care_about_their_file)
 }
 END_TEST
 
+/* Mappings of this process, and KiB of its own memory. */
+static void look_at_memory(size_t *ret_maps, long *ret_kib)
+{
+    char line[512];
+    FILE *f = fopen("/proc/self/maps", "r");
+    *ret_maps = 0;
+    while (f && fgets(line, sizeof line, f)) {
+        *ret_maps += strstr(line, base_path) != NULL;
+    }
+    (void) fclose(f);
+    f = fopen("/proc/self/status", "r");
+    *ret_kib = 0;
+    while (f && fgets(line, sizeof line, f)) {
+        (void) sscanf(line, "RssAnon: %ld", ret_kib);
+    }
+    (void) fclose(f);
+}
+
+/* Epochs come and go while requests run on them; each is loaded anew. */
+static void come_and_go(int n)
+{
+    struct mbd_request *q[2] = { NULL };
+    struct answer want[2], got[2];
+    for (int i = 0; i < 2; i++) {
+        publish_well("measure", delta[i]);
+        want[i] = answer_of("measure", 9);
+        mb_assert_ok(mbd_registry_unpublish(r, "measure", &err), &err);
+    }
+    for (int i = 0; i < n; i++) {
+        struct answer *a = &got[i % 2];
+        publish_well("ft:tiny:new", delta[i % 2]);
+        mb_assert_ok(mbd_registry_promote(r, "tiny", "ft:tiny:new", false, &err), &err);
+        if (q[i % 2]) { /* of the round before the last: what it ran on may be gone by now */
+            finish(q[i % 2], a);
+            ck_assert(same(a, &want[i % 2]));
+        }
+        *a = (struct answer) { 0 };
+        q[i % 2] = ask("tiny", 9, TOKENS);
+        mb_assert_ok(mbd_registry_unpublish(r, "ft:tiny:new", &err), &err);
+        mb_assert_ok(mbd_registry_promote(r, "tiny", mbd_registry_base(r, 0)->epochs[0]->id,
+                                          false, &err),
+                     &err);
+    }
+    finish(q[0], &got[0]);
+    finish(q[1], &got[1]);
+}
+
+START_TEST(epochs_come_and_go_and_leave_nothing)
+{
+    enum { ROUNDS = MB_SANITIZED ? 20 : 100, GROWTH_KIB_MAX = 512 };
+    size_t maps, maps_after;
+    long kib, kib_after;
+    teardown();
+    start(0, MBD_WEIGHTS_FILE); /* nothing is kept to roll back to */
+    come_and_go(20);
+    ck_assert_uint_eq(n_alive(), 1);
+    look_at_memory(&maps, &kib);
+    come_and_go(ROUNDS);
+    ck_assert_uint_eq(n_alive(), 1);
+    for (int i = 0; i < 20000; i++) { /* the last is unmapped on another thread */
+        look_at_memory(&maps_after, &kib_after);
+        if (maps_after <= 1) {
+            break;
+        }
+        rest();
+    }
+    ck_assert_uint_eq(maps_after, 1);
+    if (!MB_SANITIZED) {
+        ck_assert_msg(kib_after - kib <= GROWTH_KIB_MAX, "%ld KiB became %ld", kib, kib_after);
+    }
+    teardown();
+    setup();
+}
+END_TEST
+
 static Suite *make_suite(void)
 {
     Suite *s = suite_create("registry");
@@ -666,6 +741,7 @@ static Suite *make_suite(void)
     tcase_add_test(t, several_at_once_come_in_their_order);
     tcase_add_test(t, what_is_wrong_with_a_delta_is_said_and_changes_nothing);
     tcase_add_test(t, another_model_is_no_epoch_of_this_one);
+    tcase_add_test(t, epochs_come_and_go_and_leave_nothing);
     tcase_add_test(t, a_drain_takes_no_more);
     tcase_add_test(t, sealed_weights_do_not_care_about_their_file);
     suite_add_tcase(s, t);
