@@ -185,8 +185,9 @@ static enum mb_status add_all(struct mb_checkpoint_writer *w, const struct mb_mo
                 mb_checkpoint_add_bytes(w, s->name, mb_checkpoint_data(from, s), s->bytes, err);
         }
     }
-    mb_bytes_put_text(&provenance, note);
-    if (st == MB_OK) {
+    /* Where there was none there is no place for one either: a delta joins equal sections. */
+    if (st == MB_OK && mb_checkpoint_find(from, "provenance")) {
+        mb_bytes_put_text(&provenance, note);
         st = provenance.failed
                  ? mb_fail(err, MB_E_NOMEM, 0, "no memory for the provenance")
                  : mb_checkpoint_add_bytes(w, "provenance", provenance.at, provenance.len, err);

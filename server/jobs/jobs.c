@@ -2,6 +2,7 @@
 
 #include <assert.h>
 #include <dirent.h>
+#include <fcntl.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -177,8 +178,6 @@ static bool check_file(struct mbd_jobs *j, const char *id, const char *param, do
         return false;
     }
     if (st == MB_OK && f.details[0] && bad_share <= 0) {
-        char code[64];
-        (void) snprintf(code, sizeof code, "%s", "invalid_file");
         mb_wire_error_fill(err, 400, "invalid_file", param, "'%s' can not be used: %s", id,
                            f.details);
         return false;
@@ -411,10 +410,15 @@ bool mbd_jobs_cancel(struct mbd_jobs *j, const char *id, struct mb_wire_error *e
     }
     mbd_job_enter(job, MB_JOB_CANCELLED);
     mbd_job_note(job, MB_EVENT_INFO, "The job was cancelled");
-    if (job->process) {
-        mbd_job_kill(job, "was cancelled");
+    bool runs = job->process != NULL;
+    if (runs) {
+        mbd_job_kill(job, "was cancelled"); /* its end removes what it leaves */
     }
-    return commit(j, err);
+    bool ok = commit(j, err);
+    if (ok && !runs) {
+        mbd_jobs_remove_work(j, id);
+    }
+    return ok;
 }
 
 bool mbd_jobs_pause(struct mbd_jobs *j, const char *id, struct mb_wire_error *err)
@@ -567,10 +571,30 @@ static void take_up(struct mbd_jobs *j, struct mbd_job *job)
     }
 }
 
+/* Uploads that a daemon did not live to acknowledge. */
+static void remove_strays(const struct mbd_jobs *j)
+{
+    char path[4096];
+    struct mbd_file_row row;
+    (void) snprintf(path, sizeof path, "%s/files", mbd_store_folder(j->service->store));
+    DIR *d = opendir(path);
+    for (const struct dirent *e; d && (e = readdir(d));) {
+        bool is_dot = strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0;
+        if (!is_dot &&
+            mbd_store_file(j->service->store, e->d_name, &row, NULL) == MB_E_NOTFOUND) {
+            (void) unlinkat(dirfd(d), e->d_name, 0);
+        }
+    }
+    if (d) {
+        (void) closedir(d);
+    }
+}
+
 enum mb_status mbd_jobs_start(struct mbd_jobs *j, struct mb_error *err)
 {
     struct mbd_job_row *rows = NULL;
     size_t n = 0;
+    remove_strays(j);
     enum mb_status st = mbd_store_open_jobs(j->service->store, &rows, &n, err);
     for (size_t i = 0; st == MB_OK && i < n; i++) {
         char id[MB_JOB_ID_MAX + 1];

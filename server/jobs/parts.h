@@ -82,6 +82,8 @@ void mbd_job_log(const struct mbd_job *job, enum mbd_log_level level, const char
 enum mb_status mbd_job_run(struct mbd_job *job, struct mb_error *err);
 void mbd_job_stop(struct mbd_job *job);                  /* with a snapshot, after its step */
 void mbd_job_kill(struct mbd_job *job, const char *why); /* at once */
+void mbd_jobs_remove_work(const struct mbd_jobs *j,
+                          const char *id); /* of a job that is final */
 void mbd_job_throttle(struct mbd_job *job, bool wanted, uint64_t now);
 
 /* Its result is served from now on, or can not be. job NULL: it is not waited for. */

@@ -462,9 +462,9 @@ static void judge_end(struct mbd_job *job, int status, int signal)
 }
 
 /* What only a trainer of this job could still have used. */
-static void remove_work(const struct mbd_jobs *j, const char *id)
+void mbd_jobs_remove_work(const struct mbd_jobs *j, const char *id)
 {
-    static const char *const names[] = { "out.mbool", "out.mbool" MB_FINETUNE_STATE,
+    static const char *const names[] = { "out.mbool", ("out.mbool" MB_FINETUNE_STATE),
                                          "start.mbool", "fault" };
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         char path[PATH_BYTES];
@@ -489,7 +489,7 @@ void mbd_job_settle(struct mbd_job *job, enum mb_status st, const struct mb_erro
         fail_job(job, "publish_failed", "", err->what);
     }
     if (mbd_jobs_record(j, NULL) == MB_OK && !mbd_job_find(j, id)) {
-        remove_work(j, id);
+        mbd_jobs_remove_work(j, id);
     }
 }
 
@@ -507,7 +507,7 @@ static void on_end(void *arg, int status, int signal)
     job->process = NULL;
     bool is_final = mb_job_is_final(job->row.status);
     if (mbd_jobs_record(j, NULL) == MB_OK && is_final) { /* it is gone now */
-        remove_work(j, id);
+        mbd_jobs_remove_work(j, id);
     }
     mbd_jobs_schedule(j);
 }

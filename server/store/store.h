@@ -13,7 +13,8 @@
  * second (server/jobs).
  *
  * A database that is damaged is refused at start, with the name of its file, and neither repaired
- * nor put aside: what was acknowledged is in it, and whoever restores a copy should decide.
+ * nor put aside: what was acknowledged is in it, and whoever restores a copy should decide. What is
+ * checked is SQLite's structure and what refers to what; it has no checksums of texts.
  *
  * Life:    _open/_close. Threads: the control thread. */
 #ifndef MBD_STORE_H

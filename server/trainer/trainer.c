@@ -400,6 +400,16 @@ static enum mb_status run(struct trainer *t, struct mb_error *err)
     return st;
 }
 
+static void trainer_fini(struct trainer *t)
+{
+    mb_pool_free(t->pool);
+    mb_bytes_fini(&t->output);
+    mb_bytes_fini(&t->state);
+    mb_bytes_fini(&t->start);
+    mb_job_request_fini(&t->request);
+    mb_task_fini(&t->task);
+}
+
 int mbd_trainer_main(void)
 {
     struct trainer t = { 0 };
@@ -427,5 +437,6 @@ int mbd_trainer_main(void)
     } else if (t.request.dry_run) {
         tell(&t, MB_TASK_DONE);
     }
-    return EXIT_TOLD; /* what it holds goes with it */
+    trainer_fini(&t);
+    return EXIT_TOLD;
 }

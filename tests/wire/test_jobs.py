@@ -509,8 +509,12 @@ def check_full_disk(world):
     check(status == 503 and reply["error"]["code"] == "storage_full", "database", status, n, reply)
     check(d.epoch("tiny") == base and len(d.ask("GET", "/v1/files?limit=1000")[2]["data"]) == n, "what was acknowledged")
     d.kill()
-    d = Daemon(world, os.path.join(world.directory, "state%d" % world.n))
+    files = os.path.join(world.directory, "state%d" % world.n, "files")
+    with open(os.path.join(files, ".upload-stray"), "w") as f:
+        f.write("half")
+    d = Daemon(world, os.path.dirname(files))
     check(len(d.ask("GET", "/v1/files?limit=1000")[2]["data"]) == n, "and is there with more room")
+    check(len(os.listdir(files)) == n, "what was never acknowledged is gone", os.listdir(files))
     check(d.upload(next(lines(1)))[0] == 200, "room again")
     d.stop()
 
@@ -578,7 +582,7 @@ def check_isolation(world):
     check(opened["3"].startswith(world.model), "the base is a descriptor", opened)
     with open("/proc/%d/oom_score_adj" % pid) as f:
         check(f.read().strip() == "1000", "the first to go")
-    body = json.dumps({"model": "tiny", "prompt": "x", "n": 8, "max_tokens": 1000, "ignore_eos": True})
+    body = json.dumps({"model": "tiny", "prompt": "x", "n": 128, "max_tokens": 40, "ignore_eos": True})
     s = socket.create_connection(("127.0.0.1", d.port))
     s.sendall(("POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)).encode())
     stands = False

@@ -423,6 +423,7 @@ START_TEST(half_requests_do_not_hold_up_a_drain)
     }
     (void) wire_metric_becomes(&d, RUNNING, 1);
     (void) kill(d.pid, SIGINT);
+    read_fast(running);
     free(wire_read_until(running, "data: [DONE]\n\n"));
     int status = wire_wait(&d, 3000); /* the drain's own bound is 20 s */
     ck_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0);
