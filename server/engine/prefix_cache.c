@@ -6,7 +6,7 @@
 
 #include "core/base/checksum.h"
 
-enum { NONE = UINT32_MAX };
+#define NONE UINT32_MAX
 
 /* Compared as bytes, so that nothing of it is left out: no padding. */
 struct key {

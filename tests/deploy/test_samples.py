@@ -68,7 +68,7 @@ def test_times(defaults):
     check(number(r"timeout client +(\d+)s", haproxy, "haproxy") > 4 * ping, "haproxy: streams are cut")
     check("proxy_buffering off;" in nginx and "flush_interval -1" in caddy, "a proxy gathers tokens")
     body = defaults["max_body"]
-    check(f"client_max_body_size {body.lower()};" in nginx and f"max_size {body}B" in caddy, "bodies differ")
+    check(f"client_max_body_size {body.lower()};" in nginx and f"max_size {body}iB" in caddy, "bodies differ")
     stop = number(r"TimeoutStopSec=(\d+)", unit, "systemd")
     check(stop > defaults["drain_timeout"] + 2, "systemd: a drain is cut")
     need = defaults["connections"] + 64 + 64
