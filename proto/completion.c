@@ -1,7 +1,9 @@
 #include "proto/completion.h"
 
 #include <assert.h>
+#include <ctype.h>
 #include <stdlib.h>
+#include <string.h>
 
 void mb_completion_init(struct mb_completion *c)
 {
@@ -29,11 +31,25 @@ void mb_completion_fini(struct mb_completion *c)
     free(c->chat.tools);
     free(c->chat.variables);
     free(c->bias);
+    free(c->cache_salt);
     for (size_t i = 0; i < c->n_stops; i++) {
         free(c->stop[i]);
     }
     mb_response_format_fini(&c->response_format);
     mb_completion_init(c);
+}
+
+bool mb_is_model_name(const char *name, size_t n)
+{
+    if (n == 0 || n > MB_MODEL_NAME_MAX) {
+        return false;
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (!isalnum((unsigned char) name[i]) && (!name[i] || !strchr("._:/-", name[i]))) {
+            return false;
+        }
+    }
+    return true;
 }
 
 const char *mb_finish_name(enum mb_finish f)

@@ -22,6 +22,7 @@
 #define MB_COMPLETION_LOGPROBS_MAX 5          /* OpenAI's limit on completions */
 #define MB_CHAT_LOGPROBS_MAX       20         /* and on chats */
 #define MB_LOGIT_BIAS_MAX          1024       /* tokens; applied to every row of logits */
+#define MB_CACHE_SALT_MAX          1024       /* bytes */
 #define MB_CHOICES_MAX             128        /* sequences of a request: OpenAI's limit on n */
 #define MB_BEST_OF_MAX             20         /* OpenAI's limit */
 #define MB_TIME_LIMIT_MAX          86400      /* seconds */
@@ -84,9 +85,14 @@ struct mb_completion {
                           MB_CHAT_LOGPROBS_MAX for a chat */
     bool echo, return_token_ids;
     double time_limit; /* seconds; 0: none */
+    bool low_priority; /* it may wait for others */
+    char *cache_salt;  /* only who has the same shares its prefixes; NULL: none */
     struct mb_response_format response_format;
     bool stream, include_usage;
 };
+
+/* 1 to MB_MODEL_NAME_MAX of A-Z a-z 0-9 . _ : / - */
+bool mb_is_model_name(const char *name, size_t n);
 
 void mb_completion_init(struct mb_completion *c);
 void mb_completion_fini(struct mb_completion *c);

@@ -19,6 +19,7 @@ static const struct {
     [MB_E_IO] = { "io", 500 },
     [MB_E_CANCELLED] = { "cancelled", 499 },
     [MB_E_UNAVAILABLE] = { "unavailable", 503 },
+    [MB_E_CONFLICT] = { "conflict", 409 },
 };
 
 enum mb_status mb_fail(struct mb_error *err, enum mb_status code, int sys, const char *fmt, ...)

@@ -19,6 +19,7 @@ enum mb_status {
     MB_E_IO,          /* the operating system said no; see sys          -> HTTP 500 */
     MB_E_CANCELLED,   /* the client left, or a deadline passed          -> logged only */
     MB_E_UNAVAILABLE, /* loading or draining; try again later           -> HTTP 503 */
+    MB_E_CONFLICT,    /* not as things are now: it is pinned, or there  -> HTTP 409 */
     MB_STATUSES
 };
 

@@ -43,6 +43,8 @@ static const char *code_of(enum mb_status s)
         return "queue_full";
     case MB_E_UNAVAILABLE:
         return "unavailable";
+    case MB_E_CONFLICT:
+        return "conflict";
     case MB_E_NOMEM:
         return "out_of_memory";
     case MB_E_UNSUPPORTED:

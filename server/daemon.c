@@ -12,11 +12,15 @@
 #include "core/base/parallel.h"
 #include "core/kernels/kernels.h"
 #include "proto/json/completion_json.h"
+#include "server/access/keyring.h"
 #include "server/clock.h"
 #include "server/engine/limits.h"
 #include "server/http/listener.h"
 #include "server/http/routes/completions.h"
 #include "server/http/routes/embeddings.h"
+#include "server/http/tls.h"
+#include "server/jobs/jobs.h"
+#include "server/store/store.h"
 
 enum {
     DRAIN_LOOK_MS = 20,     /* between looks at whether a drain is over */
@@ -29,7 +33,7 @@ struct daemon {
     struct mbd_log log;
     struct mbd_service service;
     struct mbd_wake *wake;               /* of the loop, by the engines */
-    struct mbd_signal *signals[3];       /* of leaving */
+    struct mbd_signal *signals[3];       /* of leaving, and of reading anew */
     struct mbd_timer *look;              /* while draining */
     struct mbd_listener *listener, *ops; /* ops NULL: there is no --ops-listen */
     struct mb_kernels kernels;
@@ -52,7 +56,8 @@ static void on_look(void *arg)
     uint64_t now = mbd_now_ns();
     size_t running = mbd_completions_count(d->service.completions) +
                      mbd_embeddings_count(d->service.embeddings);
-    if (running == 0 && mbd_listener_exchanges(d->listener) == 0) {
+    if (running == 0 && mbd_listener_exchanges(d->listener) == 0 &&
+        (!d->service.jobs || mbd_jobs_trainers(d->service.jobs) == 0)) {
         mbd_loop_stop(d->service.loop);
     } else if (!d->cancelled && now >= d->drain_end_ns) {
         mbd_log_message(&d->log, MBD_LOG_WARN, "drain",
@@ -78,7 +83,42 @@ static void on_signal(void *arg, int signal)
     d->service.draining = true;
     d->drain_end_ns = mbd_now_ns() + ms_to_ns(d->options->drain_timeout_ms);
     mbd_registry_drain(d->service.registry);
+    if (d->service.jobs) {
+        mbd_jobs_drain(d->service.jobs);
+    }
     mbd_timer_start(d->look, 0, DRAIN_LOOK_MS);
+}
+
+/* ---- reading anew -------------------------------------------------------------------------- */
+
+static void reload_tls(struct daemon *d)
+{
+    struct mb_error err;
+    if (mbd_tls_reload(d->service.tls, &d->log, &err) != MB_OK) {
+        mbd_log_message(&d->log, MBD_LOG_ERROR, "reload",
+                        "%s; the certificate is that of before", err.what);
+    } else {
+        mbd_log_message(&d->log, MBD_LOG_INFO, "reload", "the certificate");
+    }
+}
+
+/* What can not be read leaves everything as it was: nobody is locked out by half a file. */
+static void on_reload(void *arg, int signal)
+{
+    struct daemon *d = arg;
+    struct mb_error err;
+    (void) signal;
+    if (d->service.tls) {
+        reload_tls(d);
+    }
+    if (d->service.keys && mbd_keyring_reload(d->service.keys, &err) != MB_OK) {
+        mbd_log_message(&d->log, MBD_LOG_ERROR, "reload",
+                        "%s; the keys are those of before, %zu", err.what,
+                        mbd_keyring_count(d->service.keys));
+    } else if (d->service.keys) {
+        mbd_log_message(&d->log, MBD_LOG_INFO, "reload", "%zu keys",
+                        mbd_keyring_count(d->service.keys));
+    }
 }
 
 /* ---- starting ---------------------------------------------------------------------------- */
@@ -127,9 +167,18 @@ static enum mb_status open_models(struct daemon *d, struct mb_error *err)
         return st;
     }
     mb_kernels_select(&d->kernels, cpu);
-    st = mbd_registry_new(&d->service.registry, err);
+    struct mbd_registry_options o = {
+        .weights = (enum mbd_weights_kind) d->options->weights,
+        .epochs_max = d->options->epochs_max,
+        .log = &d->log,
+        .metrics = d->service.metrics,
+    };
+    st = mbd_registry_new(&o, &d->service.registry, err);
     for (size_t i = 0; st == MB_OK && i < d->options->n_models; i++) {
         st = mbd_registry_add(d->service.registry, &d->options->models[i], err);
+    }
+    for (size_t i = 0; st == MB_OK && i < d->options->n_epochs; i++) {
+        st = mbd_registry_add_epoch(d->service.registry, &d->options->epochs[i], err);
     }
     return st;
 }
@@ -143,6 +192,7 @@ static void on_wake(void *arg)
     if (d->service.embeddings) {
         mbd_embeddings_pump(d->service.embeddings);
     }
+    mbd_registry_pump(d->service.registry); /* after those that end let their epochs go */
 }
 
 /* From an engine's thread. */
@@ -163,6 +213,7 @@ static struct mbd_engine_options engine_options(const struct daemon *d)
         .step_time_ms = o->step_time_ms,
         .kv_bytes = o->kv_memory,
         .context_max = o->context,
+        .prefix_cache = o->prefix_cache,
         .queue_requests_max = o->queue_requests,
         .queue_tokens_max = o->queue_tokens,
         .metrics = d->service.metrics,
@@ -180,6 +231,7 @@ static enum mb_status start_engines(struct daemon *d, struct mb_error *err)
 static enum mb_status start_loop(struct daemon *d, struct mb_error *err)
 {
     static const int signals[] = { SIGTERM, SIGINT, SIGHUP };
+    static mbd_signal_fn *const handlers[] = { on_signal, on_signal, on_reload };
     struct mbd_loop *loop = NULL;
     enum mb_status st = mbd_loop_new(&loop, err);
     if (st != MB_OK) {
@@ -188,7 +240,7 @@ static enum mb_status start_loop(struct daemon *d, struct mb_error *err)
     d->service.loop = loop;
     st = mbd_wake_new(loop, on_wake, d, &d->wake, err);
     for (size_t i = 0; st == MB_OK && i < 3; i++) {
-        st = mbd_signal_new(loop, signals[i], on_signal, d, &d->signals[i], err);
+        st = mbd_signal_new(loop, signals[i], handlers[i], d, &d->signals[i], err);
     }
     if (st == MB_OK) {
         st = mbd_timer_new(loop, on_look, d, &d->look, err);
@@ -207,14 +259,49 @@ static enum mb_status start_listeners(struct daemon *d, struct mb_error *err)
     return st;
 }
 
+static enum mb_status open_jobs(struct daemon *d, struct mb_error *err)
+{
+    enum mb_status st = mbd_store_open(d->options->state_dir, &d->service.store, err);
+    if (st == MB_OK) {
+        st = mbd_jobs_new(&d->service, &d->service.jobs, err);
+    }
+    return st == MB_OK ? mbd_jobs_restore(d->service.jobs, err) : st;
+}
+
+static enum mb_status open_keys(struct daemon *d, struct mb_error *err)
+{
+    if (d->options->keys) {
+        return mbd_keyring_new(d->options->keys, &d->service.keys, err);
+    }
+    if (!mbd_address_is_loopback(&d->options->listen)) {
+        mbd_log_message(&d->log, MBD_LOG_WARN, "start",
+                        "--insecure: whoever can reach %s may use this server",
+                        d->options->listen.host);
+    }
+    return MB_OK;
+}
+
+static enum mb_status open_tls(struct daemon *d, struct mb_error *err)
+{
+    const struct mbd_options *o = d->options;
+    return o->tls_cert ? mbd_tls_new(o->tls_cert, o->tls_key, &d->log, &d->service.tls, err)
+                       : MB_OK;
+}
+
 static enum mb_status start(struct daemon *d, struct mb_error *err)
 {
     enum mb_status st = allow_descriptors(d->options, err);
     if (st == MB_OK) {
-        st = open_models(d, err);
+        st = open_keys(d, err);
+    }
+    if (st == MB_OK) {
+        st = open_tls(d, err);
     }
     if (st == MB_OK) {
         st = mbd_metrics_new(&d->service.metrics, err);
+    }
+    if (st == MB_OK) {
+        st = open_models(d, err);
     }
     if (st == MB_OK) {
         d->service.isa = d->kernels.name;
@@ -227,8 +314,14 @@ static enum mb_status start(struct daemon *d, struct mb_error *err)
     if (st == MB_OK) {
         st = mbd_embeddings_new(&d->service, &d->service.embeddings, err);
     }
+    if (st == MB_OK && d->options->state_dir) {
+        st = open_jobs(d, err);
+    }
     if (st == MB_OK) {
         st = start_engines(d, err);
+    }
+    if (st == MB_OK && d->service.jobs) {
+        st = mbd_jobs_start(d->service.jobs, err);
     }
     return st == MB_OK ? start_listeners(d, err) : st;
 }
@@ -245,6 +338,7 @@ static void stop(struct daemon *d)
     if (s->registry) {
         mbd_registry_stop(s->registry); /* ends every request, */
     }
+    mbd_jobs_free(s->jobs);
     while (s->n_works > 0) { /* their clients are gone; the thread may still be at one */
         mbd_loop_turn(s->loop);
     }
@@ -256,14 +350,17 @@ static void stop(struct daemon *d)
         mbd_signal_free(d->signals[i]);
     }
     mbd_wake_free(d->wake);
+    mbd_store_close(s->store);
     mbd_loop_free(s->loop);
     mbd_metrics_free(s->metrics);
+    mbd_keyring_free(s->keys);
+    mbd_tls_free(s->tls);
 }
 
-static void print_url(const struct mbd_address *a, const struct mbd_listener *l)
+static void print_url(const struct mbd_address *a, const struct mbd_listener *l, bool tls)
 {
     bool six = strchr(a->host, ':') != NULL;
-    printf("http://%s%s%s:%u", six ? "[" : "", a->host, six ? "]" : "",
+    printf("http%s://%s%s%s:%u", tls ? "s" : "", six ? "[" : "", a->host, six ? "]" : "",
            (unsigned) mbd_listener_port(l));
 }
 
@@ -271,7 +368,7 @@ static void say_listening(const struct daemon *d)
 {
     const struct mbd_address *a = &d->options->listen;
     printf("mboold %s listening on ", MB_VERSION);
-    print_url(a, d->listener);
+    print_url(a, d->listener, d->service.tls != NULL);
     printf(", ");
     for (size_t i = 0; i < d->options->n_models; i++) {
         printf("%s%s", i == 0 ? "model " : " ", d->options->models[i].name);
@@ -279,7 +376,7 @@ static void say_listening(const struct daemon *d)
     printf(", %s, %u threads", d->kernels.name, d->threads);
     if (d->ops) {
         printf(", operations on ");
-        print_url(&d->options->ops_listen, d->ops);
+        print_url(&d->options->ops_listen, d->ops, false);
     }
     printf("\n");
     (void) fflush(stdout);
@@ -304,6 +401,7 @@ enum mb_status mbd_daemon_run(const struct mbd_options *o, struct mb_error *err)
     struct daemon d;
     daemon_init(&d, o);
     mb_json_init();
+    (void) signal(SIGXFSZ, SIG_IGN); /* a file at its limit is one, too (ulimit -f) */
     (void) signal(SIGPIPE, SIG_IGN); /* a client that left is an error of write, not our end */
     enum mb_status st = start(&d, err);
     if (st == MB_OK) {
@@ -321,6 +419,12 @@ enum mb_status mbd_daemon_check(const struct mbd_options *o, struct mb_error *er
     daemon_init(&d, o);
     enum mb_status st = allow_descriptors(o, err);
     if (st == MB_OK) {
+        st = open_keys(&d, err);
+    }
+    if (st == MB_OK) {
+        st = open_tls(&d, err);
+    }
+    if (st == MB_OK) {
         st = open_models(&d, err);
     }
     if (st == MB_OK) {
@@ -328,5 +432,7 @@ enum mb_status mbd_daemon_check(const struct mbd_options *o, struct mb_error *er
         st = mbd_registry_check(d.service.registry, &e, err);
     }
     mbd_registry_free(d.service.registry);
+    mbd_keyring_free(d.service.keys);
+    mbd_tls_free(d.service.tls);
     return st;
 }

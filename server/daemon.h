@@ -1,8 +1,9 @@
 /* The daemon: builds everything in order, runs until it is told to leave, takes everything down
  * in reverse.
  *
- * Leaving: SIGTERM, SIGINT or SIGHUP (nothing is reloaded) begins a drain. /readyz says 503 at
- * once, and so do new completions; the socket stays open meanwhile, so that probes and metrics can
+ * SIGHUP reads the file of keys anew, if it is whole and right.
+ *
+ * Leaving: SIGTERM or SIGINT begins a drain. /readyz says 503 at once, and so do new completions; the socket stays open meanwhile, so that probes and metrics can
  * still be read and clients are told to come back rather than refused. Requests that run go on,
  * for at most --drain-timeout; then they are cancelled, and told so. Requests that are not whole
  * are not waited for. A second signal leaves at once. */

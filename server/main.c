@@ -7,10 +7,12 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "server/access/key.h"
 #include "server/config/document.h"
 #include "server/config/table.h"
 #include "server/daemon.h"
 #include "server/health.h"
+#include "server/trainer/trainer.h"
 
 enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_CONFIGURATION = 2 };
 
@@ -21,6 +23,37 @@ static int print(void (*put)(struct mb_bytes *))
     bool ok = !text.failed && fputs(mb_bytes_text(&text), stdout) >= 0 && fflush(stdout) == 0;
     mb_bytes_fini(&text);
     return ok ? EXIT_DONE : EXIT_FAILED;
+}
+
+/* The key goes to a person, its line into the file. */
+static enum mb_status new_key(const char *name, struct mb_error *err)
+{
+    char key[MBD_KEY_NEW_CHARACTERS + 1], line[MBD_KEY_LINE_MAX];
+    enum mb_status st = mbd_key_draw(key, err);
+    if (st == MB_OK) {
+        st = mbd_key_line(name, key, line, err);
+    }
+    if (st == MB_OK && (printf("%s\n", line) < 0 || fflush(stdout) != 0 ||
+                        fprintf(stderr, "the key, which is shown this once: %s\n", key) < 0)) {
+        st = mb_fail(err, MB_E_IO, errno, "new-key: write");
+    }
+    explicit_bzero(key, sizeof key);
+    return st;
+}
+
+static enum mb_status hash_key(const char *name, struct mb_error *err)
+{
+    char key[MBD_KEY_TEXT_MAX + 2] = "", line[MBD_KEY_LINE_MAX];
+    if (!fgets(key, sizeof key, stdin)) {
+        return mb_fail(err, MB_E_INVALID, 0, "hash-key: no key on standard input");
+    }
+    key[strcspn(key, "\r\n")] = '\0';
+    enum mb_status st = mbd_key_line(name, key, line, err);
+    explicit_bzero(key, sizeof key);
+    if (st == MB_OK && (printf("%s\n", line) < 0 || fflush(stdout) != 0)) {
+        st = mb_fail(err, MB_E_IO, errno, "hash-key: write");
+    }
+    return st;
 }
 
 static int act(enum mbd_action action, const struct mbd_options *o)
@@ -39,6 +72,12 @@ static int act(enum mbd_action action, const struct mbd_options *o)
         break;
     case MBD_ACTION_CHECK_HEALTH:
         st = mbd_health_ask(o, &err);
+        break;
+    case MBD_ACTION_NEW_KEY:
+        st = new_key(o->key_name, &err);
+        break;
+    case MBD_ACTION_HASH_KEY:
+        st = hash_key(o->key_name, &err);
         break;
     case MBD_ACTION_RUN:
         st = mbd_daemon_run(o, &err);
@@ -72,6 +111,9 @@ int main(int argc, char **argv)
 {
     if (!open_standard_files()) {
         return EXIT_FAILED;
+    }
+    if (argc == 2 && strcmp(argv[1], "--trainer") == 0) { /* started by a daemon, for it */
+        return mbd_trainer_main();
     }
     if (argc == 2 && strncmp(argv[1], "--help=", 7) == 0) { /* for those who package it */
         mbd_document_fn *put = mbd_document_find(argv[1] + 7);

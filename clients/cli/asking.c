@@ -93,6 +93,11 @@ enum mb_status mbc_reach(const char *text, struct mbc_transport **ret, struct mb
     struct mbc_host host;
     text = text ? text : getenv("MBOOL_HOST");
     enum mb_status st = mbc_host_parse(text, getenv("MBOOL_API_KEY"), &host, err);
+    const char *ca = getenv("MBOOL_CACERT");
+    if (st == MB_OK && ca &&
+        (size_t) snprintf(host.ca, sizeof host.ca, "%s", ca) >= sizeof host.ca) {
+        st = mb_fail(err, MB_E_INVALID, 0, "MBOOL_CACERT: the path is too long");
+    }
     if (st == MB_OK) {
         st = mbc_transport_setup(err);
     }
@@ -111,13 +116,11 @@ static void read_error(const struct mbc_reply *reply, char *code, size_t n_code,
     }
 }
 
-enum mb_status mbc_get(struct mbc_transport *t, const char *path, struct mb_bytes *ret,
-                       struct mb_error *err)
+enum mb_status mbc_send(struct mbc_transport *t, const struct mbc_request *r,
+                        struct mb_bytes *ret, struct mb_error *err)
 {
-    enum { PATIENCE_MS = 30000 }; /* these answers wait for no model */
-    struct mbc_request get = { .path = path, .timeout_ms = PATIENCE_MS };
     struct mbc_reply reply;
-    enum mb_status st = mbc_transport_ask(t, &get, NULL, &reply, err);
+    enum mb_status st = mbc_transport_ask(t, r, NULL, &reply, err);
     if (st == MB_OK && reply.status != 200) {
         char code[48];
         read_error(&reply, code, sizeof code, err);
@@ -129,6 +132,28 @@ enum mb_status mbc_get(struct mbc_transport *t, const char *path, struct mb_byte
     }
     mbc_reply_fini(&reply);
     return st;
+}
+
+static enum mb_status ask_once(struct mbc_transport *t, const char *path, const char *json,
+                               struct mb_bytes *ret, struct mb_error *err)
+{
+    enum { PATIENCE_MS = 30000 }; /* these answers wait for no model */
+    struct mbc_request request = {
+        .path = path, .json = json, .n_json = json ? strlen(json) : 0, .timeout_ms = PATIENCE_MS
+    };
+    return mbc_send(t, &request, ret, err);
+}
+
+enum mb_status mbc_get(struct mbc_transport *t, const char *path, struct mb_bytes *ret,
+                       struct mb_error *err)
+{
+    return ask_once(t, path, NULL, ret, err);
+}
+
+enum mb_status mbc_post(struct mbc_transport *t, const char *path, const char *json,
+                        struct mb_bytes *ret, struct mb_error *err)
+{
+    return ask_once(t, path, json, ret, err);
 }
 
 /* ---- an answer --------------------------------------------------------------------------- */
@@ -291,7 +316,11 @@ void mbc_said_print(const struct mbc_asking *a, const struct mbc_said *s)
     (void) putchar('\n');
     (void) fflush(stdout);
     double decode_s = s->total_s - s->first_s;
-    if (isatty(STDERR_FILENO) && isatty(STDOUT_FILENO)) {
+    bool told = isatty(STDERR_FILENO) && isatty(STDOUT_FILENO);
+    if (told && s->prompt_tokens == 0) { /* it was left before the daemon counted them */
+        fprintf(stderr, "\033[2m[%s after %.3f s]\033[0m\n", s->finish[0] ? s->finish : "?",
+                s->total_s);
+    } else if (told) {
         fprintf(stderr,
                 "\033[2m[%llu prompt tokens, first text after %.3f s; %llu tokens, %.1f/s; "
                 "%s]\033[0m\n",

@@ -65,14 +65,22 @@ struct mbc_asking {
 /* Takes an option of the table above; false after saying what is wrong. */
 bool mbc_asking_take(struct mbc_asking *a, int option, const char *value);
 
-/* The host that text names, or the environment (MBOOL_HOST, MBOOL_API_KEY) when text is NULL, and
- * a transport to it that Ctrl-C interrupts. */
+/* The host that text names, or the environment (MBOOL_HOST) when text is NULL, with what it says of
+ * the key (MBOOL_API_KEY) and of whom to believe (MBOOL_CACERT), and a transport to it that Ctrl-C interrupts. */
 enum mb_status mbc_reach(const char *text, struct mbc_transport **ret, struct mb_error *err);
 
 /* GET path; *ret holds the body, which is the caller's to fini, when the status was 200.
  * Errors: also what an answer with another status says. */
 enum mb_status mbc_get(struct mbc_transport *t, const char *path, struct mb_bytes *ret,
                        struct mb_error *err);
+
+/* Any request. */
+enum mb_status mbc_send(struct mbc_transport *t, const struct mbc_request *r,
+                        struct mb_bytes *ret, struct mb_error *err);
+
+/* The same of a POST of json. */
+enum mb_status mbc_post(struct mbc_transport *t, const char *path, const char *json,
+                        struct mb_bytes *ret, struct mb_error *err);
 
 /* One answer. */
 struct mbc_said {

@@ -28,7 +28,7 @@ enum {
 
 static const struct mbc_option options[] = {
     [THREADS] = { "threads", "N", "threads to compute with (default: all processors)" },
-    [ISA] = { "isa", "NAME", "auto, avx512vnni, avx512, avx2 or c (default auto)" },
+    [ISA] = MBC_ISA_OPTION,
     [PROMPT] = { "prompt", "LIST", "tokens of prompts, or 'none' (default 32,128,512,2048)" },
     [DECODE] = { "decode", "LIST",
                  "sequences decoded at once, or 'none' (default 1,2,4,8,16,32)" },

@@ -21,6 +21,7 @@ enum {
     HEAD_KERNELS,
     PLANES,
     TURNS,
+    ONCE,
     DAMPING,
     FOLLOW,
     THREADS,
@@ -43,11 +44,12 @@ static const struct mbc_option options[] = {
     [HEAD_KERNELS] = { "head-kernels", "N", "of embedding and head, or 'float16' (default 4)" },
     [PLANES] = { "planes", "P", "bits of an activation: 4..8, or 1 (default 8)" },
     [TURNS] = { "turns", "N", "of descent after error feedback (default 4)" },
+    [ONCE] = { "once", NULL, "signs and coefficients not in turn before it: to compare with" },
     [DAMPING] = { "damping", "X", "of second moments, relative (default 0.01)" },
     [FOLLOW] = { "follow", "X", "how far to undo earlier layers' errors, 0..1 (default 0.75)" },
     [THREADS] = { "threads", "N", "default: all processors; the result is the same" },
     [SEED] = { "seed", "S", "of --init random (default 0)" },
-    [ISA] = { "isa", "NAME", "c, avx2, avx512, avx512vnni (default: the best there is)" },
+    [ISA] = MBC_ISA_OPTION,
     [NO_RESUME] = { "no-resume", NULL, "start anew, whatever FILE.part holds" },
     [JSON] = { "json", NULL, "print the report as JSON" },
     { NULL, NULL, NULL },
@@ -155,6 +157,9 @@ static bool take(void *arguments, int option, const char *value)
         return take_planes(value, &o->n_planes);
     case TURNS:
         return take_u32("turns", value, 0, MB_FIT_TURNS_MAX, &o->fit.n_turns);
+    case ONCE:
+        o->fit.once = true;
+        return true;
     case DAMPING:
         return take_f64("damping", value, 1e-6, 10, &o->damping);
     case FOLLOW:

@@ -20,7 +20,7 @@ static const struct mbc_option options[] = {
     [SCHEME] = { "scheme", "svid", "of a float model: replace its weights by successive SVID" },
     [KERNELS] = { "kernels", "K", "sign matrices per weight of --scheme, 1..8 (default 3)" },
     [THREADS] = { "threads", "N", "default: all processors" },
-    [ISA] = { "isa", "NAME", "c, avx2, avx512, avx512vnni (default: the best there is)" },
+    [ISA] = MBC_ISA_OPTION,
     [JSON] = { "json", NULL, "print the figures as JSON" },
     { NULL, NULL, NULL },
 };

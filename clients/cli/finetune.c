@@ -85,7 +85,7 @@ static const struct mbc_option options[] = {
     [RESUME] = { "resume", NULL, "go on from FILE.state, to the same result" },
     [SEED] = { "seed", "S", "of the data's order and of chance (default 0)" },
     [THREADS] = { "threads", "N", "default: all processors; the result is the same" },
-    [ISA] = { "isa", "NAME", "c, avx2, avx512 (default: the best there is)" },
+    [ISA] = MBC_ISA_OPTION,
     [JSON] = { "json", NULL, "print an event a line as JSON" },
     { NULL, NULL, NULL },
 };

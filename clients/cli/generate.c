@@ -47,7 +47,7 @@ static const struct mbc_option options[] = {
     [SEED] = { "seed", "S", "same seed, same text, on any machine (default 0)" },
     [STOP] = { "stop", "TEXT", "end before this text; up to 4 times" },
     [THREADS] = { "threads", "N", "threads to compute with (default: all processors)" },
-    [ISA] = { "isa", "NAME", "auto, avx512vnni, avx512, avx2 or c (default auto)" },
+    [ISA] = MBC_ISA_OPTION,
     [IGNORE_EOS] = { "ignore-eos", NULL, "go on after the model's end of text" },
     [LOGPROBS] = { "logprobs", "N",
                    "with --json, also the N likeliest tokens each time, 0..20" },

@@ -25,7 +25,9 @@ static const char environment[] =
     ".TP\n.B MBOOL_HOST\nWhere the daemon is, when \\-\\-host does not say: HOST, HOST:PORT or a\n"
     "URL of http or https. Without either, 127.0.0.1:8080.\n"
     ".TP\n.B MBOOL_API_KEY\nSent to the daemon as its API key. There is no option for it:\n"
-    "command lines can be read by others.\n";
+    "command lines can be read by others.\n"
+    ".TP\n.B MBOOL_CACERT\nA file of certificates (PEM) that vouch for a daemon of https; without\n"
+    "it, those that this machine believes.\n";
 static const char statuses[] =
     ".TP\n.B 0\nDone.\n.TP\n.B 1\nIt failed; a line on standard error "
     "says why.\n.TP\n.B 2\nThe command line was wrong.\n.TP\n.B "

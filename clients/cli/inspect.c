@@ -280,6 +280,18 @@ static void add_value(json_t *o, const char *key, json_t *value)
     (void) json_array_append_new(json_object_get(o, key), value);
 }
 
+static void add_line(json_t *o, const char *key, size_t n_key, const char *text, size_t n)
+{
+    char *name = strndup(key, n_key);
+    json_t *value = json_stringn(text, n);
+    if (name && value) { /* else not UTF-8, which verify reports */
+        add_value(o, name, value);
+    } else {
+        json_decref(value);
+    }
+    free(name);
+}
+
 /* Its lines "key: value" as an object; null when there is none. */
 static json_t *provenance_json(const struct mb_checkpoint *c)
 {
@@ -288,21 +300,15 @@ static json_t *provenance_json(const struct mb_checkpoint *c)
         return json_null();
     }
     json_t *o = json_object();
-    const char *at = mb_checkpoint_data(c, s);
-    size_t left = (size_t) s->bytes;
-    while (left > 0) {
-        const char *end = memchr(at, '\n', left);
-        size_t n = end ? (size_t) (end - at) : left;
-        const char *colon = memmem(at, n, ": ", 2);
-        char *key = colon ? strndup(at, (size_t) (colon - at)) : NULL;
-        json_t *value = colon ? json_stringn(colon + 2, n - (size_t) (colon - at) - 2) : NULL;
-        if (key && value) { /* else no such line, or not UTF-8, which verify reports */
-            add_value(o, key, json_incref(value));
+    const char *text = mb_checkpoint_data(c, s);
+    for (size_t from = 0, n; from < s->bytes; from += n + 1) {
+        const char *line = text + from, *end = memchr(line, '\n', (size_t) s->bytes - from);
+        n = end ? (size_t) (end - line) : (size_t) s->bytes - from;
+        const char *colon = memmem(line, n, ": ", 2);
+        if (colon) {
+            add_line(o, line, (size_t) (colon - line), colon + 2,
+                     (size_t) (line + n - colon) - 2);
         }
-        json_decref(value);
-        free(key);
-        left -= end ? n + 1 : n;
-        at += end ? n + 1 : n;
     }
     return o;
 }

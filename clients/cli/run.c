@@ -45,10 +45,15 @@ struct run {
     struct mbc_own_daemon daemon;
 };
 
-static bool is_file(const char *path)
+/* Is model a file, rather than a name? Names may hold slashes, too, but nobody calls a model
+ * "./x" or "x.mbool": when such a file is not there, that is what is wrong. */
+static bool is_file(const char *model)
 {
     struct stat s;
-    return stat(path, &s) == 0 && S_ISREG(s.st_mode);
+    size_t n = strlen(model);
+    return (stat(model, &s) == 0 && S_ISREG(s.st_mode)) || model[0] == '/' ||
+           strncmp(model, "./", 2) == 0 || strncmp(model, "../", 3) == 0 ||
+           (n > 6 && strcmp(model + n - 6, ".mbool") == 0);
 }
 
 /* The file's name without folders and suffix, of characters that names may have. */

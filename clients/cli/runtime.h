@@ -5,6 +5,11 @@
 #include "core/infer/step.h"
 #include "core/kernels/kernels.h"
 
+#define MBC_ISA_OPTION                                                      \
+    {                                                                       \
+        "isa", "NAME", "auto, avx512vnni, avx512, avx2 or c (default auto)" \
+    }
+
 struct mbc_runtime {
     mb_cpu_flags cpu; /* what the kernels may use */
     struct mb_kernels kernels;

@@ -23,6 +23,7 @@ struct mbc_call {
     struct mbc_call *next, **place; /* in transport's list */
     CURL *easy;
     struct curl_slist *headers;
+    curl_mime *form; /* or NULL */
     mbc_done_fn *done;
     void *self;
     bool stream, in_body;
@@ -93,6 +94,7 @@ static void call_free(struct mbc_call *c)
         }
     }
     curl_easy_cleanup(c->easy);
+    curl_mime_free(c->form); /* NULL is allowed */
     curl_slist_free_all(c->headers);
     mbc_sse_fini(&c->sse);
     mbc_reply_fini(&c->reply);
@@ -182,6 +184,19 @@ static bool set_headers(const struct mbc_transport *t, const struct mbc_request 
     return ok && curl_easy_setopt(c->easy, CURLOPT_HTTPHEADER, c->headers) == CURLE_OK;
 }
 
+/* The file is read while it is sent. */
+static bool set_form(struct mbc_call *c, const char *file)
+{
+    c->form = curl_mime_init(c->easy);
+    curl_mimepart *purpose = c->form ? curl_mime_addpart(c->form) : NULL;
+    curl_mimepart *part = purpose ? curl_mime_addpart(c->form) : NULL;
+    return part && curl_mime_name(purpose, "purpose") == CURLE_OK &&
+           curl_mime_data(purpose, "fine-tune", CURL_ZERO_TERMINATED) == CURLE_OK &&
+           curl_mime_name(part, "file") == CURLE_OK &&
+           curl_mime_filedata(part, file) == CURLE_OK &&
+           curl_easy_setopt(c->easy, CURLOPT_MIMEPOST, c->form) == CURLE_OK;
+}
+
 static bool set_options(const struct mbc_transport *t, const struct mbc_request *r,
                         struct mbc_call *c)
 {
@@ -196,6 +211,9 @@ static bool set_options(const struct mbc_transport *t, const struct mbc_request 
     ok = ok && curl_easy_setopt(e, CURLOPT_PRIVATE, c) == CURLE_OK;
     ok = ok && curl_easy_setopt(e, CURLOPT_ERRORBUFFER, c->trouble) == CURLE_OK;
     ok = ok && curl_easy_setopt(e, CURLOPT_USERAGENT, "mbool/" MB_VERSION) == CURLE_OK;
+    if (t->host.ca[0]) {
+        ok = ok && curl_easy_setopt(e, CURLOPT_CAINFO, t->host.ca) == CURLE_OK;
+    }
     ok = ok && curl_easy_setopt(e, CURLOPT_NOSIGNAL, 1L) == CURLE_OK;
     ok = ok &&
          curl_easy_setopt(e, CURLOPT_CONNECTTIMEOUT_MS, (long) CONNECT_TIMEOUT_MS) == CURLE_OK;
@@ -204,6 +222,10 @@ static bool set_options(const struct mbc_transport *t, const struct mbc_request 
         curl_off_t n_json = (curl_off_t) r->n_json;
         ok = ok && curl_easy_setopt(e, CURLOPT_POSTFIELDSIZE_LARGE, n_json) == CURLE_OK;
         ok = ok && curl_easy_setopt(e, CURLOPT_COPYPOSTFIELDS, r->json) == CURLE_OK;
+    } else if (r->upload) {
+        ok = ok && set_form(c, r->upload);
+    } else if (r->remove) {
+        ok = ok && curl_easy_setopt(e, CURLOPT_CUSTOMREQUEST, "DELETE") == CURLE_OK;
     }
     return ok;
 }
@@ -250,6 +272,7 @@ static enum mbc_failure failure_of(CURLcode code)
     case CURLE_COULDNT_CONNECT:
     case CURLE_SSL_CONNECT_ERROR:
     case CURLE_PEER_FAILED_VERIFICATION:
+    case CURLE_SSL_CACERT_BADFILE:
         return MBC_FAILURE_CONNECT;
     case CURLE_OPERATION_TIMEDOUT:
         return MBC_FAILURE_TIMEOUT;

@@ -28,6 +28,8 @@ struct mbc_request {
     const char *path; /* "/v1/models" */
     const char *json; /* n_json bytes to POST; NULL: GET. Copied. */
     size_t n_json;
+    bool remove;             /* DELETE, when there is no json */
+    const char *upload;      /* a file to POST as a form, for fine-tuning, instead of json */
     bool stream;             /* ask for events, and tell them to event */
     mbc_sse_event_fn *event; /* never called when the answer is no stream */
     uint32_t timeout_ms;     /* for the whole answer; 0: none */

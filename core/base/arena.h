@@ -1,7 +1,8 @@
 /* Many small objects with one end: they are taken one by one and freed all at once.
  *
  * Life:    _init/_fini on the caller's memory; what was taken lives until _fini.
- * Bound:   bytes_max, counted with what alignment costs; never more is taken from the system.
+ * Bound:   bytes_max of objects, counted with what alignment costs; what blocks leave unused adds
+ *          a third at most, and one block of 16 KB.
  * Threads: one thread at a time per object. */
 #ifndef MB_CORE_ARENA_H
 #define MB_CORE_ARENA_H

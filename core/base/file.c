@@ -15,34 +15,53 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum mb_status mb_file_map(const char *path, struct mb_file_map *ret, struct mb_error *err)
+/* The first size above the usual one, of x86-64 and most others. */
+enum { LARGE_PAGE = 2 << 20 };
+
+enum mb_status mb_file_open(const char *path, int *ret, struct mb_error *err)
 {
-    enum mb_status st = MB_OK;
-    struct stat sb;
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a FIFO must not hang us */
     if (fd < 0) {
         return mb_fail(err, errno == ENOENT ? MB_E_NOTFOUND : MB_E_IO, errno, "open '%s'",
                        path);
     }
+    *ret = fd;
+    return MB_OK;
+}
+
+enum mb_status mb_file_map_fd(int fd, const char *name, struct mb_file_map *ret,
+                              struct mb_error *err)
+{
+    struct stat sb;
     if (fstat(fd, &sb) < 0) {
-        st = mb_fail(err, MB_E_IO, errno, "stat '%s'", path);
-        goto done;
+        return mb_fail(err, MB_E_IO, errno, "stat '%s'", name);
     }
     if (!S_ISREG(sb.st_mode)) {
-        st = mb_fail(err, MB_E_INVALID, 0, "'%s' is not a regular file", path);
-        goto done;
+        return mb_fail(err, MB_E_INVALID, 0, "'%s' is not a regular file", name);
     }
     struct mb_file_map m = { .n = (size_t) sb.st_size };
     if (m.n > 0) {
         void *at = mmap(NULL, m.n, PROT_READ, MAP_SHARED, fd, 0);
         if (at == MAP_FAILED) {
-            st = mb_fail(err, MB_E_IO, errno, "map '%s'", path);
-            goto done;
+            return mb_fail(err, MB_E_IO, errno, "map '%s'", name);
         }
         m.at = at;
+        if (m.n >= LARGE_PAGE) { /* a wish; an old kernel or file system does not know it */
+            (void) madvise(at, m.n, MADV_HUGEPAGE);
+        }
     }
     *ret = m;
-done:
+    return MB_OK;
+}
+
+enum mb_status mb_file_map(const char *path, struct mb_file_map *ret, struct mb_error *err)
+{
+    int fd;
+    enum mb_status st = mb_file_open(path, &fd, err);
+    if (st != MB_OK) {
+        return st;
+    }
+    st = mb_file_map_fd(fd, path, ret, err);
     (void) close(fd);
     return st;
 }
@@ -59,7 +78,8 @@ void mb_file_unmap(struct mb_file_map *m)
 
 struct mb_file_writer {
     int fd;
-    uint64_t offset;
+    uint64_t offset, written; /* of what was put; of that, what the file has */
+    uint8_t *pending; /* [LARGE_PAGE] the bytes between the two, at offset % LARGE_PAGE */
     char path[PATH_MAX];
     char aside[PATH_MAX];
 };
@@ -132,6 +152,12 @@ static int create_aside(const char *aside)
     return -1;
 }
 
+static void free_writer(struct mb_file_writer *w)
+{
+    free(w->pending);
+    free(w);
+}
+
 enum mb_status mb_file_writer_open(const char *path, struct mb_file_writer **ret,
                                    struct mb_error *err)
 {
@@ -140,13 +166,17 @@ enum mb_status mb_file_writer_open(const char *path, struct mb_file_writer **ret
         return mb_fail(err, MB_E_INVALID, 0, "'%s' is not a regular file", path);
     }
     struct mb_file_writer *w = calloc(1, sizeof *w);
-    if (!w) {
+    uint8_t *pending = malloc(LARGE_PAGE);
+    if (!w || !pending) {
+        free(w);
+        free(pending);
         return mb_fail(err, MB_E_NOMEM, 0, "no memory to write '%s'", path);
     }
+    w->pending = pending;
     int n = snprintf(w->path, sizeof w->path, "%s", path);
     int m = snprintf(w->aside, sizeof w->aside, "%s.tmp-%ld", path, (long) getpid());
     if (n < 0 || (size_t) n >= sizeof w->path || m < 0 || (size_t) m >= sizeof w->aside) {
-        free(w);
+        free_writer(w);
         return mb_fail(err, MB_E_INVALID, 0, "the path is too long: '%.200s'", path);
     }
     remove_stale(path);
@@ -154,30 +184,48 @@ enum mb_status mb_file_writer_open(const char *path, struct mb_file_writer **ret
     if (w->fd < 0) {
         int sys = errno;
         enum mb_status st = mb_fail(err, MB_E_IO, sys, "create '%s'", w->aside);
-        free(w);
+        free_writer(w);
         return st;
     }
     *ret = w;
     return MB_OK;
 }
 
-enum mb_status mb_file_writer_put(struct mb_file_writer *w, const void *at, size_t n,
-                                  struct mb_error *err)
+/* Writes what is pending. */
+static enum mb_status flush(struct mb_file_writer *w, struct mb_error *err)
 {
-    const uint8_t *p = at;
-    while (n > 0) {
-        ssize_t k = write(w->fd, p, n);
+    while (w->written < w->offset) {
+        ssize_t k = write(w->fd, w->pending + w->written % LARGE_PAGE,
+                          (size_t) (w->offset - w->written));
         if (k < 0 && errno == EINTR) {
             continue;
         }
         if (k < 0) {
             return mb_fail(err, MB_E_IO, errno, "write '%s'", w->aside);
         }
-        p += k;
-        n -= (size_t) k;
-        w->offset += (uint64_t) k;
+        w->written += (uint64_t) k;
     }
     return MB_OK;
+}
+
+/* The file grows by whole large pages, in one write each: then the system keeps it in such. */
+enum mb_status mb_file_writer_put(struct mb_file_writer *w, const void *at, size_t n,
+                                  struct mb_error *err)
+{
+    const uint8_t *p = at;
+    enum mb_status st = MB_OK;
+    while (n > 0 && st == MB_OK) {
+        size_t used = (size_t) (w->offset % LARGE_PAGE), room = LARGE_PAGE - used;
+        size_t k = n < room ? n : room;
+        memcpy(w->pending + used, p, k);
+        p += k;
+        n -= k;
+        w->offset += k;
+        if (k == room) {
+            st = flush(w, err);
+        }
+    }
+    return st;
 }
 
 enum mb_status mb_file_writer_pad(struct mb_file_writer *w, size_t unit, struct mb_error *err)
@@ -194,7 +242,8 @@ enum mb_status mb_file_writer_patch(struct mb_file_writer *w, uint64_t offset, c
 {
     assert(offset + n <= w->offset);
     const uint8_t *p = at;
-    while (n > 0) {
+    enum mb_status st = flush(w, err);
+    while (n > 0 && st == MB_OK) {
         ssize_t k = pwrite(w->fd, p, n, (off_t) offset);
         if (k < 0 && errno == EINTR) {
             continue;
@@ -206,7 +255,7 @@ enum mb_status mb_file_writer_patch(struct mb_file_writer *w, uint64_t offset, c
         n -= (size_t) k;
         offset += (uint64_t) k;
     }
-    return MB_OK;
+    return st;
 }
 
 uint64_t mb_file_writer_offset(const struct mb_file_writer *w)
@@ -214,9 +263,14 @@ uint64_t mb_file_writer_offset(const struct mb_file_writer *w)
     return w->offset;
 }
 
-const char *mb_file_writer_aside(const struct mb_file_writer *w)
+enum mb_status mb_file_writer_flush(struct mb_file_writer *w, const char **ret_aside,
+                                    struct mb_error *err)
 {
-    return w->aside;
+    enum mb_status st = flush(w, err);
+    if (st == MB_OK) {
+        *ret_aside = w->aside;
+    }
+    return st;
 }
 
 /* A rename is durable only once its folder is on disk. */
@@ -238,9 +292,11 @@ static enum mb_status sync_folder(const char *path, struct mb_error *err)
 
 enum mb_status mb_file_writer_commit(struct mb_file_writer *w, struct mb_error *err)
 {
-    enum mb_status st;
-    if (fsync(w->fd) < 0) {
+    enum mb_status st = flush(w, err);
+    if (st == MB_OK && fsync(w->fd) < 0) {
         st = mb_fail(err, MB_E_IO, errno, "sync '%s'", w->aside);
+    }
+    if (st != MB_OK) {
         mb_file_writer_abort(w);
         return st;
     }
@@ -251,7 +307,7 @@ enum mb_status mb_file_writer_commit(struct mb_file_writer *w, struct mb_error *
     }
     st = sync_folder(w->path, err);
     (void) close(w->fd);
-    free(w);
+    free_writer(w);
     return st;
 }
 
@@ -262,5 +318,5 @@ void mb_file_writer_abort(struct mb_file_writer *w)
     }
     (void) unlink(w->aside);
     (void) close(w->fd);
-    free(w);
+    free_writer(w);
 }

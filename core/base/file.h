@@ -11,6 +11,9 @@
 #include "proto/status.h"
 
 /* A read-only mapping of a whole regular file. An empty file has at = NULL, n = 0.
+ * Asks for large pages. The system has them for what it keeps of a file in large pieces: what it
+ * reads because such a mapping wants it, and what mb_file_writer wrote. What a program has read or
+ * copied by small pieces stays in small ones as long as it is kept.
  * A file that is truncated by someone else while mapped raises SIGBUS on access: whoever
  * owns the folder must replace files by rename, as mb_file_writer does. */
 struct mb_file_map {
@@ -18,7 +21,13 @@ struct mb_file_map {
     size_t n;
 };
 
-/* Errors: MB_E_NOTFOUND, MB_E_IO; MB_E_INVALID when it is no regular file. */
+/* A descriptor to read path by. Errors: MB_E_NOTFOUND, MB_E_IO. */
+enum mb_status mb_file_open(const char *path, int *ret, struct mb_error *err);
+/* The file of a descriptor, which stays the caller's; name is for messages.
+ * Errors: MB_E_IO; MB_E_INVALID when it is no regular file. */
+enum mb_status mb_file_map_fd(int fd, const char *name, struct mb_file_map *ret,
+                              struct mb_error *err);
+/* Both. */
 enum mb_status mb_file_map(const char *path, struct mb_file_map *ret, struct mb_error *err);
 void mb_file_unmap(struct mb_file_map *m); /* leaves it empty; an empty one is allowed */
 
@@ -43,7 +52,9 @@ enum mb_status mb_file_writer_pad(struct mb_file_writer *w, size_t unit, struct 
 enum mb_status mb_file_writer_patch(struct mb_file_writer *w, uint64_t offset, const void *at,
                                     size_t n, struct mb_error *err);
 uint64_t mb_file_writer_offset(const struct mb_file_writer *w);
-const char *mb_file_writer_aside(const struct mb_file_writer *w); /* where it is until then */
+/* All that was put is in the file, which is at *ret_aside until it is path. */
+enum mb_status mb_file_writer_flush(struct mb_file_writer *w, const char **ret_aside,
+                                    struct mb_error *err);
 /* Syncs the file, renames it, syncs the folder. Frees w, whatever the outcome. */
 enum mb_status mb_file_writer_commit(struct mb_file_writer *w, struct mb_error *err);
 void mb_file_writer_abort(struct mb_file_writer *w); /* NULL is allowed */

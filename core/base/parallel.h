@@ -45,6 +45,25 @@ typedef void mb_part_fn(void *job, size_t part, size_t worker);
  * pool runs them in order on the caller. */
 void mb_pool_run(struct mb_pool *p, size_t n_parts, mb_part_fn *fn, void *job);
 
+/* Memory that a thread will read first in the job that comes next, so that it fetches it into its
+ * caches while it waits for that job. An address that is no longer mapped by then does no harm. */
+#define MB_AHEAD_RANGES 12
+struct mb_ahead {
+    struct {
+        const void *at;
+        size_t n_bytes;
+    } range[MB_AHEAD_RANGES]; /* fetched side by side */
+};
+
+/* Called near the end of a job that is shared out, by each thread that had a part of it, once and
+ * with an empty *ret. */
+typedef void mb_ahead_fn(const void *job, size_t worker, struct mb_ahead *ret);
+void mb_pool_run_ahead(struct mb_pool *p, size_t n_parts, mb_part_fn *fn, mb_ahead_fn *ahead,
+                       void *job);
+
+/* The part of a job that a worker begins with. */
+size_t mb_pool_first_part(const struct mb_pool *p, size_t n_parts, size_t worker);
+
 /* What threads lose by waiting for each other, when the pool was given a clock (NULL takes it
  * away; core itself reads none): over the jobs that were shared out, the time from the call to
  * the return in which a thread runs no part, on average over the threads. Waking up, waiting

@@ -2,7 +2,6 @@
 #include "core/checkpoint/delta.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -308,8 +307,12 @@ enum mb_status mb_delta_write(const struct mb_delta *d, const struct mb_checkpoi
             st = mb_fail(err, MB_E_CANCELLED, 0, "delta: stopped");
         }
     }
+    const char *aside = NULL;
     if (st == MB_OK) {
-        st = check_written(mb_file_writer_aside(w), &to, err);
+        st = mb_file_writer_flush(w, &aside, err);
+    }
+    if (st == MB_OK) {
+        st = check_written(aside, &to, err);
     }
     if (st == MB_OK) {
         st = mb_file_writer_commit(w, err);
@@ -320,36 +323,26 @@ enum mb_status mb_delta_write(const struct mb_delta *d, const struct mb_checkpoi
     return st;
 }
 
-/* Room for the longer of both files, the file at path privately in front, zeros behind. */
-static enum mb_status map_private(const char *path, size_t n_file, size_t n_whole,
+/* Room for the longer of both files, the file privately in front, zeros behind. */
+static enum mb_status map_private(int fd, const char *name, size_t n_file, size_t n_whole,
                                   struct mb_file_map *ret, struct mb_error *err)
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (fd < 0) {
-        return mb_fail(err, errno == ENOENT ? MB_E_NOTFOUND : MB_E_IO, errno, "open '%s'",
-                       path);
-    }
-    enum mb_status st = MB_OK;
     struct stat sb;
-    void *at = MAP_FAILED;
     if (fstat(fd, &sb) != 0 || !S_ISREG(sb.st_mode) || (uint64_t) sb.st_size != n_file) {
-        st = mb_fail(err, MB_E_INVALID, 0, "'%s' is not the checkpoint that was opened", path);
-    } else {
-        at = mmap(NULL, n_whole, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        return mb_fail(err, MB_E_INVALID, 0, "'%s' is not the checkpoint that was opened",
+                       name);
     }
-    if (st == MB_OK &&
-        (at == MAP_FAILED || mmap(at, n_file, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED,
-                                  fd, 0) == MAP_FAILED)) {
-        st = mb_fail(err, MB_E_IO, errno, "map '%s' privately", path);
+    void *at = mmap(NULL, n_whole, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (at == MAP_FAILED || mmap(at, n_file, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED,
+                                 fd, 0) == MAP_FAILED) {
+        enum mb_status st = mb_fail(err, MB_E_IO, errno, "map '%s' privately", name);
         if (at != MAP_FAILED) {
             (void) munmap(at, n_whole);
         }
+        return st;
     }
-    (void) close(fd);
-    if (st == MB_OK) {
-        *ret = (struct mb_file_map) { at, n_whole };
-    }
-    return st;
+    *ret = (struct mb_file_map) { at, n_whole };
+    return MB_OK;
 }
 
 /* A write makes a page private, so only those are written that change. */
@@ -389,45 +382,95 @@ static enum mb_status apply_all(const struct mb_delta *d, uint8_t *at, uint64_t 
     return st;
 }
 
-enum mb_status mb_delta_map(const struct mb_delta *d, const char *path,
-                            struct mb_checkpoint **ret, uint64_t *ret_private_bytes,
-                            struct mb_error *err)
+/* The private mapping with the differences applied, for reading only. */
+static enum mb_status map_other(const struct mb_delta *d, int fd, const char *name,
+                                const struct direction *to, struct mb_file_map *ret,
+                                uint64_t *ret_private_bytes, struct mb_error *err)
 {
-    struct mb_checkpoint *from = NULL, *c = NULL;
     struct mb_file_map map = { 0 };
-    struct direction to = { 0 };
-    uint64_t private_bytes = 0;
-    enum mb_status st = mb_checkpoint_open(path, &from, err);
-    if (st != MB_OK) {
-        return st;
-    }
-    st = find_direction(d, from, &to, err);
+    enum mb_status st =
+        map_private(fd, name, (size_t) to->from_bytes, whole_of(&d->info), &map, err);
     if (st == MB_OK) {
-        st = map_private(path, (size_t) to.from_bytes, whole_of(&d->info), &map, err);
-    }
-    mb_checkpoint_free(from);
-    if (st == MB_OK) {
-        st = apply_all(d, (uint8_t *) (uintptr_t) map.at, &private_bytes, err);
+        st = apply_all(d, (uint8_t *) (uintptr_t) map.at, ret_private_bytes, err);
     }
     if (st == MB_OK && mprotect((void *) (uintptr_t) map.at, map.n, PROT_READ) != 0) {
-        st = mb_fail(err, MB_E_IO, errno, "protect the mapping of '%s'", path);
-    }
-    if (st == MB_OK) {
-        st = mb_checkpoint_of_map(map, (size_t) to.to_bytes, &c, err);
+        st = mb_fail(err, MB_E_IO, errno, "protect the mapping of '%s'", name);
     }
     if (st != MB_OK) {
         mb_file_unmap(&map);
         return st;
     }
-    if (mb_checkpoint_digest(c) != to.to_digest) { /* the file was replaced in between */
-        st = mb_fail(err, MB_E_FORMAT, 0, "delta: what it makes is not %016llx",
-                     (unsigned long long) to.to_digest);
+    *ret = map;
+    return MB_OK;
+}
+
+/* Is it what was promised, and a version of the same model (S4)? */
+static enum mb_status check_mapped(const struct mb_checkpoint *from,
+                                   const struct mb_checkpoint *c, const struct direction *to,
+                                   struct mb_error *err)
+{
+    if (mb_checkpoint_digest(c) != to->to_digest) { /* the file was written to in between */
+        return mb_fail(err, MB_E_FORMAT, 0, "delta: what it makes is not %016llx",
+                       (unsigned long long) to->to_digest);
+    }
+    return mb_delta_check_pair(from, c, err);
+}
+
+static enum mb_status open_other(const struct mb_delta *d, int fd, const char *name,
+                                 const struct mb_checkpoint *from, struct mb_checkpoint **ret,
+                                 uint64_t *ret_private_bytes, struct mb_error *err)
+{
+    struct mb_file_map map = { 0 };
+    struct mb_checkpoint *c = NULL;
+    struct direction to = { 0 };
+    enum mb_status st = find_direction(d, from, &to, err);
+    if (st == MB_OK) {
+        st = map_other(d, fd, name, &to, &map, ret_private_bytes, err);
+    }
+    if (st != MB_OK) {
+        return st;
+    }
+    st = mb_checkpoint_of_map(map, (size_t) to.to_bytes, &c, err);
+    if (st != MB_OK) {
+        mb_file_unmap(&map);
+        return st;
+    }
+    st = check_mapped(from, c, &to, err);
+    if (st != MB_OK) {
         mb_checkpoint_free(c);
         return st;
     }
     *ret = c;
-    if (ret_private_bytes) {
+    return MB_OK;
+}
+
+enum mb_status mb_delta_map_fd(const struct mb_delta *d, int fd, const char *name,
+                               struct mb_checkpoint **ret, uint64_t *ret_private_bytes,
+                               struct mb_error *err)
+{
+    struct mb_checkpoint *from = NULL;
+    uint64_t private_bytes = 0;
+    enum mb_status st = mb_checkpoint_open_fd(fd, name, &from, err);
+    if (st == MB_OK) {
+        st = open_other(d, fd, name, from, ret, &private_bytes, err);
+        mb_checkpoint_free(from);
+    }
+    if (st == MB_OK && ret_private_bytes) {
         *ret_private_bytes = private_bytes;
     }
-    return MB_OK;
+    return st;
+}
+
+enum mb_status mb_delta_map(const struct mb_delta *d, const char *path,
+                            struct mb_checkpoint **ret, uint64_t *ret_private_bytes,
+                            struct mb_error *err)
+{
+    int fd;
+    enum mb_status st = mb_file_open(path, &fd, err);
+    if (st != MB_OK) {
+        return st;
+    }
+    st = mb_delta_map_fd(d, fd, path, ret, ret_private_bytes, err);
+    (void) close(fd);
+    return st;
 }

@@ -59,12 +59,16 @@ enum mb_status mb_delta_write(const struct mb_delta *d, const struct mb_checkpoi
                               struct mb_error *err);
 
 /* Opens the other end without a file of its own: a private mapping of the file at path (one end)
- * with the differences applied. It costs the memory of the pages that differ, whose size goes to
+ * with the differences applied. Only what is another version of the same model is opened (S4). It costs the memory of the pages that differ, whose size goes to
  * *ret_private_bytes (may be NULL); all others stay shared with every mapping of the file. Only
  * its digest is checked: whoever serves it calls mb_checkpoint_verify.
- * Errors: as above. */
+ * Errors: as above; MB_E_INVALID, too, when it is another model, naming what differs. */
 enum mb_status mb_delta_map(const struct mb_delta *d, const char *path,
                             struct mb_checkpoint **ret, uint64_t *ret_private_bytes,
                             struct mb_error *err);
+/* The same of a descriptor, which stays the caller's; name is for messages. */
+enum mb_status mb_delta_map_fd(const struct mb_delta *d, int fd, const char *name,
+                               struct mb_checkpoint **ret, uint64_t *ret_private_bytes,
+                               struct mb_error *err);
 
 #endif

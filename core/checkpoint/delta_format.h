@@ -1,4 +1,5 @@
-/* The bytes of a delta, exactly as FORMAT.md describes them.
+/* The bytes of a delta, exactly as FORMAT.md describes them, and what its two ends share. Private to
+ * the delta's files.
  *
  * Threads: values. */
 #ifndef MB_CORE_DELTA_FORMAT_H
@@ -7,6 +8,8 @@
 #include <assert.h>
 #include <stddef.h>
 #include <stdint.h>
+
+#include "core/checkpoint/reader.h"
 
 #define MB_DELTA_MAGIC   "\x89MBD\r\n\x1a\n" /* as that of checkpoints */
 #define MB_DELTA_VERSION 1
@@ -37,5 +40,10 @@ struct mb_delta_entry {
     uint64_t checksum; /* of the compressed bytes */
 };
 static_assert(sizeof(struct mb_delta_entry) == 32, "FORMAT.md: delta entry");
+
+/* Are both versions of one model: the same shape, tokenizer, chat template (S4) and layout?
+ * Errors: MB_E_INVALID, naming what differs. */
+enum mb_status mb_delta_check_pair(const struct mb_checkpoint *base,
+                                   const struct mb_checkpoint *target, struct mb_error *err);
 
 #endif

@@ -48,8 +48,8 @@ static enum mb_status check_section(const struct mb_checkpoint *base,
     return MB_OK;
 }
 
-static enum mb_status check_pair(const struct mb_checkpoint *base,
-                                 const struct mb_checkpoint *target, struct mb_error *err)
+enum mb_status mb_delta_check_pair(const struct mb_checkpoint *base,
+                                   const struct mb_checkpoint *target, struct mb_error *err)
 {
     if (memcmp(mb_checkpoint_shape(base), mb_checkpoint_shape(target),
                sizeof(struct mb_shape)) != 0) {
@@ -210,7 +210,7 @@ enum mb_status mb_delta_make(const struct mb_checkpoint *base,
                              const struct mb_checkpoint *target, const char *path,
                              const struct mb_progress *p, struct mb_error *err)
 {
-    enum mb_status st = check_pair(base, target, err);
+    enum mb_status st = mb_delta_check_pair(base, target, err);
     if (st != MB_OK) {
         return st;
     }

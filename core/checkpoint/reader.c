@@ -3,6 +3,7 @@
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "core/base/checked.h"
 #include "core/base/checksum.h"
@@ -243,11 +244,24 @@ static enum mb_status read_structure(struct mb_checkpoint *c, struct mb_error *e
 enum mb_status mb_checkpoint_open(const char *path, struct mb_checkpoint **ret,
                                   struct mb_error *err)
 {
+    int fd;
+    enum mb_status st = mb_file_open(path, &fd, err);
+    if (st != MB_OK) {
+        return st;
+    }
+    st = mb_checkpoint_open_fd(fd, path, ret, err);
+    (void) close(fd);
+    return st;
+}
+
+enum mb_status mb_checkpoint_open_fd(int fd, const char *name, struct mb_checkpoint **ret,
+                                     struct mb_error *err)
+{
     struct mb_checkpoint *c = calloc(1, sizeof *c);
     if (!c) {
-        return mb_fail(err, MB_E_NOMEM, 0, "checkpoint: no memory to open '%s'", path);
+        return mb_fail(err, MB_E_NOMEM, 0, "checkpoint: no memory to open '%s'", name);
     }
-    enum mb_status st = mb_file_map(path, &c->map, err);
+    enum mb_status st = mb_file_map_fd(fd, name, &c->map, err);
     if (st == MB_OK) {
         c->at = c->map.at;
         c->n = c->map.n;
@@ -326,6 +340,13 @@ const void *mb_checkpoint_memory(const struct mb_checkpoint *c)
 size_t mb_checkpoint_sections(const struct mb_checkpoint *c)
 {
     return c->header.n_sections;
+}
+
+size_t mb_checkpoint_sections_max(const struct mb_checkpoint *c)
+{
+    size_t place = (size_t) c->sections[0].offset - sizeof(struct mb_format_header);
+    size_t n = place / sizeof(struct mb_format_entry);
+    return n < MB_FORMAT_SECTIONS_MAX ? n : MB_FORMAT_SECTIONS_MAX;
 }
 
 const struct mb_section *mb_checkpoint_section(const struct mb_checkpoint *c, size_t i)

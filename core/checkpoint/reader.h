@@ -20,6 +20,9 @@ struct mb_checkpoint;
 
 enum mb_status mb_checkpoint_open(const char *path, struct mb_checkpoint **ret,
                                   struct mb_error *err);
+/* The same of a descriptor, which stays the caller's; name is for messages. */
+enum mb_status mb_checkpoint_open_fd(int fd, const char *name, struct mb_checkpoint **ret,
+                                     struct mb_error *err);
 /* The same over bytes in memory that outlive the checkpoint (64-byte aligned): for tests,
  * fuzzing, and sealed shared memory. */
 enum mb_status mb_checkpoint_of_memory(const void *at, size_t n, struct mb_checkpoint **ret,
@@ -54,6 +57,9 @@ struct mb_section {
 };
 
 size_t mb_checkpoint_sections(const struct mb_checkpoint *c);
+/* How many entries fit before the first section: what a writer must keep free to place sections
+ * where they are here. */
+size_t mb_checkpoint_sections_max(const struct mb_checkpoint *c);
 const struct mb_section *mb_checkpoint_section(const struct mb_checkpoint *c, size_t i);
 /* NULL when there is none of that name. O(log n). */
 const struct mb_section *mb_checkpoint_find(const struct mb_checkpoint *c, const char *name);

@@ -15,8 +15,10 @@
 #include "core/constrain/grammar.h"
 #include "proto/json_value.h"
 
-#define MB_PARTS_MAX        32    /* schemas that apply to one value */
-#define MB_ALTERNATIVES_MAX 65536 /* of all values, all products of anyOf counted */
+#define MB_PARTS_MAX        32        /* schemas that apply to one value */
+#define MB_ALTERNATIVES_MAX 65536     /* of all values, all products of anyOf counted */
+#define MB_COMPILE_WORK_MAX 100000000 /* names looked at: about half a second */
+#define MB_KEYWORD_WORK     16 /* a schema is asked for its keywords one after the other */
 
 /* The schemas that all apply to one value, each once. */
 struct mb_parts {
@@ -66,6 +68,7 @@ struct mb_compiler {
     struct mb_grammar *g;
     struct mb_rule_memo memo;
     uint32_t n_alternatives;
+    uint64_t work;
     enum mb_status status; /* sticky */
     struct mb_error *err;
 };
@@ -73,6 +76,9 @@ struct mb_compiler {
 /* Notes an error unless there is one; "schema: " goes before it. */
 void mb_compiler_fail(struct mb_compiler *c, enum mb_status st, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
+/* Counts what is about to be looked through, since names and constants are searched one by one; an
+ * error when it is too much. */
+void mb_compiler_work(struct mb_compiler *c, uint64_t units);
 /* Nothing further can be of use. */
 bool mb_compiler_stopped(const struct mb_compiler *c);
 

@@ -16,18 +16,35 @@ bool mb_parts_have_constants(const struct mb_parts *p)
     return false;
 }
 
-/* Is v among the constants of a schema, if it has any? */
+/* What comparing v costs, in values and pieces of text. */
+static uint64_t size_of(const struct mb_json_value *v)
+{
+    uint64_t n = 1;
+    if (v->kind == MB_JSON_STRING) {
+        n += v->n / 64;
+    }
+    for (size_t i = 0; v->kind == MB_JSON_ARRAY && i < v->n; i++) {
+        n += size_of(&v->items[i]);
+    }
+    for (size_t i = 0; v->kind == MB_JSON_OBJECT && i < v->n; i++) {
+        n += v->n + size_of(&v->members[i].value); /* searched for by name */
+    }
+    return n;
+}
+
+/* Is v, which is from the list all, among the constants of a schema, if it has any? */
 static bool among(struct mb_compiler *c, const struct mb_json_value *part,
-                  const struct mb_json_value *v)
+                  const struct mb_json_value *v, const struct mb_json_value *all)
 {
     const struct mb_json_value *one = mb_json_value_get(part, "const");
     const struct mb_json_value *many = mb_json_value_get(part, "enum");
-    bool found = !many;
+    bool found = !many || many == all;
     if (many && many->kind != MB_JSON_ARRAY) {
         mb_compiler_fail(c, MB_E_INVALID, "'enum' must be an array");
         return false;
     }
-    for (size_t i = 0; many && i < many->n && !found; i++) {
+    mb_compiler_work(c, (1 + (found ? 0 : many->n)) * size_of(v));
+    for (size_t i = 0; !found && i < many->n && !mb_compiler_stopped(c); i++) {
         found = mb_json_value_equal(&many->items[i], v);
     }
     return found && (!one || mb_json_value_equal(one, v));
@@ -58,10 +75,12 @@ static void refuse_keywords(struct mb_compiler *c, const struct mb_parts *p,
     }
 }
 
-static bool fits(struct mb_compiler *c, const struct mb_parts *p, const struct mb_json_value *v)
+static bool fits(struct mb_compiler *c, const struct mb_parts *p, const struct mb_json_value *v,
+                 const struct mb_json_value *all)
 {
     for (size_t i = 0; i < p->n; i++) {
-        if (!among(c, p->at[i], v) || !mb_part_allows_type(c, p->at[i], v)) {
+        mb_compiler_work(c, MB_KEYWORD_WORK * p->at[i]->n);
+        if (!among(c, p->at[i], v, all) || !mb_part_allows_type(c, p->at[i], v)) {
             return false;
         }
     }
@@ -120,14 +139,14 @@ void mb_constant_paths(struct mb_compiler *c, const struct mb_parts *p, uint32_t
         one = mb_json_value_get(p->at[i], "const");
         many = e ? e : many;
     }
-    if (one && fits(c, p, one)) {
+    if (one && fits(c, p, one, NULL)) {
         literal_paths(c, one, from, to);
     }
     if (!one && many->kind != MB_JSON_ARRAY) {
         mb_compiler_fail(c, MB_E_INVALID, "'enum' must be an array");
     }
     for (size_t i = 0; !one && many && i < many->n && !mb_compiler_stopped(c); i++) {
-        if (fits(c, p, &many->items[i])) {
+        if (fits(c, p, &many->items[i], many)) {
             literal_paths(c, &many->items[i], from, to);
         }
     }

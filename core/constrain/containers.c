@@ -57,6 +57,7 @@ struct object {
 static struct property *find_property(struct mb_compiler *c, struct object *o, const char *name,
                                       size_t n)
 {
+    mb_compiler_work(c, 1 + o->n / 4);
     for (size_t i = 0; i < o->n; i++) {
         if (o->at[i].name.n == n && memcmp(o->at[i].name.at, name, n) == 0) {
             return &o->at[i];
@@ -81,7 +82,7 @@ static void gather(struct mb_compiler *c, const struct mb_rule_key *key, struct 
     bool closed = false;
     for (uint32_t i = 0; i < key->n; i++) {
         const struct mb_json_value *properties = get_object(c, key->at[i], "properties");
-        for (size_t j = 0; properties && j < properties->n; j++) {
+        for (size_t j = 0; properties && j < properties->n && !mb_compiler_stopped(c); j++) {
             const struct mb_json_member *m = &properties->members[j];
             (void) find_property(c, o, m->name, m->n_name);
         }
@@ -91,7 +92,7 @@ static void gather(struct mb_compiler *c, const struct mb_rule_key *key, struct 
     o->open = o->open || !closed;
     for (uint32_t i = 0; i < key->n && !mb_compiler_stopped(c); i++) {
         const struct mb_json_value *required = get_array(c, key->at[i], "required");
-        for (size_t j = 0; required && j < required->n; j++) {
+        for (size_t j = 0; required && j < required->n && !mb_compiler_stopped(c); j++) {
             const struct mb_json_value *name = &required->items[j];
             if (name->kind != MB_JSON_STRING || memchr(name->text, '\0', name->n)) {
                 mb_compiler_fail(c, MB_E_INVALID, "'required' must hold names, without zeros");
@@ -106,11 +107,13 @@ static void gather(struct mb_compiler *c, const struct mb_rule_key *key, struct 
 }
 
 /* The schemas of a member: where a part does not name it, its additionalProperties. */
-static struct schemas member_schemas(const struct mb_rule_key *key, const char *name)
+static struct schemas member_schemas(struct mb_compiler *c, const struct mb_rule_key *key,
+                                     const char *name)
 {
     struct schemas s = { .n = 0 };
     for (uint32_t i = 0; i < key->n; i++) {
         const struct mb_json_value *properties = mb_json_value_get(key->at[i], "properties");
+        mb_compiler_work(c, key->at[i]->n + (name && properties ? properties->n / 4 : 0));
         const struct mb_json_value *own =
             name && properties ? mb_json_value_get(properties, name) : NULL;
         put(&s, own ? own : mb_json_value_get(key->at[i], "additionalProperties"));
@@ -143,7 +146,7 @@ static void other_members(struct mb_compiler *c, const struct mb_rule_key *key, 
     for (size_t i = 0; i < o->n; i++) {
         names[i] = o->at[i].name;
     }
-    struct schemas s = member_schemas(key, NULL);
+    struct schemas s = member_schemas(c, key, NULL);
     uint32_t name_rule = mb_other_name_rule(c->g, names, o->n);
     free(names);
     if (!mb_compiler_stopped(c)) {
@@ -169,7 +172,7 @@ static void write_object(struct mb_compiler *c, const struct mb_rule_key *key, u
     bool none_yet = true; /* so far all could be passed over, so that first[i] is reached */
     for (size_t i = 0; i < o->n && !mb_compiler_stopped(c); i++) {
         const struct property *p = &o->at[i];
-        struct schemas s = member_schemas(key, p->name.at);
+        struct schemas s = member_schemas(c, key, p->name.at);
         uint32_t name_rule = mb_literal_rule(g, p->name.at, p->name.n);
         uint32_t end =
             mb_grammar_state(g, rule, MB_NFA_GAP | (i + 1 >= last_required ? MB_NFA_CLOSE : 0));

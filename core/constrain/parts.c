@@ -63,6 +63,7 @@ static const struct keyword *find_keyword(const char *name)
 
 static void check_keywords(struct mb_compiler *c, const struct mb_json_value *schema)
 {
+    mb_compiler_work(c, MB_KEYWORD_WORK * schema->n);
     for (size_t i = 0; i < schema->n; i++) {
         const char *name = schema->members[i].name;
         bool vacuous = strcmp(name, "uniqueItems") == 0 &&
@@ -143,6 +144,7 @@ static unsigned types_declared(struct mb_compiler *c, const struct mb_json_value
     if (type->kind != MB_JSON_ARRAY) {
         return type_of_name(c, type);
     }
+    mb_compiler_work(c, type->n);
     for (size_t i = 0; i < type->n; i++) {
         types |= type_of_name(c, &type->items[i]);
     }
@@ -237,6 +239,7 @@ static const struct mb_json_value *resolve(struct mb_compiler *c,
             break;
         }
         at = take_step(at + 1, step, sizeof step);
+        mb_compiler_work(c, v->n);
         v = step_into(v, step);
     }
     if (!v) {

@@ -20,6 +20,14 @@ void mb_compiler_fail(struct mb_compiler *c, enum mb_status st, const char *fmt,
     }
 }
 
+void mb_compiler_work(struct mb_compiler *c, uint64_t units)
+{
+    c->work += units;
+    if (c->work > MB_COMPILE_WORK_MAX) {
+        mb_compiler_fail(c, MB_E_LIMIT, "too large: it takes too long to look through");
+    }
+}
+
 bool mb_compiler_stopped(const struct mb_compiler *c)
 {
     return c->status != MB_OK || c->g->overflow || c->g->no_memory;
@@ -50,9 +58,8 @@ static void container_paths(struct mb_compiler *c, const struct mb_parts *p,
 static void plain_paths(struct mb_compiler *c, const struct mb_parts *p, uint32_t from,
                         uint32_t to)
 {
-    if (++c->n_alternatives > MB_ALTERNATIVES_MAX) {
-        mb_compiler_fail(c, MB_E_LIMIT, "too many combinations of 'anyOf'");
-        return;
+    for (size_t i = 0; i < p->n; i++) {
+        mb_compiler_work(c, MB_KEYWORD_WORK * p->at[i]->n);
     }
     if (mb_parts_have_constants(p)) {
         mb_constant_paths(c, p, from, to);
@@ -84,11 +91,18 @@ static void plain_paths(struct mb_compiler *c, const struct mb_parts *p, uint32_
 static void alternative_paths(struct mb_compiler *c, struct mb_parts *p, uint32_t from,
                               uint32_t to)
 {
-    if (mb_compiler_stopped(c) || p->never) {
+    if (mb_compiler_stopped(c)) {
         return;
     }
     unsigned owner;
-    const struct mb_json_value *choice = mb_parts_choice(p, &owner);
+    const struct mb_json_value *choice = p->never ? NULL : mb_parts_choice(p, &owner);
+    if (!choice && ++c->n_alternatives > MB_ALTERNATIVES_MAX) {
+        mb_compiler_fail(c, MB_E_LIMIT, "too many combinations of 'anyOf'");
+        return;
+    }
+    if (p->never) {
+        return;
+    }
     if (!choice) {
         plain_paths(c, p, from, to);
         return;

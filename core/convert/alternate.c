@@ -66,7 +66,7 @@ void mb_fit_group(const struct mb_fit_frame *f, struct mb_fit_rows *p, size_t r,
 
     start(f, p, r, g, x, d, pattern, alpha);
     mb_coefs_canonical(alpha, NULL, n_kernels, map);
-    for (int turn = 0; turn < TURNS_MAX; turn++) {
+    for (int turn = 0; turn < (f->options->once ? 0 : TURNS_MAX); turn++) {
         mb_levels_of(l, alpha, n_kernels);
         if (!assign(l, x, n, pattern) && turn > 0) {
             break;

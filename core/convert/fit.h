@@ -27,6 +27,7 @@
 #ifndef MB_CORE_FIT_H
 #define MB_CORE_FIT_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "core/base/parallel.h"
@@ -48,7 +49,9 @@ struct mb_fit_options {
     enum mb_fit_init init;
     uint64_t seed;
     uint32_t n_turns; /* of stage 2 */
-    float follow;     /* 0..1 */
+    bool
+        once; /* stage 1 leaves each group where it starts, as the nearest levels: to compare */
+    float follow; /* 0..1 */
 };
 
 /* What H says of one layer input, for the layers that share it. */

@@ -98,6 +98,9 @@ static void add_options(const struct mb_convert_options *o, uint64_t n_tokens,
     mb_bytes_printf(ret, "convert.init: %s\n", inits[o->fit.init]);
     mb_bytes_printf(ret, "convert.seed: %llu\n", (unsigned long long) o->fit.seed);
     mb_bytes_printf(ret, "convert.turns: %u\n", (unsigned) o->fit.n_turns);
+    if (o->fit.once) {
+        mb_bytes_put_text(ret, "convert.once: yes\n");
+    }
     if (!o->text) {
         mb_bytes_put_text(ret, "calibration: none\n");
         return;

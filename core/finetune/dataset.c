@@ -217,6 +217,13 @@ static void add_example(struct mb_batches *b, size_t i, struct mb_train_batch *t
     b->start[++to->n_seqs] = to->n_tokens;
 }
 
+/* May example i join a batch that has so many tokens and examples? */
+static bool fits(const struct mb_batches *b, size_t i, size_t n_tokens, size_t n_examples)
+{
+    return n_tokens + places(b->data, i) <= b->tokens &&
+           (b->examples == 0 || n_examples < b->examples);
+}
+
 struct mb_train_batch mb_batches_next(struct mb_batches *b)
 {
     struct mb_train_batch ret = { 0, 0, b->start, b->token, b->target, b->weight };
@@ -227,10 +234,31 @@ struct mb_train_batch mb_batches_next(struct mb_batches *b)
     }
     for (; b->at < b->data->n; b->at++) {
         size_t i = b->order[b->at].example;
-        if (ret.n_tokens + places(b->data, i) > b->tokens) {
+        if (!fits(b, i, ret.n_tokens, ret.n_seqs)) {
             break;
         }
         add_example(b, i, &ret);
     }
     return ret;
+}
+
+uint64_t mb_batches_count(struct mb_batches *b, uint32_t n_epochs)
+{
+    uint64_t n = 0;
+    for (uint32_t epoch = 0; epoch < n_epochs; epoch++) {
+        size_t tokens = 0, examples = 0;
+        (void) mb_batches_seek(b, epoch, 0);
+        for (size_t k = 0; k < b->data->n; k++) {
+            size_t i = b->order[k].example;
+            if (!fits(b, i, tokens, examples)) {
+                n++;
+                tokens = examples = 0;
+            }
+            tokens += places(b->data, i);
+            examples++;
+        }
+        n++; /* what is left: a batch is never empty */
+    }
+    (void) mb_batches_seek(b, 0, 0);
+    return n;
 }

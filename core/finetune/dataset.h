@@ -48,8 +48,9 @@ struct mb_drawn {
 struct mb_batches {
     const struct mb_dataset *data; /* borrowed for life */
     uint64_t seed, epoch;
-    size_t at;              /* examples of this epoch that are used up */
-    uint32_t tokens;        /* of a batch, at most */
+    size_t at;         /* examples of this epoch that are used up */
+    uint32_t tokens;   /* of a batch, at most */
+    uint32_t examples; /* the same; 0: any number. Set after _init, before the first batch */
     struct mb_drawn *order; /* [data->n] of this epoch */
     uint32_t *start, *token, *target;
     float *weight;
@@ -61,6 +62,8 @@ enum mb_status mb_batches_init(struct mb_batches *b, const struct mb_dataset *da
 void mb_batches_fini(struct mb_batches *b); /* a zeroed one is allowed */
 /* As many examples as fit; the last batch of an epoch may be short. Borrowed until the next call. */
 struct mb_train_batch mb_batches_next(struct mb_batches *b);
+/* How many batches the first n_epochs are; where it stands then is as after _init. */
+uint64_t mb_batches_count(struct mb_batches *b, uint32_t n_epochs);
 /* Goes to where another one was. false when there is no such place. */
 bool mb_batches_seek(struct mb_batches *b, uint64_t epoch, size_t at);
 

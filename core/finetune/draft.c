@@ -4,7 +4,7 @@
 
 #include "core/base/bytes.h"
 #include "core/base/memory.h"
-#include "core/checkpoint/writer.h"
+#include "core/model/write.h"
 
 static enum mb_status no_memory(struct mb_error *err)
 {
@@ -166,62 +166,28 @@ void mb_draft_fini(struct mb_draft *d)
 
 /* Writing. */
 
-static enum mb_status add_linear(struct mb_checkpoint_writer *w, const char *name,
-                                 const struct mb_linear *l, struct mb_error *err)
-{
-    return l->kind == MB_LINEAR_BOOL
-               ? mb_checkpoint_add_bool(w, name, &l->boolean, err)
-               : mb_checkpoint_add_f16(w, name, l->dense, l->n_rows, l->n_cols, err);
-}
-
-static enum mb_status add_block(struct mb_checkpoint_writer *w, const struct mb_model *m,
-                                uint32_t layer, struct mb_error *err)
-{
-    const struct mb_block *b = &m->blocks[layer];
-    char name[MB_TENSOR_NAME_MAX];
-    uint32_t width = m->shape.width;
-    enum mb_status st = mb_checkpoint_add_f32(w, mb_block_tensor_name(name, layer, "attn_norm"),
-                                              b->attn_norm, width, err);
-    if (st == MB_OK) {
-        st = mb_checkpoint_add_f32(w, mb_block_tensor_name(name, layer, "ffn_norm"),
-                                   b->ffn_norm, width, err);
-    }
-    for (int l = 0; st == MB_OK && l < MB_BLOCK_LINEARS; l++) {
-        const char *part = mb_block_linear_name((enum mb_block_linear) l);
-        st = add_linear(w, mb_block_tensor_name(name, layer, part), &b->linear[l], err);
-    }
-    for (int i = 0; st == MB_OK && i < MB_BLOCK_INPUTS; i++) {
-        const char *part = mb_block_scale_name((enum mb_block_input) i);
-        if (b->input_scale[i]) {
-            st = mb_checkpoint_add_f16(
-                w, mb_block_tensor_name(name, layer, part), b->input_scale[i], 1,
-                mb_block_input_width(&m->shape, (enum mb_block_input) i), err);
-        }
-    }
-    return st;
-}
-
-/* Sections that hold bytes: as they were, but for a longer provenance. */
-static enum mb_status add_words(struct mb_checkpoint_writer *w,
-                                const struct mb_checkpoint *from, const char *note,
-                                struct mb_error *err)
+/* All in the order of the checkpoint it comes from, so that a delta can join the two; the
+ * provenance, which grows, stands last. */
+static enum mb_status add_all(struct mb_checkpoint_writer *w, const struct mb_model *m,
+                              const struct mb_checkpoint *from, const char *note,
+                              struct mb_error *err)
 {
     struct mb_bytes provenance = { 0 };
     enum mb_status st = MB_OK;
     for (size_t i = 0; st == MB_OK && i < mb_checkpoint_sections(from); i++) {
         const struct mb_section *s = mb_checkpoint_section(from, i);
         if (s->kind != MB_SECTION_BYTES) {
-            continue;
-        }
-        if (strcmp(s->name, "provenance") == 0) {
+            st = mb_model_write_tensor(w, m, s->name, err);
+        } else if (strcmp(s->name, "provenance") == 0) {
             mb_bytes_put(&provenance, mb_checkpoint_data(from, s), s->bytes);
         } else {
             st =
                 mb_checkpoint_add_bytes(w, s->name, mb_checkpoint_data(from, s), s->bytes, err);
         }
     }
-    mb_bytes_put_text(&provenance, note);
-    if (st == MB_OK) {
+    /* Where there was none there is no place for one either: a delta joins equal sections. */
+    if (st == MB_OK && mb_checkpoint_find(from, "provenance")) {
+        mb_bytes_put_text(&provenance, note);
         st = provenance.failed
                  ? mb_fail(err, MB_E_NOMEM, 0, "no memory for the provenance")
                  : mb_checkpoint_add_bytes(w, "provenance", provenance.at, provenance.len, err);
@@ -230,41 +196,15 @@ static enum mb_status add_words(struct mb_checkpoint_writer *w,
     return st;
 }
 
-static enum mb_status add_all(struct mb_checkpoint_writer *w, const struct mb_model *m,
-                              struct mb_error *err)
-{
-    const struct mb_shape *s = &m->shape;
-    enum mb_status st =
-        mb_checkpoint_add_f64(w, "rope.inv_freq", m->inv_freq, s->head_width / 2, err);
-    if (st == MB_OK) {
-        st = mb_checkpoint_add_f32(w, "final_norm", m->final_norm, s->width, err);
-    }
-    if (st == MB_OK) {
-        st = add_linear(w, "embed", &m->embed, err);
-    }
-    if (st == MB_OK && !s->tied_head) {
-        st = add_linear(w, "head", &m->head, err);
-    }
-    if (st == MB_OK && m->head_input_scale) {
-        st = mb_checkpoint_add_f16(w, "head_in.t", m->head_input_scale, 1, s->width, err);
-    }
-    for (uint32_t i = 0; st == MB_OK && i < s->n_layers; i++) {
-        st = add_block(w, m, i, err);
-    }
-    return st;
-}
-
 enum mb_status mb_draft_write(const struct mb_draft *d, const struct mb_checkpoint *from,
                               const char *note, const char *path, struct mb_error *err)
 {
     struct mb_checkpoint_writer *w = NULL;
-    size_t most = mb_checkpoint_sections(from) + 1;
+    size_t room = mb_checkpoint_sections_max(from), least = mb_checkpoint_sections(from) + 1;
+    size_t most = room > least ? room : least;
     enum mb_status st = mb_checkpoint_writer_open(path, &d->model->shape, most, &w, err);
     if (st == MB_OK) {
-        st = add_words(w, from, note, err);
-        if (st == MB_OK) {
-            st = add_all(w, d->model, err);
-        }
+        st = add_all(w, d->model, from, note, err);
         if (st == MB_OK) {
             return mb_checkpoint_writer_commit(w, err);
         }

@@ -26,6 +26,7 @@ struct run {
     struct mb_batches batches, valid_batches;
     struct mb_trainer *trainer;
     struct mb_bytes state, key, note;
+    uint64_t n_steps, snapshot_every, valid_every;
     struct mb_finetune_event event;
 };
 
@@ -107,6 +108,26 @@ static size_t window_of(const struct run *r)
     return window + 1;
 }
 
+/* How many steps, and how seldom snapshots. */
+static enum mb_status plan_steps(struct run *r, struct mb_error *err)
+{
+    const struct mb_finetune_options *o = r->o;
+    r->n_steps = o->n_epochs ? mb_batches_count(&r->batches, o->n_epochs) : o->train.n_steps;
+    if (r->n_steps > MB_TRAIN_STEPS_MAX) {
+        return mb_fail(err, MB_E_LIMIT, 0, "%u epochs are %llu steps, more than %u",
+                       (unsigned) o->n_epochs, (unsigned long long) r->n_steps,
+                       MB_TRAIN_STEPS_MAX);
+    }
+    r->snapshot_every = o->snapshot_every;
+    if (o->snapshots_max > 0 && r->snapshot_every > 0) {
+        uint64_t least = (r->n_steps + o->snapshots_max - 1) / o->snapshots_max;
+        r->snapshot_every = r->snapshot_every > least ? r->snapshot_every : least;
+    }
+    bool with_snapshots = o->valid_every == 0 && o->snapshots_max > 0;
+    r->valid_every = with_snapshots ? r->snapshot_every : o->valid_every;
+    return MB_OK;
+}
+
 static enum mb_status read_data(struct run *r, struct mb_error *err)
 {
     struct mb_examples_options o = {
@@ -114,11 +135,16 @@ static enum mb_status read_data(struct run *r, struct mb_error *err)
         .window = window_of(r),
         .chat_text = r->chat ? mb_chat_text : NULL,
         .chat_self = r->chat,
+        .bad_share = r->o->bad_share,
     };
     struct mb_examples_report ignored;
     enum mb_status st = mb_examples_read(r->o->data, &o, &r->data, &r->event.lines, err);
     if (st == MB_OK) {
         st = mb_batches_init(&r->batches, &r->data, r->o->batch_tokens, r->o->train.seed, err);
+    }
+    if (st == MB_OK) {
+        r->batches.examples = r->o->batch_examples;
+        st = plan_steps(r, err);
     }
     if (st == MB_OK && r->o->valid) {
         st = mb_examples_read(r->o->valid, &o, &r->valid, &ignored, err);
@@ -134,6 +160,7 @@ static enum mb_status read_data(struct run *r, struct mb_error *err)
 static enum mb_status new_trainer(struct run *r, struct mb_pool *pool, struct mb_error *err)
 {
     struct mb_train_options o = r->o->train;
+    o.n_steps = r->n_steps;
     o.gradient.pool = pool;
     o.gradient.tokens_max = r->o->batch_tokens;
     o.gradient.positions_max = (uint32_t) window_of(r) - 1;
@@ -176,7 +203,7 @@ static enum mb_status describe(struct run *r, struct mb_error *err)
                     (double) o->gradient.ce, (double) o->gradient.kl,
                     (double) o->gradient.match, r->teacher ? ", with a teacher" : "");
     mb_bytes_printf(n, "finetune.steps: %llu of %u tokens, windows of %zu, seed %llu\n",
-                    (unsigned long long) o->n_steps, (unsigned) r->o->batch_tokens,
+                    (unsigned long long) r->n_steps, (unsigned) r->o->batch_tokens,
                     window_of(r), (unsigned long long) o->seed);
     mb_bytes_printf(n, "finetune.sizes: weights %g coefficients %g vectors %g budget %g\n",
                     o->step, o->coef_step, o->vector_step, o->budget);
@@ -185,6 +212,10 @@ static enum mb_status describe(struct run *r, struct mb_error *err)
                     o->coef_step, o->vector_step, o->budget, o->warm_up, o->flip.hysteresis,
                     o->flip.start, o->flip.reset, o->vocabulary, o->gradient.code_inputs,
                     o->gradient.recompute, (unsigned long long) o->refresh_every);
+    if (r->o->batch_examples > 0 || r->o->bad_share > 0) {
+        mb_bytes_printf(k, "batches: of %u examples; %zu lines left out\n",
+                        (unsigned) r->o->batch_examples, r->event.lines.n_bad);
+    }
     mb_bytes_printf(k, "computed by: %s\n", mb_blas_name());
     if (n->failed || k->failed) {
         return mb_fail(err, MB_E_NOMEM, 0, "no memory to describe a training");
@@ -260,7 +291,7 @@ static bool is_due(uint64_t every, uint64_t step, uint64_t n_steps)
 
 static enum mb_status run_steps(struct run *r, struct mb_error *err)
 {
-    uint64_t n_steps = r->o->train.n_steps;
+    uint64_t n_steps = r->n_steps;
     enum mb_status st = validate(r, err);
     while (st == MB_OK && mb_trainer_steps_done(r->trainer) < n_steps) {
         struct mb_train_batch b = mb_batches_next(&r->batches);
@@ -271,7 +302,7 @@ static enum mb_status run_steps(struct run *r, struct mb_error *err)
         r->event.batch_tokens = b.n_tokens;
         tell(r, MB_FINETUNE_STEP);
         uint64_t done = mb_trainer_steps_done(r->trainer);
-        if (is_due(r->o->valid_every, done, n_steps)) {
+        if (is_due(r->valid_every, done, n_steps)) {
             st = validate(r, err);
         }
         if (st == MB_OK && is_stopped(r) && done < n_steps) {
@@ -280,7 +311,7 @@ static enum mb_status run_steps(struct run *r, struct mb_error *err)
                                          (unsigned long long) done)
                                : st;
         }
-        if (st == MB_OK && is_due(r->o->snapshot_every, done, n_steps)) {
+        if (st == MB_OK && is_due(r->snapshot_every, done, n_steps)) {
             st = snapshot(r, err);
         }
     }
@@ -300,13 +331,17 @@ enum mb_status mb_finetune(const struct mb_finetune_options *o, struct mb_pool *
                                        : prepare(&r, pool, err);
     if (st == MB_OK) {
         tell(&r, MB_FINETUNE_READY);
+        if (o->read_only) {
+            run_fini(&r);
+            return MB_OK;
+        }
         st = run_steps(&r, err);
     }
     if (st == MB_OK && (st = write_model(&r, err)) == MB_OK) {
+        /* The state goes last: whoever is killed before it told of the end can tell of it again. */
+        tell(&r, MB_FINETUNE_DONE);
         if (unlink(mb_bytes_text(&r.state)) != 0 && errno != ENOENT) {
             st = mb_fail(err, MB_E_IO, errno, "remove '%s'", mb_bytes_text(&r.state));
-        } else {
-            tell(&r, MB_FINETUNE_DONE);
         }
     }
     run_fini(&r);

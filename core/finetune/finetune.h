@@ -25,10 +25,17 @@ struct mb_finetune_options {
     const char *valid, *teacher; /* or NULL */
     struct mb_train_options train;
     uint32_t batch_tokens;
+    uint32_t batch_examples; /* of a batch, at most; 0: any number */
     uint32_t window;         /* tokens of a sequence; 0 for the default */
+    uint32_t n_epochs;       /* not 0: so often over all data, and train.n_steps is not read */
     uint64_t snapshot_every; /* steps; 0 for never */
-    uint64_t valid_every;    /* steps; 0 for the beginning and the end only */
+    uint32_t
+        snapshots_max; /* with snapshot_every: seldom enough that there are no more; 0: any */
+    uint64_t valid_every; /* steps; 0 for the beginning and the end only, and with
+                                snapshots_max before each snapshot */
+    double bad_share;     /* of the lines of data and valid: examples.h */
     bool resume;
+    bool read_only; /* end when everything is read and found to fit: nothing is written */
 };
 
 enum mb_finetune_event_kind {

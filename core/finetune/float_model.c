@@ -5,6 +5,7 @@
 
 #include "core/base/memory.h"
 #include "core/base/rng.h"
+#include "core/finetune/adam.h"
 
 /* All weights lie end to end, so that a weight's place is its place in any state that goes with
  * it. */
@@ -133,8 +134,8 @@ struct mb_adamw {
     struct mb_model *model;
     struct mb_adamw_options o;
     float *m, *v;
-    float rate;
-    double t;
+    double rate;
+    uint64_t t;
 };
 
 enum mb_status mb_adamw_new(struct mb_model *m, const struct mb_adamw_options *o,
@@ -164,7 +165,7 @@ void mb_adamw_free(struct mb_adamw *a)
     }
 }
 
-void mb_adamw_begin(struct mb_adamw *a, float rate)
+void mb_adamw_begin(struct mb_adamw *a, double rate)
 {
     a->rate = rate;
     a->t++;
@@ -217,16 +218,9 @@ static enum mb_status take(void *self, const struct mb_param *p, float *dw,
     size_t n;
     bool matrix;
     size_t at = (size_t) (find(a->model, p, &n, &matrix) - s->weights);
-    float *w = s->weights + at, *m = a->m + at, *v = a->v + at;
-    const float b1 = a->o.beta1, b2 = a->o.beta2, eps = a->o.eps;
-    const float decay = matrix ? a->rate * a->o.decay : 0;
-    const float m_hat = (float) (a->rate / (1 - pow((double) b1, a->t)));
-    const float v_hat = (float) (1 / (1 - pow((double) b2, a->t)));
-    for (size_t i = 0; i < n; i++) {
-        m[i] = b1 * m[i] + (1 - b1) * dw[i];
-        v[i] = b2 * v[i] + (1 - b2) * dw[i] * dw[i];
-        w[i] -= m_hat * m[i] / (sqrtf(v[i] * v_hat) + eps) + decay * w[i];
-    }
+    struct mb_adam now =
+        mb_adam_with(a->o.beta1, a->o.beta2, a->o.eps, a->t, a->rate, matrix ? a->o.decay : 0);
+    mb_adam_apply(&now, s->weights + at, dw, a->m + at, a->v + at, n);
     return MB_OK;
 }
 

@@ -17,13 +17,9 @@ enum mb_status mb_float_model_new(const struct mb_shape *shape, double rope_thet
 
 size_t mb_float_model_n_weights(const struct mb_model *m); /* of all tensors, norms too */
 
-/* Decoupled weight decay (Loshchilov, Hutter 2019), of matrices only:
- *
- *     m = beta1 m + (1 - beta1) g        v = beta2 v + (1 - beta2) g^2
- *     w -= rate (m / (1 - beta1^t) / (sqrt(v / (1 - beta2^t)) + eps) + decay w)
- */
+/* AdamW (adam.h) over all weights; decay is of matrices only. */
 struct mb_adamw_options {
-    float beta1, beta2, eps, decay;
+    double beta1, beta2, eps, decay;
 };
 
 struct mb_adamw;
@@ -36,7 +32,7 @@ void mb_adamw_free(struct mb_adamw *a); /* NULL is allowed */
 
 /* Begins step t, counted from 1 inside: every gradient that the sink takes until the next call
  * moves its weights at this rate. */
-void mb_adamw_begin(struct mb_adamw *a, float rate);
+void mb_adamw_begin(struct mb_adamw *a, double rate);
 struct mb_sink mb_adamw_sink(struct mb_adamw *a);
 
 #endif

@@ -162,7 +162,7 @@ static enum mb_status step(struct run *r, struct mb_error *err)
 {
     pack_next(&r->packed, r->o->train, &r->shuffle);
     r->report.rate = rate_at(r->o, r->report.step);
-    mb_adamw_begin(r->adamw, r->report.rate);
+    mb_adamw_begin(r->adamw, (double) r->report.rate);
     struct mb_sink sink = mb_adamw_sink(r->adamw);
     struct mb_losses l;
     enum mb_status st =
@@ -211,7 +211,7 @@ static enum mb_status open_run(struct run *r, size_t longest_window, struct mb_e
 {
     const struct mb_pretrain_options *o = r->o;
     struct mb_adamw_options adamw = {
-        .beta1 = 0.9f, .beta2 = 0.95f, .eps = 1e-8f, .decay = o->decay
+        .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .decay = (double) o->decay
     };
     struct mb_gradient_options gradient = { .pool = o->pool,
                                             .ops = o->ops,

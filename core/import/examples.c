@@ -23,6 +23,7 @@ struct example {
     unsigned flags; /* of encoding */
     bool ends;      /* the end of sequence is learned after the text */
     struct mb_ids ids, prefix;
+    struct mb_error ignored; /* of wrong lines after the first */
 };
 
 static enum mb_status no_memory(struct mb_error *err)
@@ -74,6 +75,10 @@ static enum mb_status encode(struct example *e, struct mb_error *err)
 static enum mb_status add_example(struct example *e, struct mb_error *err)
 {
     bool added = false;
+    if (!e->o->tokenizer) { /* it is only asked whether this is an example */
+        e->report->n_lines++;
+        return e->text.failed ? no_memory(err) : MB_OK;
+    }
     enum mb_status st = e->text.failed ? no_memory(err) : encode(e, err);
     uint8_t *learn = st == MB_OK ? calloc(e->ids.len + 1, 1) : NULL;
     if (st == MB_OK && !learn) {
@@ -154,6 +159,25 @@ static enum mb_status check_message(const json_t *m, const char **ret_content, b
     return st;
 }
 
+/* As the daemon does with what it is asked: the arguments of calls, OpenAI's strings of JSON, become
+ * objects, and who calls without a word has null for content. Templates write both so. */
+static void prepare_calls(json_t *message)
+{
+    json_t *calls = json_object_get(message, "tool_calls"), *call;
+    size_t i;
+    if (calls && !json_object_get(message, "content")) {
+        (void) json_object_set_new(message, "content", json_null());
+    }
+    json_array_foreach (calls, i, call) {
+        json_t *function = json_object_get(call, "function"), *parsed;
+        const json_t *text = json_object_get(function, "arguments");
+        const uint8_t *at = (const uint8_t *) json_string_value(text);
+        if (at && mb_json_parse(at, json_string_length(text), "", &parsed, NULL) == MB_OK) {
+            (void) json_object_set_new(function, "arguments", parsed);
+        }
+    }
+}
+
 /* The text of the first n messages. */
 static enum mb_status template_text(struct example *e, const json_t *messages, size_t n,
                                     bool prompt, struct mb_bytes *ret, struct mb_error *err)
@@ -188,8 +212,8 @@ static enum mb_status find_span(struct example *e, const json_t *messages, size_
         if (st != MB_OK) {
             return st;
         }
-        bool begins =
-            e->part.len <= e->text.len && memcmp(e->part.at, e->text.at, e->part.len) == 0;
+        size_t n = e->part.len; /* of no text, there is no memory to compare */
+        bool begins = n == 0 || (n <= e->text.len && memcmp(e->part.at, e->text.at, n) == 0);
         if (!begins) {
             return mb_fail(err, MB_E_UNSUPPORTED, 0,
                            "the chat template writes it otherwise once more messages follow");
@@ -234,6 +258,9 @@ static enum mb_status read_messages(struct example *e, const json_t *messages,
         st = where(check_message(json_array_get(messages, i), &content, &learns[i], err), i,
                    err);
         any |= st == MB_OK && learns[i];
+        if (st == MB_OK) {
+            prepare_calls(json_array_get(messages, i));
+        }
         if (st == MB_OK && !e->o->chat_text) {
             plain_message(e, content, learns[i]);
         }
@@ -293,21 +320,103 @@ static bool is_blank(const uint8_t *at, size_t n)
     return true;
 }
 
+/* Is it the line that is wrong, and not this program's memory or the model? */
+static bool is_lines_fault(enum mb_status st)
+{
+    return st == MB_E_FORMAT || st == MB_E_INVALID || st == MB_E_LIMIT ||
+           st == MB_E_UNSUPPORTED;
+}
+
+/* No more lines were wrong than may be. first is what the first of them said. */
+static enum mb_status judge_bad(const struct example *e, const struct mb_error *first,
+                                struct mb_error *err)
+{
+    const struct mb_examples_report *r = e->report;
+    size_t n = r->n_bad + r->n_lines + r->n_skipped;
+    if ((double) r->n_bad <= e->o->bad_share * (double) n) {
+        return MB_OK;
+    }
+    return mb_fail(err, first->code, 0, "%zu of %zu lines are wrong, more than may be; %s",
+                   r->n_bad, n, first->what);
+}
+
 static enum mb_status read_lines(struct example *e, const struct mb_file_map *file,
                                  struct mb_error *err)
 {
     enum mb_status st = MB_OK;
     size_t line = 1;
+    struct mb_error first = { 0 }, *why = err;
+    if (e->o->bad_share > 0) {
+        why = &first;
+    }
     for (size_t from = 0; st == MB_OK && from < file->n; line++) {
         const uint8_t *end = memchr(file->at + from, '\n', file->n - from);
         size_t n = end ? (size_t) (end - file->at) - from : file->n - from;
         if (!is_blank(file->at + from, n)) {
             char name[32];
             (void) snprintf(name, sizeof name, "line %zu", line);
-            st = mb_json_where(read_line(e, file->at + from, n, err), name, err);
+            st = mb_json_where(read_line(e, file->at + from, n, why), name, why);
+        }
+        if (e->o->bad_share > 0 && is_lines_fault(st)) {
+            e->report->n_bad++;
+            st = MB_OK;
+            why = &e->ignored; /* what is told is of the first */
         }
         from += n + 1;
     }
+    if (st != MB_OK && why != err && err) {
+        *err = *why;
+    }
+    return st == MB_OK && e->report->n_bad > 0 ? judge_bad(e, &first, err) : st;
+}
+
+/* d and the tokenizer may be NULL: mb_examples_check. */
+static enum mb_status read_all_lines(const struct mb_examples_options *o,
+                                     const struct mb_file_map *file, struct mb_dataset *d,
+                                     struct mb_examples_report *report, struct mb_error *err)
+{
+    struct example *e = calloc(1, sizeof *e);
+    if (!e) {
+        return no_memory(err);
+    }
+    *e = (struct example) { .o = o, .d = d, .report = report };
+    enum mb_status st = read_lines(e, file, err);
+    mb_bytes_fini(&e->text);
+    mb_bytes_fini(&e->part);
+    mb_ids_fini(&e->ids);
+    mb_ids_fini(&e->prefix);
+    free(e);
+    return st;
+}
+
+static bool is_json_lines(const struct mb_file_map *file)
+{
+    size_t first = 0;
+    while (first < file->n && memchr(BLANKS, file->at[first], sizeof BLANKS)) {
+        first++;
+    }
+    return first < file->n && file->at[first] == '{';
+}
+
+enum mb_status mb_examples_check(const char *path, struct mb_examples_report *ret,
+                                 struct mb_error *err)
+{
+    struct mb_file_map file;
+    const struct mb_examples_options o = { 0 };
+    *ret = (struct mb_examples_report) { 0 };
+    enum mb_status st = mb_file_map(path, &file, err);
+    if (st != MB_OK) {
+        return st;
+    }
+    if (file.n > 0 && !is_json_lines(&file)) {
+        st = mb_fail(err, MB_E_FORMAT, 0, "line 1: not a JSON object");
+    } else {
+        st = read_all_lines(&o, &file, NULL, ret, err);
+    }
+    if (st == MB_OK && ret->n_lines == 0) {
+        st = mb_fail(err, MB_E_INVALID, 0, "it holds no examples");
+    }
+    mb_file_unmap(&file);
     return st;
 }
 
@@ -321,23 +430,9 @@ enum mb_status mb_examples_read(const char *path, const struct mb_examples_optio
     if (st != MB_OK) {
         return st;
     }
-    size_t first = 0, before = d->n;
-    while (first < file.n && memchr(BLANKS, file.at[first], sizeof BLANKS)) {
-        first++;
-    }
-    if (first < file.n && file.at[first] == '{') {
-        struct example *e = calloc(1, sizeof *e);
-        if (e) {
-            *e = (struct example) { .o = o, .d = d, .report = &report };
-            st = read_lines(e, &file, err);
-            mb_bytes_fini(&e->text);
-            mb_bytes_fini(&e->part);
-            mb_ids_fini(&e->ids);
-            mb_ids_fini(&e->prefix);
-        } else {
-            st = no_memory(err);
-        }
-        free(e);
+    size_t before = d->n;
+    if (is_json_lines(&file)) {
+        st = read_all_lines(o, &file, d, &report, err);
     } else {
         st = mb_dataset_add_text(d, o->tokenizer, (const char *) file.at, file.n, o->window,
                                  err);

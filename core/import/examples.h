@@ -30,12 +30,14 @@ struct mb_examples_options {
     size_t window;              /* tokens of an example, at most */
     mb_chat_text_fn *chat_text; /* the chat template; NULL for none */
     void *chat_self;
+    double bad_share; /* 0..1: of the JSON lines so many may be wrong, and are left out */
 };
 
 struct mb_examples_report {
     size_t n_lines;   /* JSON lines that gave an example */
     size_t n_skipped; /* lines with nothing to learn within the window */
     size_t n_cut;     /* examples longer than the window */
+    size_t n_bad;     /* lines that are wrong, and were left out */
 };
 
 /* Adds what the file holds to d. Errors: those of mb_file_map; MB_E_FORMAT naming file, line and
@@ -43,5 +45,11 @@ struct mb_examples_report {
 enum mb_status mb_examples_read(const char *path, const struct mb_examples_options *o,
                                 struct mb_dataset *d, struct mb_examples_report *ret,
                                 struct mb_error *err);
+
+/* Are the file's lines examples? What can be said without a model: they are JSON lines of either
+ * form. n_lines counts those that are good.
+ * Errors: as above, for the first line that is wrong; *ret is of the lines before it then. */
+enum mb_status mb_examples_check(const char *path, struct mb_examples_report *ret,
+                                 struct mb_error *err);
 
 #endif

@@ -7,33 +7,9 @@
 #include <string.h>
 
 #include "core/base/file.h"
+#include "proto/json_tally.h"
 
 enum { INTEGER_DIGITS_MAX = 18, INTEGER_DIGITS_KEPT = 8 }; /* 64 bits hold any 18 digits */
-
-/* The deepest nesting outside strings. jansson recurses once a level; asked before it does. */
-static size_t depth_of(const uint8_t *at, size_t n)
-{
-    size_t depth = 0, deepest = 0;
-    bool in_string = false;
-    for (size_t i = 0; i < n; i++) {
-        uint8_t c = at[i];
-        if (in_string) {
-            if (c == '\\') {
-                i++;
-            } else if (c == '"') {
-                in_string = false;
-            }
-        } else if (c == '"') {
-            in_string = true;
-        } else if (c == '{' || c == '[') {
-            depth++;
-            deepest = depth > deepest ? depth : deepest;
-        } else if ((c == '}' || c == ']') && depth > 0) {
-            depth--;
-        }
-    }
-    return deepest;
-}
 
 /* The next integer of more than 18 digits at or after i, outside strings: [*ret_at, + *ret_n) are
  * its digits. False when there is none. */
@@ -96,7 +72,9 @@ enum mb_status mb_json_parse(const uint8_t *at, size_t n, const char *file, json
         return mb_fail(err, MB_E_LIMIT, 0, "%s: %zu bytes are more than the %u that are read",
                        file, n, MB_JSON_BYTES_MAX);
     }
-    if (depth_of(at, n) > MB_JSON_DEPTH_MAX) {
+    struct mb_json_tally tally = { 0 };
+    mb_json_tally((const char *) at, n, &tally); /* jansson recurses once a level */
+    if (tally.depth > MB_JSON_DEPTH_MAX) {
         return mb_fail(err, MB_E_LIMIT, 0, "%s: nested deeper than %d", file,
                        MB_JSON_DEPTH_MAX);
     }

@@ -30,61 +30,93 @@ static bool input_ready(struct mb_stepper *s, const struct mb_block *w, uint32_t
     return go_on;
 }
 
+/* The products of a block, in order. */
+
+static struct mb_products qkv_of(const struct mb_stepper *s, const struct mb_block *w)
+{
+    return (struct mb_products) {
+        .product = { { .w = &w->linear[MB_ATTN_Q], .y = s->q },
+                     { .w = &w->linear[MB_ATTN_K], .y = s->k },
+                     { .w = &w->linear[MB_ATTN_V], .y = s->v } },
+        .n = 3,
+    };
+}
+
+static struct mb_products o_of(const struct mb_stepper *s, const struct mb_block *w, float *x)
+{
+    return (struct mb_products) {
+        .product = { { .w = &w->linear[MB_ATTN_O], .y = s->y, .add_to = x } },
+        .n = 1,
+    };
+}
+
+static struct mb_products gate_up_of(const struct mb_stepper *s, const struct mb_block *w)
+{
+    return (struct mb_products) {
+        .product = { { .w = &w->linear[MB_FFN_GATE], .y = s->gate },
+                     { .w = &w->linear[MB_FFN_UP], .y = s->up } },
+        .n = 2,
+    };
+}
+
+static struct mb_products down_of(const struct mb_stepper *s, const struct mb_block *w,
+                                  float *x)
+{
+    return (struct mb_products) {
+        .product = { { .w = &w->linear[MB_FFN_DOWN], .y = s->y, .add_to = x } },
+        .n = 1,
+    };
+}
+
 static bool attention(struct mb_stepper *s, const struct mb_block *w, uint32_t layer,
                       struct mb_kv_cache *kv, uint32_t kv_layer, const struct mb_batch *b,
                       const struct mb_tap *tap, float *x)
 {
-    const struct mb_product qkv[] = {
-        { .w = &w->linear[MB_ATTN_Q], .y = s->q },
-        { .w = &w->linear[MB_ATTN_K], .y = s->k },
-        { .w = &w->linear[MB_ATTN_V], .y = s->v },
-    };
-    const struct mb_product o = { .w = &w->linear[MB_ATTN_O], .y = s->y, .add_to = x };
-
+    struct mb_products qkv = qkv_of(s, w), o = o_of(s, w, x), gate_up = gate_up_of(s, w);
     mb_step_norm(s, x, NULL, b->n_tokens, w->attn_norm);
     if (!input_ready(s, w, layer, MB_IN_ATTN, b, tap)) {
         return false;
     }
-    mb_step_linears(s, b->n_tokens, s->shape.width, qkv, 3, MB_PHASE_PRODUCT);
+    mb_step_linears(s, b->n_tokens, &qkv, &o, MB_PHASE_PRODUCT);
     mb_step_attend(s, kv, kv_layer, b);
     if (!input_ready(s, w, layer, MB_IN_ATTN_O, b, tap)) {
         return false;
     }
-    mb_step_linears(s, b->n_tokens, mb_shape_q_width(&s->shape), &o, 1, MB_PHASE_PRODUCT);
+    mb_step_linears(s, b->n_tokens, &o, &gate_up, MB_PHASE_PRODUCT);
     return true;
 }
 
-static bool feed_forward(struct mb_stepper *s, const struct mb_block *w, uint32_t layer,
+/* following is the block after this one, or NULL. */
+static bool feed_forward(struct mb_stepper *s, const struct mb_block *w,
+                         const struct mb_block *following, uint32_t layer,
                          const struct mb_batch *b, const struct mb_tap *tap, float *x)
 {
-    const struct mb_product gate_up[] = {
-        { .w = &w->linear[MB_FFN_GATE], .y = s->gate },
-        { .w = &w->linear[MB_FFN_UP], .y = s->up },
-    };
-    const struct mb_product down = { .w = &w->linear[MB_FFN_DOWN], .y = s->y, .add_to = x };
+    struct mb_products gate_up = gate_up_of(s, w), down = down_of(s, w, x), qkv;
     struct gate_job gate = { .s = s, .width = s->shape.ffn_width };
-
+    if (following) {
+        qkv = qkv_of(s, following);
+    }
     mb_step_norm(s, x, NULL, b->n_tokens, w->ffn_norm);
     if (!input_ready(s, w, layer, MB_IN_FFN, b, tap)) {
         return false;
     }
-    mb_step_linears(s, b->n_tokens, s->shape.width, gate_up, 2, MB_PHASE_PRODUCT);
+    mb_step_linears(s, b->n_tokens, &gate_up, &down, MB_PHASE_PRODUCT);
     mb_step_for_tokens(s, b->n_tokens, gate.width, gate_token, &gate);
     if (!input_ready(s, w, layer, MB_IN_FFN_DOWN, b, tap)) {
         return false;
     }
-    mb_step_linears(s, b->n_tokens, s->shape.ffn_width, &down, 1, MB_PHASE_PRODUCT);
+    mb_step_linears(s, b->n_tokens, &down, following ? &qkv : NULL, MB_PHASE_PRODUCT);
     return true;
 }
 
 enum mb_status mb_step_block_run(struct mb_stepper *s, const struct mb_model *m, uint32_t layer,
-                                 struct mb_kv_cache *kv, uint32_t kv_layer,
-                                 const struct mb_batch *b, const struct mb_tap *tap, float *x,
-                                 struct mb_error *err)
+                                 const struct mb_block *following, struct mb_kv_cache *kv,
+                                 uint32_t kv_layer, const struct mb_batch *b,
+                                 const struct mb_tap *tap, float *x, struct mb_error *err)
 {
     const struct mb_block *w = &m->blocks[layer];
     if (!attention(s, w, layer, kv, kv_layer, b, tap, x) ||
-        !feed_forward(s, w, layer, b, tap, x)) {
+        !feed_forward(s, w, following, layer, b, tap, x)) {
         return mb_fail(err, MB_E_CANCELLED, 0, "step: stopped at layer %u", (unsigned) layer);
     }
     return MB_OK;

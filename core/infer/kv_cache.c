@@ -19,6 +19,7 @@ struct mb_kv_cache {
     struct mb_kv_seq *seqs; /* [n_seqs] */
     uint32_t *free_list;    /* a stack: the block released last is the one still in a cache */
     uint32_t n_free;
+    uint32_t *refs; /* [n_blocks] */
 };
 
 static size_t half_bytes(const struct mb_shape *s, enum mb_kv_type type)
@@ -63,7 +64,8 @@ static enum mb_status acquire(struct mb_kv_cache *c, struct mb_error *err)
     c->tables = mb_alloc(entries, sizeof *c->tables);
     c->seqs = mb_alloc(c->n_seqs, sizeof *c->seqs);
     c->free_list = mb_alloc(c->n_blocks, sizeof *c->free_list);
-    if (!c->tables || !c->seqs || !c->free_list) {
+    c->refs = mb_alloc(c->n_blocks, sizeof *c->refs);
+    if (!c->tables || !c->seqs || !c->free_list || !c->refs) {
         return mb_fail(err, MB_E_NOMEM, 0, "kv cache: no memory for the tables of %u sequences",
                        (unsigned) c->n_seqs);
     }
@@ -126,6 +128,7 @@ void mb_kv_free(struct mb_kv_cache *c)
         (void) munmap(c->pool, c->pool_bytes);
     }
     mb_free(c->free_list);
+    mb_free(c->refs);
     mb_free(c->seqs);
     mb_free(c->tables);
     mb_free(c);
@@ -154,7 +157,10 @@ enum mb_status mb_kv_reserve(struct mb_kv_cache *c, uint32_t seq, uint32_t n_pos
                        (unsigned) (want - s->n_blocks), (unsigned) c->n_free);
     }
     while (s->n_blocks < want) {
-        s->blocks[s->n_blocks++] = c->free_list[--c->n_free];
+        uint32_t block = c->free_list[--c->n_free];
+        assert(c->refs[block] == 0);
+        c->refs[block] = 1;
+        s->blocks[s->n_blocks++] = block;
     }
     return MB_OK;
 }
@@ -163,10 +169,49 @@ void mb_kv_release(struct mb_kv_cache *c, uint32_t seq)
 {
     struct mb_kv_seq *s = mb_kv_seq(c, seq);
     while (s->n_blocks > 0) {
-        assert(c->n_free < c->n_blocks);
-        c->free_list[c->n_free++] = s->blocks[--s->n_blocks];
+        mb_kv_drop(c, s->blocks[--s->n_blocks]);
     }
     s->n_positions = 0;
+}
+
+uint32_t mb_kv_refs(const struct mb_kv_cache *c, uint32_t block)
+{
+    assert(block < c->n_blocks);
+    return c->refs[block];
+}
+
+void mb_kv_hold(struct mb_kv_cache *c, uint32_t block)
+{
+    assert(mb_kv_refs(c, block) > 0);
+    c->refs[block]++;
+}
+
+void mb_kv_drop(struct mb_kv_cache *c, uint32_t block)
+{
+    assert(mb_kv_refs(c, block) > 0);
+    if (--c->refs[block] == 0) {
+        assert(c->n_free < c->n_blocks);
+        c->free_list[c->n_free++] = block;
+    }
+}
+
+void mb_kv_share(struct mb_kv_cache *c, uint32_t seq, uint32_t block)
+{
+    struct mb_kv_seq *s = mb_kv_seq(c, seq);
+    assert(s->n_positions == s->n_blocks * MB_KV_BLOCK);
+    assert(s->n_positions + MB_KV_BLOCK <= c->positions_max);
+    mb_kv_hold(c, block);
+    s->blocks[s->n_blocks++] = block;
+    s->n_positions += MB_KV_BLOCK;
+}
+
+void mb_kv_replace(struct mb_kv_cache *c, uint32_t seq, uint32_t i, uint32_t block)
+{
+    struct mb_kv_seq *s = mb_kv_seq(c, seq);
+    assert((i + 1) * MB_KV_BLOCK <= s->n_positions);
+    mb_kv_hold(c, block);
+    mb_kv_drop(c, s->blocks[i]);
+    s->blocks[i] = block;
 }
 
 enum mb_kv_type mb_kv_type(const struct mb_kv_cache *c)

@@ -2,7 +2,9 @@
  * them.
  *
  * A block holds, for every layer and key head, K as [2][d][16] and V as [MB_KV_BLOCK][d] (see
- * kernels.h), in float16 or float32. A block is owned by one sequence, or free (J2).
+ * kernels.h), in float16 or float32. A block is free, or in the tables of sequences, and held beside
+ * them: as often as its count says (J2). More than one holder only reads it: a step stores behind a
+ * sequence's n_positions, and a block that is shared is stored whole.
  *
  * Memory:  the whole pool at _new: n_blocks * mb_kv_block_bytes, touched only when written.
  *          Reserving and releasing allocate nothing.
@@ -44,8 +46,19 @@ struct mb_kv_seq *mb_kv_seq(struct mb_kv_cache *c, uint32_t i);
  * Errors: MB_E_LIMIT when too few blocks are free or n_positions > positions_max. */
 enum mb_status mb_kv_reserve(struct mb_kv_cache *c, uint32_t seq, uint32_t n_positions,
                              struct mb_error *err);
-/* Gives all blocks of the sequence back, and sets n_positions to 0. */
+/* Gives the sequence's references on its blocks back, and sets n_positions to 0. */
 void mb_kv_release(struct mb_kv_cache *c, uint32_t seq);
+
+/* ---- blocks of several holders ----------------------------------------------------------- */
+
+uint32_t mb_kv_refs(const struct mb_kv_cache *c, uint32_t block); /* 0: free */
+/* A reference more, or less, on a block that is not free; at 0 it is. */
+void mb_kv_hold(struct mb_kv_cache *c, uint32_t block);
+void mb_kv_drop(struct mb_kv_cache *c, uint32_t block);
+/* Adds a block that is stored whole to the sequence, all of whose blocks are. */
+void mb_kv_share(struct mb_kv_cache *c, uint32_t seq, uint32_t block);
+/* Puts block into place i of the sequence's table. It holds the same bits as the one there. */
+void mb_kv_replace(struct mb_kv_cache *c, uint32_t seq, uint32_t i, uint32_t block);
 
 enum mb_kv_type mb_kv_type(const struct mb_kv_cache *c);
 uint32_t mb_kv_seqs(const struct mb_kv_cache *c);

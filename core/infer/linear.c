@@ -55,14 +55,16 @@ static void code_inputs(struct mb_stepper *s, size_t n, size_t n_cols,
     }
 }
 
+/* In cache lines of its own: the caller writes beside them while the workers read. */
 struct product_job {
-    struct mb_stepper *s;
+    _Alignas(MB_ALIGN) struct mb_stepper *s;
     const struct mb_product *products;
     size_t n_products;
     size_t n_tokens, n_cols;
     size_t n_tiles; /* of all products together */
     size_t tiles_per_part;
     uint64_t id;
+    const struct product_job *next; /* that will follow; or NULL */
 };
 
 static size_t tiles_of(const struct mb_linear *w)
@@ -165,26 +167,81 @@ static size_t part_tiles(const struct product_job *j)
     return mb_div_up(tiles, PASS_TILES) * PASS_TILES;
 }
 
-void mb_step_linears(struct mb_stepper *s, size_t n, size_t n_cols,
-                     const struct mb_product *products, size_t n_products, enum mb_phase phase)
+static struct product_job job_of(struct mb_stepper *s, size_t n,
+                                 const struct mb_product *products, size_t n_products)
 {
     assert(n_products <= MB_PRODUCTS_MAX);
-    code_inputs(s, n, n_cols, products, n_products);
-    mb_step_lap(s, MB_PHASE_CODE);
-
     struct product_job j = {
         .s = s,
         .products = products,
         .n_products = n_products,
         .n_tokens = n,
-        .n_cols = n_cols,
-        .id = ++s->n_jobs,
+        .n_cols = products[0].w->n_cols,
     };
     for (size_t i = 0; i < n_products; i++) {
-        assert(products[i].w->n_cols == n_cols);
+        assert(products[i].w->n_cols == j.n_cols);
         j.n_tiles += tiles_of(products[i].w);
     }
     j.tiles_per_part = part_tiles(&j);
-    mb_pool_run(s->pool, mb_div_up(j.n_tiles, j.tiles_per_part), run_part, &j);
+    return j;
+}
+
+static size_t parts_of(const struct product_job *j)
+{
+    return mb_div_up(j->n_tiles, j->tiles_per_part);
+}
+
+/* The first bytes of n tiles from one on: as many of each as fetching ahead leaves out, which starts
+ * with what is so much further on. */
+static void tiles_ahead(const struct mb_bool_matrix *w, size_t tile, size_t n,
+                        struct mb_ahead *ret)
+{
+    const struct mb_bool_shape *s = &w->shape;
+    enum { EACH = 16 << 10 }; /* of the bits of a tile */
+    size_t bits = mb_bool_bits_at(s, 1, 0) * sizeof *w->bits;
+    size_t part = bits < EACH ? bits : EACH;
+    for (size_t i = 0; i < n; i++) {
+        size_t at = 3 * i;
+        ret->range[at].at = w->bits + mb_bool_bits_at(s, tile + i, 0);
+        ret->range[at].n_bytes = part;
+        ret->range[at + 1].at = w->scale + mb_bool_scale_at(s, tile + i, 0);
+        ret->range[at + 1].n_bytes = mb_bool_scale_at(s, 1, 0) * sizeof *w->scale * part / bits;
+        ret->range[at + 2].at = w->coef + mb_bool_coef_at(s, tile + i, 0);
+        ret->range[at + 2].n_bytes = mb_bool_coef_at(s, 1, 0) * part / bits;
+    }
+}
+
+/* Where the worker begins in the next job, if that is read by popcounts. */
+static void ahead_of(const void *job, size_t worker, struct mb_ahead *ret)
+{
+    enum { TILES = MB_AHEAD_RANGES / 3 };
+    const struct product_job *j = ((const struct product_job *) job)->next;
+    size_t tile = mb_pool_first_part(j->s->pool, parts_of(j), worker) * j->tiles_per_part;
+    for (size_t i = 0; i < j->n_products; i++) {
+        const struct mb_linear *w = j->products[i].w;
+        size_t n = tiles_of(w);
+        if (tile < n) {
+            if (w->kind == MB_LINEAR_BOOL && use_popcount(j->s, w, j->n_tokens)) {
+                tiles_ahead(&w->boolean, tile, n - tile < TILES ? n - tile : TILES, ret);
+            }
+            return;
+        }
+        tile -= n;
+    }
+}
+
+void mb_step_linears(struct mb_stepper *s, size_t n, const struct mb_products *now,
+                     const struct mb_products *next, enum mb_phase phase)
+{
+    struct product_job j = job_of(s, n, now->product, now->n), following;
+    code_inputs(s, n, j.n_cols, now->product, now->n);
+    mb_step_lap(s, MB_PHASE_CODE);
+
+    j.id = ++s->n_jobs;
+    if (next) {
+        following = job_of(s, n, next->product, next->n);
+        j.next = &following;
+    }
+    mb_pool_run_ahead(s->pool, parts_of(&j), run_part, next ? ahead_of : NULL, &j);
     mb_step_lap(s, phase);
 }

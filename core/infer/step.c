@@ -128,11 +128,11 @@ static void embed(struct mb_stepper *s, const struct mb_model *m, const struct m
 static void head(struct mb_stepper *s, const struct mb_model *m, const float *x,
                  const uint32_t *rows, uint32_t n, float *logits)
 {
-    struct mb_product p = { .w = &m->head, .y = logits };
+    struct mb_products p = { { { .w = &m->head, .y = logits } }, 1 };
     mb_step_norm(s, x, rows, n, m->final_norm);
     mb_step_scale(s, m->head_input_scale, n, s->shape.width);
     mb_step_lap(s, MB_PHASE_HEAD);
-    mb_step_linears(s, n, s->shape.width, &p, 1, MB_PHASE_HEAD);
+    mb_step_linears(s, n, &p, NULL, MB_PHASE_HEAD);
 }
 
 /* Checks of a batch. Whoever calls a step may have got its tokens from anywhere. */
@@ -241,7 +241,9 @@ enum mb_status mb_step(struct mb_stepper *s, const struct mb_model *m, struct mb
             return mb_fail(err, MB_E_CANCELLED, 0, "step: cancelled at layer %u of %u",
                            (unsigned) layer, (unsigned) m->shape.n_layers);
         }
-        (void) mb_step_block_run(s, m, layer, kv, layer, b, NULL, s->x, NULL);
+        const struct mb_block *following =
+            layer + 1 < m->shape.n_layers ? &m->blocks[layer + 1] : NULL;
+        (void) mb_step_block_run(s, m, layer, following, kv, layer, b, NULL, s->x, NULL);
     }
     head(s, m, s->x, b->logits_of, b->n_logits, logits);
     return MB_OK;
@@ -275,7 +277,7 @@ enum mb_status mb_step_block(struct mb_stepper *s, const struct mb_model *m, uin
     forget_positions(kv, b, b->n_tokens); /* another layer may come to the same positions */
     mb_step_lap_start(s);
     mb_step_prepare(s, m, b);
-    return mb_step_block_run(s, m, layer, kv, kv_layer, b, tap, x, err);
+    return mb_step_block_run(s, m, layer, NULL, kv, kv_layer, b, tap, x, err);
 }
 
 enum mb_status mb_step_head(struct mb_stepper *s, const struct mb_model *m, const float *x,

@@ -7,11 +7,12 @@
 #include <stdatomic.h>
 
 #include "core/base/checked.h"
+#include "core/base/memory.h"
 #include "core/infer/step.h"
 
-/* Scratch that one worker uses for the part it runs. */
+/* Scratch that one worker uses for the part it runs, in cache lines that no other writes. */
 struct mb_step_worker {
-    void *expand; /* of the widest linear, see mb_bool_expand_scratch */
+    _Alignas(MB_ALIGN) void *expand; /* of the widest linear, see mb_bool_expand_scratch */
     struct mb_attend_tile *tiles, *segment; /* [tiles of a unit] */
     float *widened; /* [2][MB_KV_BLOCK][d]: a block of keys and values */
 
@@ -96,11 +97,18 @@ struct mb_product {
 
 #define MB_PRODUCTS_MAX 3 /* q, k, v */
 
-/* y = W in for n tokens and each of the products, whose inputs are the same n_cols columns of
- * s->in: codes them once (when any layer is Boolean), then runs the rows of all layers as one
- * job. The time goes to MB_PHASE_CODE and phase. */
-void mb_step_linears(struct mb_stepper *s, size_t n, size_t n_cols,
-                     const struct mb_product *products, size_t n_products, enum mb_phase phase);
+/* Those that read the same input, and run as one job. */
+struct mb_products {
+    struct mb_product product[MB_PRODUCTS_MAX];
+    size_t n;
+};
+
+/* y = W in for n tokens and each of the products, whose inputs are the same columns of s->in:
+ * codes them once (when any layer is Boolean), then runs the rows of all layers as one job. The
+ * products that will follow, or NULL, are fetched by threads that wait. The time goes to
+ * MB_PHASE_CODE and phase. */
+void mb_step_linears(struct mb_stepper *s, size_t n, const struct mb_products *now,
+                     const struct mb_products *next, enum mb_phase phase);
 
 /* in = norm(x) of n rows; row i of in is row rows[i] of x, or row i when rows is NULL. */
 void mb_step_norm(struct mb_stepper *s, const float *x, const uint32_t *rows, size_t n,
@@ -132,11 +140,12 @@ void mb_step_fresh_tiles(const struct mb_stepper *s, struct mb_attend_tile *tile
 void mb_step_attend(struct mb_stepper *s, struct mb_kv_cache *kv, uint32_t kv_layer,
                     const struct mb_batch *b);
 
-/* A block, after mb_step_prepare; the batch is valid. tap may be NULL.
+/* A block, after mb_step_prepare; the batch is valid. tap may be NULL. following is the block that
+ * will be run next, or NULL.
  * Errors: MB_E_CANCELLED when the tap said so. */
 enum mb_status mb_step_block_run(struct mb_stepper *s, const struct mb_model *m, uint32_t layer,
-                                 struct mb_kv_cache *kv, uint32_t kv_layer,
-                                 const struct mb_batch *b, const struct mb_tap *tap, float *x,
-                                 struct mb_error *err);
+                                 const struct mb_block *following, struct mb_kv_cache *kv,
+                                 uint32_t kv_layer, const struct mb_batch *b,
+                                 const struct mb_tap *tap, float *x, struct mb_error *err);
 
 #endif

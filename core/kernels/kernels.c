@@ -92,14 +92,14 @@ static const struct crossing {
 } crossings[] = {
     { mb_bool_popcount_c, mb_bool_expand_c, { 0, 14, 4, 2, 1, 1, 1, 1, 1 } },
 #ifdef MB_HAVE_AVX2
-    { mb_bool_popcount_avx2, mb_bool_expand_avx2, { 0, 16, 5, 3, 3, 2, 2, 2, 2 } },
+    { mb_bool_popcount_avx2, mb_bool_expand_avx2, { 0, 14, 7, 5, 7, 7, 7, 7, 7 } },
 #endif
 #ifdef MB_HAVE_AVX512VNNI
-    { mb_bool_popcount_avx2, mb_bool_expand_avx512vnni, { 0, 3, 2, 1, 1, 1, 1, 1, 1 } },
+    { mb_bool_popcount_avx2, mb_bool_expand_avx512vnni, { 0, 3, 1, 1, 1, 1, 1, 1, 1 } },
 #ifdef MB_HAVE_AVX512VBMI
-    { mb_bool_popcount_avx512vbmi, mb_bool_expand_avx512vnni, { 0, 16, 5, 4, 3, 2, 2, 2, 2 } },
+    { mb_bool_popcount_avx512vbmi, mb_bool_expand_avx512vnni, { 0, 24, 4, 3, 3, 2, 2, 2, 2 } },
 #ifdef MB_HAVE_AVX512GFNI
-    { mb_bool_popcount_avx512vbmi, mb_bool_expand_avx512gfni, { 0, 16, 4, 3, 3, 2, 2, 2, 2 } },
+    { mb_bool_popcount_avx512vbmi, mb_bool_expand_avx512gfni, { 0, 24, 4, 3, 3, 2, 2, 2, 2 } },
 #endif
 #endif
 #endif

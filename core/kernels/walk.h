@@ -36,17 +36,41 @@ struct mb_walk_ahead {
     size_t bits, scale, coef;
 };
 
-/* About a microsecond of reading by one thread, in whole passes over n_tiles tiles: tiles of a
- * pass are read side by side, so what lies less than a pass ahead may have been read already. */
-static inline struct mb_walk_ahead mb_walk_ahead(const struct mb_bool_shape *s, size_t n_tiles)
+/* A pass reads n_tiles tiles side by side, group after group, and a row of a tile's groups ends
+ * where the row of a neighbour begins. So what is so many groups ahead is not so many bytes ahead:
+ * it lies in the same row while there are groups enough, and then n_tiles rows on. */
+struct mb_walk_plan {
+    struct mb_walk_ahead in_row, in_next; /* of groups before and from turn */
+    size_t turn;
+};
+
+/* passes rows of all tiles and n_groups groups on; n_groups may be negative. */
+static inline struct mb_walk_ahead mb_walk_ahead(const struct mb_bool_shape *s, size_t n_tiles,
+                                                 size_t passes, ptrdiff_t n_groups)
+{
+    size_t rows = passes * n_tiles, on = (size_t) n_groups;
+    size_t words = s->group / MB_WORD_COLS;
+    return (struct mb_walk_ahead) {
+        .bits = (mb_bool_bits_at(s, rows, 0) + on * words * s->n_kernels * MB_TILE_ROWS) *
+                sizeof(uint32_t),
+        .scale = (mb_bool_scale_at(s, rows, 0) + on * MB_TILE_ROWS) * sizeof(uint16_t),
+        .coef = mb_bool_coef_at(s, rows, 0) + on * s->n_kernels * MB_TILE_ROWS,
+    };
+}
+
+/* About a microsecond of reading by one thread. With more, what lies past the end of the job and is
+ * fetched for nothing costs what it brings; with less, one thread alone falls behind. */
+static inline struct mb_walk_plan mb_walk_plan(const struct mb_bool_shape *s, size_t n_tiles)
 {
     enum { AHEAD = 32 << 10 };
-    size_t pass = n_tiles * mb_bool_bits_at(s, 1, 0) * sizeof(uint32_t);
-    size_t tiles = (AHEAD + pass - 1) / pass * n_tiles;
-    return (struct mb_walk_ahead) {
-        .bits = tiles * mb_bool_bits_at(s, 1, 0) * sizeof(uint32_t),
-        .scale = tiles * mb_bool_scale_at(s, 1, 0) * sizeof(uint16_t),
-        .coef = tiles * mb_bool_coef_at(s, 1, 0),
+    size_t group_bytes = s->group / 8 * s->n_kernels * MB_TILE_ROWS * n_tiles;
+    size_t n_groups = mb_bool_groups(s), ahead = (AHEAD + group_bytes - 1) / group_bytes;
+    size_t passes = ahead / n_groups, rest = ahead % n_groups;
+    return (struct mb_walk_plan) {
+        .in_row = mb_walk_ahead(s, n_tiles, passes, (ptrdiff_t) rest),
+        .in_next =
+            mb_walk_ahead(s, n_tiles, passes + 1, (ptrdiff_t) rest - (ptrdiff_t) n_groups),
+        .turn = n_groups - rest,
     };
 }
 
@@ -54,6 +78,17 @@ static inline struct mb_walk_ahead mb_walk_ahead(const struct mb_bool_shape *s, 
 static inline void mb_walk_fetch(const void *at, size_t ahead)
 {
     __builtin_prefetch((const void *) ((uintptr_t) at + ahead), 0, 2);
+}
+
+/* The same for who comes by every step bytes and would ask for some lines several times, which costs
+ * as much as asking for as many lines: only lines that begin within the step. */
+static inline void mb_walk_fetch_step(const void *at, size_t step, size_t ahead)
+{
+    enum { LINE = 64 };
+    uintptr_t target = (uintptr_t) at + ahead, line = (target + LINE - 1) / LINE * LINE;
+    if (line - target < step) {
+        __builtin_prefetch((const void *) line, 0, 2);
+    }
 }
 
 /* Words that hold n_cols columns. */

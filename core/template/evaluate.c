@@ -181,17 +181,22 @@ bool mb_jinja_evaluate_arguments(struct mb_render *r, const struct mb_node *list
     return true;
 }
 
+/* What a call, a filter or a test is applied to, and its arguments. */
+static bool operands(struct mb_render *r, const struct mb_node *n, struct mb_scope *s,
+                     struct mb_jinja_value *ret_left, struct mb_args *ret_args)
+{
+    bool ok = mb_jinja_evaluate(r, n->left, s, ret_left) &&
+              mb_jinja_evaluate_arguments(r, n->list, s, ret_args);
+    r->line = n->line; /* of what is applied, not of its last argument */
+    return ok;
+}
+
 static bool call(struct mb_render *r, const struct mb_node *n, struct mb_scope *s,
                  struct mb_jinja_value *ret)
 {
     struct mb_jinja_value callee;
     struct mb_args args;
-    if (!mb_jinja_evaluate(r, n->left, s, &callee) ||
-        !mb_jinja_evaluate_arguments(r, n->list, s, &args)) {
-        return false;
-    }
-    r->line = n->line;
-    return mb_jinja_value_call(r, callee, &args, ret);
+    return operands(r, n, s, &callee, &args) && mb_jinja_value_call(r, callee, &args, ret);
 }
 
 static bool filter(struct mb_render *r, const struct mb_node *n, struct mb_scope *s,
@@ -199,12 +204,7 @@ static bool filter(struct mb_render *r, const struct mb_node *n, struct mb_scope
 {
     struct mb_jinja_value in;
     struct mb_args args;
-    if (!mb_jinja_evaluate(r, n->left, s, &in) ||
-        !mb_jinja_evaluate_arguments(r, n->list, s, &args)) {
-        return false;
-    }
-    r->line = n->line;
-    return mb_filter_apply(r, n->value, in, &args, ret);
+    return operands(r, n, s, &in, &args) && mb_filter_apply(r, n->value, in, &args, ret);
 }
 
 static bool test(struct mb_render *r, const struct mb_node *n, struct mb_scope *s,
@@ -212,13 +212,8 @@ static bool test(struct mb_render *r, const struct mb_node *n, struct mb_scope *
 {
     struct mb_jinja_value in;
     struct mb_args args;
-    bool holds;
-    if (!mb_jinja_evaluate(r, n->left, s, &in) ||
-        !mb_jinja_evaluate_arguments(r, n->list, s, &args)) {
-        return false;
-    }
-    r->line = n->line;
-    if (!mb_test_apply(r, n->value, in, &args, &holds)) {
+    bool holds = false;
+    if (!operands(r, n, s, &in, &args) || !mb_test_apply(r, n->value, in, &args, &holds)) {
         return false;
     }
     *ret = mb_jinja_value_bool(holds != n->negated);

@@ -220,9 +220,9 @@ bool mb_text_format(struct mb_render *r, struct mb_jinja_value text,
             return false;
         }
     }
-    /* As in Python, a list or a dict need not be written at all. */
-    bool whole =
-        !is_tuple(values) && values.kind != MB_VALUE_LIST && values.kind != MB_VALUE_DICT;
+    /* As in Python, what has items (a list, a dict, undefined) need not be written at all. */
+    bool whole = !is_tuple(values) && values.kind != MB_VALUE_LIST &&
+                 values.kind != MB_VALUE_DICT && values.kind != MB_VALUE_UNDEFINED;
     size_t n = is_tuple(values) ? values.list->len : whole ? 1 : f.next;
     if (f.next != n) {
         return mb_render_fail(r, MB_E_INVALID, "the format has fewer places than values");

@@ -34,9 +34,6 @@ static bool put_escaped(struct writer *w, uint32_t c, const char *at, size_t n)
     if (c >= 0x20 && (c < 0x7f || !w->style->ascii)) {
         return mb_render_put(w->r, at, n);
     }
-    if (c == 0x7f) {
-        return mb_render_put(w->r, at, n);
-    }
     if (c < 0x10000) {
         return put_unit(w->r, c);
     }

@@ -93,7 +93,7 @@ static bool float_of_text(struct mb_render *r, struct mb_jinja_value text, doubl
 /* Toward zero; false when it does not fit. */
 static bool whole_of(double x, int64_t *ret)
 {
-    if (!(x > -9223372036854775809.0 && x < 9223372036854775808.0)) {
+    if (!(x >= -9223372036854775808.0 && x < 9223372036854775808.0)) {
         return false;
     }
     *ret = (int64_t) x;
@@ -169,6 +169,26 @@ static double round_to(double x, int64_t digits)
     return n > 0 && (size_t) n < sizeof text ? strtod(text, NULL) : x;
 }
 
+/* i to a multiple of 10^places, half to even; false when it does not fit. */
+static bool round_int(int64_t i, int64_t places, int64_t *ret)
+{
+    uint64_t size = i < 0 ? -(uint64_t) i : (uint64_t) i, unit = 1;
+    *ret = places > 0 ? 0 : i;
+    if (places <= 0 || places > 19) { /* half of 10^20 is more than 64 bits hold */
+        return true;
+    }
+    for (; places > 0; places--) {
+        unit *= 10;
+    }
+    uint64_t n = size / unit, rest = size % unit;
+    n += rest > unit - rest || (rest == unit - rest && n % 2 == 1);
+    if (n > INT64_MAX / unit) {
+        return false;
+    }
+    *ret = i < 0 ? -(int64_t) (n * unit) : (int64_t) (n * unit);
+    return true;
+}
+
 static bool round_number(struct mb_render *r, struct mb_jinja_value in,
                          const struct mb_jinja_value *at, struct mb_jinja_value *ret)
 {
@@ -192,13 +212,13 @@ static bool round_number(struct mb_render *r, struct mb_jinja_value in,
         return true;
     }
     int64_t i;
-    if (mb_jinja_value_integer(in, &i) && digits >= 0) {
-        *ret = mb_jinja_value_int(i);
+    if (!mb_jinja_value_integer(in, &i)) {
+        *ret = mb_jinja_value_float(round_to(x, digits));
         return true;
     }
-    *ret = mb_jinja_value_integer(in, &i) ? mb_jinja_value_int((int64_t) round_to(x, digits))
-                                          : mb_jinja_value_float(round_to(x, digits));
-    return true;
+    bool fits = round_int(i, -digits, &i);
+    *ret = mb_jinja_value_int(i);
+    return fits || mb_render_fail(r, MB_E_INVALID, "a number is beyond 64 bits");
 }
 
 const struct mb_function mb_number_filters[] = {

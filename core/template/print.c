@@ -113,20 +113,6 @@ static bool print_list(struct mb_render *r, const struct mb_list *l)
     return ok && mb_render_put_text(r, closing[l->shape]);
 }
 
-/* range(0, 3); the step when it is not 1. Its elements say all of it but for an empty one. */
-static bool print_range(struct mb_render *r, const struct mb_list *l)
-{
-    int64_t start = l->len > 0 ? l->at[0].integer : 0;
-    int64_t step = l->len > 1 ? l->at[1].integer - start : 1;
-    char text[100];
-    int n = snprintf(text, sizeof text, "range(%" PRId64 ", %" PRId64, start,
-                     start + step * (int64_t) l->len);
-    if (step != 1) {
-        n += snprintf(text + n, sizeof text - (size_t) n, ", %" PRId64, step);
-    }
-    return mb_render_put(r, text, (size_t) n) && mb_render_put_text(r, ")");
-}
-
 static bool print_dict(struct mb_render *r, const struct mb_dict *d)
 {
     bool ok = mb_render_put_text(r, "{");
@@ -155,7 +141,9 @@ static bool print_other(struct mb_render *r, struct mb_jinja_value v)
     case MB_VALUE_FLOAT:
         return mb_render_put(r, text, mb_float_text(v.real, text));
     case MB_VALUE_LIST:
-        return v.list->shape == MB_RANGE ? print_range(r, v.list) : print_list(r, v.list);
+        return v.list->shape == MB_RANGE
+                   ? mb_render_fail(r, MB_E_INVALID, "a range can not be written")
+                   : print_list(r, v.list);
     case MB_VALUE_DICT:
         return print_dict(r, v.dict);
     case MB_VALUE_NAMESPACE:

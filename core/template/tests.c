@@ -190,7 +190,7 @@ static bool is_unequal(struct mb_render *r, struct mb_jinja_value v, struct mb_j
                        bool *ret)
 {
     bool ok = mb_jinja_value_equal(r, v, arg, ret);
-    *ret = !*ret;
+    *ret = ok && !*ret;
     return ok;
 }
 

@@ -99,10 +99,14 @@ bool mb_text_is_cased(struct mb_jinja_value text, mb_character_fn *wanted,
 
 /* ---- stripping --------------------------------------------------------------------------- */
 
-static bool is_stripped(struct mb_jinja_value chars, const char *at, struct mb_utf8 u)
+/* false, too, when the work is at its bound. */
+static bool is_stripped(struct mb_render *r, struct mb_jinja_value chars, const char *at,
+                        struct mb_utf8 u)
 {
-    return chars.kind == MB_VALUE_STRING ? memmem(chars.text, chars.n, at, u.n) != NULL
-                                         : mb_text_is_blank(u.c);
+    if (chars.kind != MB_VALUE_STRING) {
+        return mb_text_is_blank(u.c) && mb_render_work(r, 1);
+    }
+    return mb_render_work(r, 1 + chars.n / 16) && memmem(chars.text, chars.n, at, u.n) != NULL;
 }
 
 bool mb_text_strip(struct mb_render *r, struct mb_jinja_value text, struct mb_jinja_value chars,
@@ -115,7 +119,7 @@ bool mb_text_strip(struct mb_render *r, struct mb_jinja_value text, struct mb_ji
     }
     while ((sides & MB_LEFT) && from < to) {
         struct mb_utf8 u = first_of(text, from);
-        if (!is_stripped(chars, text.text + from, u)) {
+        if (!is_stripped(r, chars, text.text + from, u)) {
             break;
         }
         from += u.n;
@@ -125,13 +129,13 @@ bool mb_text_strip(struct mb_render *r, struct mb_jinja_value text, struct mb_ji
         while (at > from && ((uint8_t) text.text[at] & 0xc0) == 0x80) {
             at--;
         }
-        if (!is_stripped(chars, text.text + at, first_of(text, at))) {
+        if (!is_stripped(r, chars, text.text + at, first_of(text, at))) {
             break;
         }
         to = at;
     }
     *ret = part_of(text, from, to);
-    return mb_render_work(r, (text.n - (to - from)) / 8 * (1 + chars.n / 16));
+    return r->status == MB_OK;
 }
 
 /* ---- finding ----------------------------------------------------------------------------- */

@@ -104,6 +104,14 @@ static struct pair *find_pair(struct trainer *t, uint32_t left, uint32_t right)
     }
 }
 
+/* A token has a bound, which a ruler of thousands of dashes would go beyond. */
+static bool may_merge(const struct trainer *t, const struct pair *p)
+{
+    const struct mb_bpe_token *tokens = t->spec->tokens;
+    return p->count > 0 &&
+           tokens[p->left].text.n + tokens[p->right].text.n <= MB_BPE_TOKEN_BYTES_MAX;
+}
+
 static struct pair most_frequent(struct trainer *t)
 {
     memset(t->pairs, 0, t->n_pairs * sizeof *t->pairs);
@@ -119,7 +127,8 @@ static struct pair most_frequent(struct trainer *t)
     for (size_t i = 0; i < t->n_pairs; i++) {
         const struct pair *p = &t->pairs[i];
         bool before = p->left < best.left || (p->left == best.left && p->right < best.right);
-        if (p->count > best.count || (p->count == best.count && p->count > 0 && before)) {
+        bool better = p->count > best.count || (p->count == best.count && before);
+        if (better && may_merge(t, p)) {
             best = *p;
         }
     }

@@ -12,7 +12,8 @@
 
 struct mb_bpe_train {
     uint32_t n_vocab; /* special tokens, 256 bytes, and as many merges as it takes; fewer when
-                         the text has no pair left that occurs twice */
+                         the text has no pair left that occurs twice and makes no token of
+                         more than MB_BPE_TOKEN_BYTES_MAX bytes */
     const char *const *special; /* [n_special], ids from 0 */
     uint32_t n_special;
     uint32_t bos, eos; /* ids of special tokens, or MB_NO_ID; bos is put before a text */

@@ -112,6 +112,7 @@ void mb_answer_error(int http, const char *text, size_t n, char *code, size_t n_
     const json_t *e = json_object_get(root, "error");
     const char *message = json_is_string(e) ? json_string_value(e) : text_of(e, "message");
     enum mb_status st = http == 404   ? MB_E_NOTFOUND
+                        : http == 409 ? MB_E_CONFLICT
                         : http == 429 ? MB_E_LIMIT
                         : http == 503 ? MB_E_UNAVAILABLE
                         : http < 500  ? MB_E_INVALID

@@ -17,30 +17,46 @@ static bool refuse_message(struct mb_wire_error *err, size_t i, const char *name
     return mb_field_refuse(err, param, what);
 }
 
-/* [{"type": "text", "text": ...}, ...] as one string, with line breaks between. NULL when a
- * part is of another kind (err is filled) or memory is refused. */
+/* The text of part k of a message, or NULL, with err filled, when it is of another kind. */
+static const json_t *text_part(const json_t *parts, size_t k, size_t i,
+                               struct mb_wire_error *err)
+{
+    const json_t *part = json_array_get(parts, k), *text = json_object_get(part, "text");
+    const char *type = json_string_value(json_object_get(part, "type"));
+    if (!type || strcmp(type, "text") != 0 || !json_is_string(text)) {
+        (void) refuse_message(err, i, "content", "must be text: other parts are not supported");
+        return NULL;
+    }
+    return text;
+}
+
+/* [{"type": "text", "text": ...}, ...] as one string, with line breaks between. NULL, with err
+ * filled, when a part is of another kind or memory is refused. */
 static json_t *join_parts(const json_t *parts, size_t i, struct mb_wire_error *err)
 {
-    json_t *whole = json_string(""), *part;
-    size_t k;
-    json_array_foreach ((json_t *) parts, k, part) {
-        const char *type = json_string_value(json_object_get(part, "type"));
-        const json_t *text = json_object_get(part, "text");
-        if (!type || strcmp(type, "text") != 0 || !json_is_string(text)) {
-            (void) refuse_message(err, i, "content",
-                                  "must be text: other parts are not supported");
-            json_decref(whole);
+    size_t n = 0, n_parts = json_array_size(parts);
+    for (size_t k = 0; k < n_parts; k++) {
+        const json_t *text = text_part(parts, k, i, err);
+        if (!text) {
             return NULL;
         }
-        json_t *more = json_sprintf("%s%s%s", json_string_value(whole), k > 0 ? "\n" : "",
-                                    json_string_value(text));
-        json_decref(whole);
-        whole = more;
+        n += (k > 0) + json_string_length(text);
     }
-    if (!whole) {
+    char *whole = malloc(n + 1), *at = whole;
+    for (size_t k = 0; whole && k < n_parts; k++) {
+        const json_t *text = json_object_get(json_array_get(parts, k), "text");
+        if (k > 0) {
+            *at++ = '\n';
+        }
+        memcpy(at, json_string_value(text), json_string_length(text));
+        at += json_string_length(text);
+    }
+    json_t *joined = whole ? json_stringn_nocheck(whole, n) : NULL;
+    free(whole);
+    if (!joined) {
         (void) mb_field_refuse_memory(err);
     }
-    return whole;
+    return joined;
 }
 
 static bool take_content(json_t *message, size_t i, struct mb_wire_error *err)
@@ -65,8 +81,10 @@ static bool take_content(json_t *message, size_t i, struct mb_wire_error *err)
            mb_field_refuse_memory(err);
 }
 
-/* OpenAI has arguments as a string of JSON, templates as an object. */
-static bool take_call(json_t *call, size_t i, struct mb_wire_error *err)
+/* OpenAI has arguments as a string of JSON, templates as an object. *inner counts what these
+ * documents hold. */
+static bool take_call(json_t *call, size_t i, struct mb_json_tally *inner,
+                      struct mb_wire_error *err)
 {
     json_t *function = json_object_get(call, "function");
     const json_t *arguments = json_object_get(function, "arguments");
@@ -76,8 +94,12 @@ static bool take_call(json_t *call, size_t i, struct mb_wire_error *err)
     if (!json_is_string(arguments)) {
         return true;
     }
-    json_t *parsed = json_loadb(json_string_value(arguments), json_string_length(arguments),
-                                JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, NULL);
+    const char *text = json_string_value(arguments);
+    size_t n = json_string_length(arguments);
+    if (!mb_json_bounded(text, n, inner, err)) {
+        return false;
+    }
+    json_t *parsed = json_loadb(text, n, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, NULL);
     if (!json_is_object(parsed)) { /* nothing that the model should not see as it was */
         json_decref(parsed);
         return true;
@@ -86,7 +108,8 @@ static bool take_call(json_t *call, size_t i, struct mb_wire_error *err)
            mb_field_refuse_memory(err);
 }
 
-static bool take_calls(json_t *message, size_t i, struct mb_wire_error *err)
+static bool take_calls(json_t *message, size_t i, struct mb_json_tally *inner,
+                       struct mb_wire_error *err)
 {
     json_t *calls = json_object_get(message, "tool_calls"), *call;
     size_t k;
@@ -98,7 +121,7 @@ static bool take_calls(json_t *message, size_t i, struct mb_wire_error *err)
         return refuse_message(err, i, "tool_calls", "must be an array, not empty");
     }
     json_array_foreach (calls, k, call) {
-        if (!take_call(call, i, err)) {
+        if (!take_call(call, i, inner, err)) {
             return false;
         }
     }
@@ -110,6 +133,7 @@ static bool take_messages(const struct mb_field *f, const json_t *v, struct mb_c
 {
     size_t i;
     json_t *message;
+    struct mb_json_tally inner = { 0 };
     if (!json_is_array(v) || json_array_size(v) == 0) {
         return mb_field_refuse(err, f->name, "must be an array of messages, not empty");
     }
@@ -120,7 +144,7 @@ static bool take_messages(const struct mb_field *f, const json_t *v, struct mb_c
         if (!json_is_string(json_object_get(message, "role"))) {
             return refuse_message(err, i, "role", "must be a string");
         }
-        if (!take_calls(message, i, err) || !take_content(message, i, err)) {
+        if (!take_calls(message, i, &inner, err) || !take_content(message, i, err)) {
             return false;
         }
     }

@@ -3,8 +3,9 @@
  *
  * Bound:   before parsing, the text is scanned once: at most MB_JSON_DEPTH_MAX levels,
  *          MB_JSON_CONTAINERS_MAX arrays and objects, MB_JSON_MEMBERS_MAX members of objects,
- *          MB_JSON_VALUES_MAX values; so a body of n bytes never costs more than n + 100 MB to
- *          take apart.
+ *          MB_JSON_VALUES_MAX values, and as much again in the arguments of tool calls, which
+ *          are documents within strings; so a body of n bytes never costs more than
+ *          n + 200 MB to take apart.
  * Owns:    what an encoder returns is malloc'ed, terminated, and the caller's; NULL when memory
  *          is refused.
  * Threads: pure, once mb_json_init has run. */

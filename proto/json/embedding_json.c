@@ -17,12 +17,6 @@ void mb_embedding_fini(struct mb_embedding *e)
     *e = (struct mb_embedding) { 0 };
 }
 
-static bool refuse(struct mb_wire_error *err, const char *name, const char *what)
-{
-    mb_wire_error_fill(err, 400, NULL, name, "'%s' %s", name, what);
-    return false;
-}
-
 static bool take_one(const json_t *v, struct mb_embedding *e, struct mb_wire_error *err)
 {
     struct mb_embedding_input *in = &e->inputs[e->n_inputs];
@@ -32,7 +26,7 @@ static bool take_one(const json_t *v, struct mb_embedding *e, struct mb_wire_err
         return false;
     }
     e->n_inputs++;
-    return in->n > 0 || refuse(err, "input", "must not be empty");
+    return in->n > 0 || mb_field_refuse(err, "input", "must not be empty");
 }
 
 /* A string, an array of strings, of ids, or of arrays of ids. */
@@ -50,8 +44,7 @@ static bool take_input(const json_t *v, struct mb_embedding *e, struct mb_wire_e
     }
     e->inputs = calloc(n, sizeof *e->inputs);
     if (!e->inputs) {
-        mb_wire_error_fill(err, 503, "out_of_memory", NULL, "no memory for this request");
-        return false;
+        return mb_field_refuse_memory(err);
     }
     bool ok = true;
     for (size_t i = 0; i < n && ok; i++) {
@@ -67,7 +60,7 @@ static bool take_format(const json_t *v, struct mb_embedding *e, struct mb_wire_
         return true;
     }
     e->base64 = name && strcmp(name, "base64") == 0;
-    return e->base64 || refuse(err, "encoding_format", "must be float or base64");
+    return e->base64 || mb_field_refuse(err, "encoding_format", "must be float or base64");
 }
 
 static bool take_dimensions(const json_t *v, struct mb_embedding *e, struct mb_wire_error *err)
@@ -77,7 +70,7 @@ static bool take_dimensions(const json_t *v, struct mb_embedding *e, struct mb_w
         return true;
     }
     if (!json_is_integer(v) || n < 1 || n > UINT32_MAX) {
-        return refuse(err, "dimensions", "must be an integer of at least 1");
+        return mb_field_refuse(err, "dimensions", "must be an integer of at least 1");
     }
     e->dimensions = (uint32_t) n;
     return true;

@@ -1,12 +1,10 @@
 #include "proto/json/field.h"
-#include "proto/json/text_json.h"
 
-#include <float.h>
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "proto/json/completion_json.h"
+#include "proto/json/text_json.h"
 
 void mb_json_init(void)
 {
@@ -15,60 +13,23 @@ void mb_json_init(void)
 
 /* ---- before parsing ---------------------------------------------------------------------- */
 
-/* Walks the text as a parser of JSON would see brackets and commas, and counts. A colon is
- * a member of an object: a parser that hashes them takes far longer over these than over
- * other bytes. What is not JSON is left for the parser to refuse: it stops at the same byte
- * or before. */
-static bool bounded(const char *text, size_t n, struct mb_wire_error *err)
+bool mb_json_bounded(const char *text, size_t n, struct mb_json_tally *t,
+                     struct mb_wire_error *err)
 {
-    size_t depth = 0, containers = 0, members = 0, values = 1;
-    bool in_string = false;
-    for (size_t i = 0; i < n; i++) {
-        char c = text[i];
-        if (in_string) {
-            if (c == '\\') {
-                i++;
-            } else if (c == '"') {
-                in_string = false;
-            }
-        } else if (c == '"') {
-            in_string = true;
-        } else if (c == '[' || c == '{') {
-            depth++;
-            containers++;
-        } else if ((c == ']' || c == '}') && depth > 0) {
-            depth--;
-        } else if (c == ',') {
-            values++;
-        } else if (c == ':') {
-            members++;
-        }
-        if (depth > MB_JSON_DEPTH_MAX || containers > MB_JSON_CONTAINERS_MAX ||
-            members > MB_JSON_MEMBERS_MAX || values > MB_JSON_VALUES_MAX) {
-            mb_wire_error_fill(err, 400, NULL, NULL,
-                               "the body holds more than %d levels, %d arrays and objects, %d "
-                               "members of objects, or %u values",
-                               MB_JSON_DEPTH_MAX, MB_JSON_CONTAINERS_MAX, MB_JSON_MEMBERS_MAX,
-                               MB_JSON_VALUES_MAX);
-            return false;
-        }
+    mb_json_tally(text, n, t);
+    if (t->depth <= MB_JSON_DEPTH_MAX && t->containers <= MB_JSON_CONTAINERS_MAX &&
+        t->members <= MB_JSON_MEMBERS_MAX && t->values <= MB_JSON_VALUES_MAX) {
+        return true;
     }
-    return true;
+    mb_wire_error_fill(err, 400, NULL, NULL,
+                       "the body holds more than %d levels, %d arrays and objects, %d "
+                       "members of objects, or %u values",
+                       MB_JSON_DEPTH_MAX, MB_JSON_CONTAINERS_MAX, MB_JSON_MEMBERS_MAX,
+                       MB_JSON_VALUES_MAX);
+    return false;
 }
 
 /* ---- fields ------------------------------------------------------------------------------ */
-
-bool mb_field_refuse(struct mb_wire_error *err, const char *name, const char *what)
-{
-    mb_wire_error_fill(err, 400, NULL, name, "'%s' %s", name, what);
-    return false;
-}
-
-bool mb_field_refuse_memory(struct mb_wire_error *err)
-{
-    mb_wire_error_fill(err, 503, "out_of_memory", NULL, "no memory for this request");
-    return false;
-}
 
 static void *place(const struct mb_field *f, struct mb_completion *c)
 {
@@ -148,46 +109,6 @@ bool mb_take_nothing(const struct mb_field *f, const json_t *v, struct mb_comple
     return empty || mb_field_refuse(err, f->name, "is not supported");
 }
 
-bool mb_copy_string(const json_t *v, char **ret, size_t *ret_n, struct mb_wire_error *err)
-{
-    size_t n = json_string_length(v);
-    char *copy = malloc(n + 1);
-    if (!copy) {
-        return mb_field_refuse_memory(err);
-    }
-    memcpy(copy, json_string_value(v), n + 1);
-    *ret = copy;
-    *ret_n = n;
-    return true;
-}
-
-bool mb_copy_ids(const char *name, const json_t *list, uint32_t **ret, size_t *ret_n,
-                 struct mb_wire_error *err)
-{
-    size_t n = json_array_size(list);
-    if (n > MB_PROMPT_IDS_MAX) {
-        return mb_field_refuse(err, name, "has too many token ids");
-    }
-    uint32_t *ids = malloc((n ? n : 1) * sizeof *ids);
-    if (!ids) {
-        return mb_field_refuse_memory(err);
-    }
-    for (size_t i = 0; i < n; i++) {
-        const json_t *v = json_array_get(list, i);
-        json_int_t id = json_integer_value(v);
-        if (!json_is_integer(v) || id < 0 || id > UINT32_MAX) {
-            free(ids);
-            mb_wire_error_fill(err, 400, NULL, name,
-                               "'%s' must hold token ids only; element %zu is none", name, i);
-            return false;
-        }
-        ids[i] = (uint32_t) id;
-    }
-    *ret = ids;
-    *ret_n = n;
-    return true;
-}
-
 bool mb_copy_json(const json_t *v, char **ret, struct mb_wire_error *err)
 {
     *ret = json_dumps(v, JSON_COMPACT | JSON_REAL_PRECISION(17));
@@ -258,7 +179,7 @@ static json_t *load(const char *text, size_t n, const struct mb_fields *own,
         mb_wire_error_fill(err, 400, NULL, NULL, "the body is empty; it must be a JSON object");
         return NULL;
     }
-    if (!bounded(text, n, err)) {
+    if (!mb_json_bounded(text, n, &(struct mb_json_tally) { 0 }, err)) {
         return NULL;
     }
     json_error_t where;

@@ -8,7 +8,8 @@
 #include <jansson.h>
 
 #include "proto/completion.h"
-#include "proto/wire_error.h"
+#include "proto/json/input_json.h"
+#include "proto/json_tally.h"
 
 struct mb_field;
 
@@ -45,19 +46,15 @@ enum mb_status mb_body_decode(const char *text, size_t n, const struct mb_fields
 /* stream_options goes with stream only, min_tokens not above max_tokens. */
 mb_agree_fn mb_agree_stream;
 
-/* 'name' what: HTTP 400. Always false. */
-bool mb_field_refuse(struct mb_wire_error *err, const char *name, const char *what);
-bool mb_field_refuse_memory(struct mb_wire_error *err);
+/* Adds a text that is to be parsed to *t; false, with err filled, when with it more than the bounds
+ * of completion_json.h came together. */
+bool mb_json_bounded(const char *text, size_t n, struct mb_json_tally *t,
+                     struct mb_wire_error *err);
 
 mb_take_fn mb_take_bool, mb_take_u32, mb_take_float, mb_take_max_tokens;
 /* Known, not offered, and harmless when empty. */
 mb_take_fn mb_take_nothing;
 
-/* A terminated copy of a string. */
-bool mb_copy_string(const json_t *v, char **ret, size_t *ret_n, struct mb_wire_error *err);
-/* An array of token ids, malloc'ed. */
-bool mb_copy_ids(const char *name, const json_t *list, uint32_t **ret, size_t *ret_n,
-                 struct mb_wire_error *err);
 /* The text of a document, as the template engine reads it. */
 bool mb_copy_json(const json_t *v, char **ret, struct mb_wire_error *err);
 

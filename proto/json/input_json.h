@@ -12,6 +12,17 @@
 
 #include "proto/wire_error.h"
 
+/* 'name' what: HTTP 400. Always false. */
+bool mb_field_refuse(struct mb_wire_error *err, const char *name, const char *what);
+bool mb_field_refuse_memory(struct mb_wire_error *err);
+
+/* Of a value that is a string, a terminated copy; of one that is an array, its token ids; of any,
+ * the name of a model. */
+bool mb_copy_string(const json_t *v, char **ret, size_t *ret_n, struct mb_wire_error *err);
+bool mb_copy_ids(const char *name, const json_t *list, uint32_t **ret, size_t *ret_n,
+                 struct mb_wire_error *err);
+bool mb_copy_model(const json_t *v, char **ret, struct mb_wire_error *err);
+
 /* "model": absent or null leaves NULL. */
 bool mb_input_model(const json_t *root, char **ret, struct mb_wire_error *err);
 /* A string, terminated. */

@@ -2,16 +2,11 @@
 
 #include <string.h>
 
+#include "proto/json/input_json.h"
 #include "proto/json/value_from_json.h"
 #include "proto/json/value_json.h"
 
 #define NAME_MAX_BYTES 64 /* OpenAI's limit */
-
-static bool refuse(struct mb_wire_error *err, const char *param, const char *what)
-{
-    mb_wire_error_fill(err, 400, NULL, param, "'%s' %s", param, what);
-    return false;
-}
 
 static bool is_name(const json_t *v)
 {
@@ -27,20 +22,19 @@ static bool take_schema(const json_t *v, struct mb_response_format *ret,
 {
     static const char param[] = "response_format.json_schema";
     if (!json_is_object(v)) {
-        return refuse(err, param, "must be an object");
+        return mb_field_refuse(err, param, "must be an object");
     }
     if (!is_name(json_object_get(v, "name"))) {
-        return refuse(err, "response_format.json_schema.name",
-                      "must be 1 to 64 of A-Z a-z 0-9 _ -");
+        return mb_field_refuse(err, "response_format.json_schema.name",
+                               "must be 1 to 64 of A-Z a-z 0-9 _ -");
     }
     const json_t *schema = json_object_get(v, "schema");
     if (!json_is_object(schema)) {
-        return refuse(err, "response_format.json_schema.schema", "must be an object");
+        return mb_field_refuse(err, "response_format.json_schema.schema", "must be an object");
     }
     enum mb_json_copy st = mb_json_value_of(schema, &ret->schema);
     if (st == MB_JSON_NO_MEMORY) {
-        mb_wire_error_fill(err, 503, "out_of_memory", NULL, "no memory for this request");
-        return false;
+        return mb_field_refuse_memory(err);
     }
     if (st == MB_JSON_TOO_DEEP) {
         mb_wire_error_fill(err, 400, NULL, "response_format.json_schema.schema",
@@ -68,6 +62,6 @@ bool mb_response_format_take(const json_t *v, struct mb_response_format *ret,
     if (strcmp(name, "json_schema") == 0) {
         return take_schema(json_object_get(v, "json_schema"), ret, err);
     }
-    return refuse(err, "response_format",
-                  "must be an object whose type is text, json_object or json_schema");
+    return mb_field_refuse(err, "response_format",
+                           "must be an object whose type is text, json_object or json_schema");
 }

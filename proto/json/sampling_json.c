@@ -55,14 +55,7 @@ static bool take_seed(const struct mb_field *f, const json_t *v, struct mb_compl
 static bool take_model(const struct mb_field *f, const json_t *v, struct mb_completion *c,
                        struct mb_wire_error *err)
 {
-    size_t n = json_string_length(v);
-    if (!json_is_string(v) || n == 0 || n > MB_MODEL_NAME_MAX ||
-        strlen(json_string_value(v)) != n) {
-        mb_wire_error_fill(err, 400, NULL, f->name, "'model' must be a name of 1 to %d bytes",
-                           MB_MODEL_NAME_MAX);
-        return false;
-    }
-    return mb_copy_string(v, &c->model, &n, err);
+    return mb_copy_model(v, &c->model, err);
 }
 
 static bool take_one_stop(const struct mb_field *f, const json_t *v, struct mb_completion *c,
@@ -185,6 +178,29 @@ static bool take_time_limit(const struct mb_field *f, const json_t *v, struct mb
     return true;
 }
 
+static bool take_priority(const struct mb_field *f, const json_t *v, struct mb_completion *c,
+                          struct mb_wire_error *err)
+{
+    const char *text = json_is_string(v) ? json_string_value(v) : "";
+    c->low_priority = strcmp(text, "low") == 0;
+    return c->low_priority || strcmp(text, "normal") == 0 ||
+           mb_field_refuse(err, f->name, "must be \"normal\" or \"low\"");
+}
+
+static bool take_cache_salt(const struct mb_field *f, const json_t *v, struct mb_completion *c,
+                            struct mb_wire_error *err)
+{
+    size_t n = json_string_length(v);
+    bool plain = n > 0 && !memchr(json_string_value(v), 0, n);
+    if (!plain || n > MB_CACHE_SALT_MAX) { /* 0 for what is no string */
+        mb_wire_error_fill(err, 400, NULL, f->name,
+                           "'%s' must be a string of 1 to %d bytes, none of them 0", f->name,
+                           MB_CACHE_SALT_MAX);
+        return false;
+    }
+    return mb_copy_string(v, &c->cache_salt, &n, err);
+}
+
 static bool take_response_format(const struct mb_field *f, const json_t *v,
                                  struct mb_completion *c, struct mb_wire_error *err)
 {
@@ -212,6 +228,8 @@ static const struct mb_field fields[] = {
     { "n", mb_take_u32, AT(n), 1, MB_CHOICES_MAX },
     { "return_token_ids", mb_take_bool, AT(return_token_ids), 0, 0 },
     { "time_limit", take_time_limit, 0, 0, MB_TIME_LIMIT_MAX },
+    { "priority", take_priority, 0, 0, 0 },
+    { "cache_salt", take_cache_salt, 0, 0, 0 },
     { "response_format", take_response_format, 0, 0, 0 },
     { "stream", mb_take_bool, AT(stream), 0, 0 },
     { "stream_options", take_stream_options, 0, 0, 0 },

@@ -1,5 +1,6 @@
 #include "proto/json/tool_calls_json.h"
 
+#include <float.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,9 +10,14 @@ static const char opening[] = "<tool_call>", closing[] = "</tool_call>";
 
 enum { CALLS_MAX = 32 }; /* in an answer */
 
+static bool is_blank(char c)
+{
+    return c == ' ' || c == '\t' || c == '\r' || c == '\n';
+}
+
 static size_t skip_blanks(const char *text, size_t n, size_t at)
 {
-    while (at < n && strchr(" \t\r\n", text[at]) && text[at]) {
+    while (at < n && is_blank(text[at])) {
         at++;
     }
     return at;
@@ -51,6 +57,22 @@ struct calls {
     bool refused; /* memory was */
 };
 
+/* v with as few digits as bring all its numbers back: what was written as 0.1 leaves as 0.1. NULL
+ * when memory is refused. */
+static char *dump(const json_t *v)
+{
+    for (size_t digits = DBL_DIG;; digits++) {
+        char *text = json_dumps(v, JSON_REAL_PRECISION(digits));
+        json_t *back = text ? json_loads(text, JSON_ALLOW_NUL, NULL) : NULL;
+        bool same = json_equal(v, back);
+        json_decref(back);
+        if (!text || same || digits == DBL_DECIMAL_DIG) {
+            return text;
+        }
+        free(text);
+    }
+}
+
 /* Adds the call that the JSON document at text says. *ret_used is where it ends. */
 static bool take_one(struct calls *calls, const char *text, size_t n, size_t *ret_used)
 {
@@ -68,7 +90,7 @@ static bool take_one(struct calls *calls, const char *text, size_t n, size_t *re
         (void) snprintf(c->id, sizeof c->id, "call_%.20s_%zu", calls->id, calls->n);
         c->name = strdup(json_string_value(name));
         c->arguments = json_is_string(arguments) ? strdup(json_string_value(arguments))
-                       : arguments               ? json_dumps(arguments, 0)
+                       : arguments               ? dump(arguments)
                                                  : strdup("{}");
         calls->refused = !c->name || !c->arguments;
         calls->n++;
@@ -135,7 +157,7 @@ bool mb_tool_calls_take(enum mb_call_form form, const char *id, const char *text
         calls.n = 0;
         before = n;
     }
-    while (calls.n > 0 && before > 0 && strchr(" \t\r\n", text[before - 1])) {
+    while (calls.n > 0 && before > 0 && is_blank(text[before - 1])) {
         before--; /* the line break before the first call */
     }
     *ret = calls.at;

@@ -15,7 +15,7 @@ static void put_values(struct mb_bytes *b, const struct mbd_row *row)
     mbd_table_range(row, range, sizeof range);
     mb_roff_put(b, row->help);
     mb_bytes_put_text(b, ".\n");
-    if (range[0] && row->kind != MBD_KIND_ADDRESS && row->kind != MBD_KIND_MODELS) {
+    if (range[0] && row->kind != MBD_KIND_ADDRESS && !mbd_table_is_list(row)) {
         mb_bytes_put_text(b, "Allowed: ");
         mb_roff_put(b, range);
         mb_bytes_put_text(b, ".\n");
@@ -70,8 +70,8 @@ static void put_man(struct mb_bytes *b)
         put_flag(b, row);
     }
     mb_bytes_put_text(b,
-                      ".SH SIGNALS\nSIGTERM, SIGINT and SIGHUP let running requests end, then "
-                      "leave; a second one leaves at once.\n"
+                      ".SH SIGNALS\nSIGTERM and SIGINT let running requests end, then leave; a "
+                      "second one leaves at once.\nSIGHUP reads keys and certificate anew.\n"
                       ".SH EXIT STATUS\n"
                       ".TP\n.B 0\nIt ended as it should.\n"
                       ".TP\n.B 1\nIt failed, or a second signal came.\n"
@@ -104,6 +104,7 @@ static void put_conf(struct mb_bytes *b)
     mb_bytes_put_text(b, ".SH EXAMPLE\n.nf\n{\n"
                          "    \"model\": { \"llama\": \"/var/lib/mboold/llama.mbool\" },\n"
                          "    \"listen\": \"0.0.0.0:8080\",\n"
+                         "    \"keys\": \"/etc/mboold.keys\",\n"
                          "    \"log_format\": \"json\"\n"
                          "}\n.fi\n.SH SEE ALSO\n.BR mboold (8)\n");
 }
@@ -144,7 +145,7 @@ static void put_zsh(struct mb_bytes *b)
 {
     mb_bytes_put_text(b, "#compdef mboold\n# Made by: mboold --help=zsh\n_arguments");
     for (const struct mbd_row *row = mbd_table; row->name; row++) {
-        bool has_value = row->kind != MBD_KIND_ACTION && row->kind != MBD_KIND_BOOL;
+        bool has_value = row->metavar && row->kind != MBD_KIND_BOOL;
         mb_bytes_printf(b, " \\\n    '*--%s%s['", row->name, has_value ? "=" : "");
         mb_shell_put_quoted(b, row->help, "[]:\\");
         mb_bytes_put_text(b, "']");
@@ -164,7 +165,7 @@ static void put_fish(struct mb_bytes *b)
 {
     mb_bytes_put_text(b, "# Made by: mboold --help=fish\n");
     for (const struct mbd_row *row = mbd_table; row->name; row++) {
-        bool has_value = row->kind != MBD_KIND_ACTION && row->kind != MBD_KIND_BOOL;
+        bool has_value = row->metavar && row->kind != MBD_KIND_BOOL;
         mb_bytes_printf(b, "complete -c mboold -l %s%s", row->name, has_value ? " -r" : "");
         if (row->choices[0]) {
             mb_bytes_put_text(b, " -f -a '");

@@ -12,16 +12,13 @@
 enum { FILE_BYTES_MAX = 1 << 20 }; /* a configuration is a page or two */
 
 /* A list of a later source replaces that of an earlier one; within a source it grows. */
-static void forget_models(struct mbd_options *o)
-{
-    for (size_t i = 0; i < o->n_models; i++) {
-        free(o->models[i].file);
-        o->models[i].file = NULL;
-    }
-    o->n_models = 0;
-}
-
 /* ---- command line ------------------------------------------------------------------------ */
+
+/* The row that names the file, which is looked for before all others. */
+static bool is_config(const struct mbd_row *row)
+{
+    return row->offset == offsetof(struct mbd_options, config) && row->kind == MBD_KIND_TEXT;
+}
 
 struct flag {
     const struct mbd_row *row;
@@ -63,13 +60,13 @@ static enum mb_status read_flag(int argc, const char *const *argv, int *i, struc
         return unknown_flag(text, n, near, err);
     }
     (void) snprintf(ret->shown, sizeof ret->shown, "--%s", row->name);
-    if (row->kind == MBD_KIND_ACTION && value) {
+    if (row->kind == MBD_KIND_ACTION && !row->metavar && value) {
         return mb_fail(err, MB_E_INVALID, 0, "%s: takes no value", ret->shown);
     }
     if (row->kind == MBD_KIND_BOOL && !value) {
         value = no ? "false" : "true";
     }
-    if (row->kind != MBD_KIND_ACTION && !value) {
+    if (row->metavar && !value) {
         if (*i + 1 >= argc) {
             return mb_fail(err, MB_E_INVALID, 0, "%s: needs a value %s", ret->shown,
                            row->metavar);
@@ -92,7 +89,8 @@ static enum mb_status scan_flags(struct mbd_options *o, int argc, const char *co
             enum mbd_action a = (enum mbd_action) f.row->min;
             /* --help beats what else is asked for. */
             *action = *action == MBD_ACTION_HELP ? *action : a;
-        } else if (st == MB_OK && f.row->kind == MBD_KIND_TEXT) {
+        }
+        if (st == MB_OK && (is_config(f.row) || (f.row->kind == MBD_KIND_ACTION && f.value))) {
             st = mbd_table_set(f.row, f.value, f.shown, o, err);
         }
         if (st != MB_OK) {
@@ -105,14 +103,14 @@ static enum mb_status scan_flags(struct mbd_options *o, int argc, const char *co
 static enum mb_status apply_flags(struct mbd_options *o, int argc, const char *const *argv,
                                   struct mb_error *err)
 {
-    bool models_seen = false;
+    bool seen[MBD_KINDS] = { false };
     for (int i = 1; i < argc; i++) {
         struct flag f;
         enum mb_status st = read_flag(argc, argv, &i, &f, err);
-        if (st == MB_OK && f.row->kind != MBD_KIND_ACTION && f.row->kind != MBD_KIND_TEXT) {
-            if (f.row->kind == MBD_KIND_MODELS && !models_seen) {
-                forget_models(o);
-                models_seen = true;
+        if (st == MB_OK && f.row->kind != MBD_KIND_ACTION && !is_config(f.row)) {
+            if (mbd_table_is_list(f.row) && !seen[f.row->kind]) {
+                mbd_table_forget(f.row->kind, o);
+                seen[f.row->kind] = true;
             }
             st = mbd_table_set(f.row, f.value, f.shown, o, err);
         }
@@ -145,11 +143,11 @@ static enum mb_status apply_environment(struct mbd_options *o, const char *const
         char name[MBD_NAME_MAX];
         mbd_table_variable(row, name);
         const char *value = mbd_table_in_environment(row) ? variable(env, name) : NULL;
-        if (!value || row->kind == MBD_KIND_TEXT) { /* the file was named before */
+        if (!value || is_config(row)) { /* the file was named before */
             continue;
         }
-        if (row->kind == MBD_KIND_MODELS) {
-            forget_models(o);
+        if (mbd_table_is_list(row)) {
+            mbd_table_forget(row->kind, o);
         }
         enum mb_status st = mbd_table_set(row, value, name, o, err);
         if (st != MB_OK) {
@@ -222,12 +220,12 @@ static int line_of(const char *text, const char *key)
     return 0;
 }
 
-static enum mb_status set_models(const struct mbd_row *row, json_t *v, const char *what,
-                                 struct mbd_options *o, struct mb_error *err)
+static enum mb_status set_list(const struct mbd_row *row, json_t *v, const char *what,
+                               struct mbd_options *o, struct mb_error *err)
 {
     const char *name;
     json_t *file;
-    forget_models(o);
+    mbd_table_forget(row->kind, o);
     json_object_foreach (v, name, file) {
         const char *path = json_string_value(file);
         if (!path || strchr(path, ',')) {
@@ -261,6 +259,8 @@ static const char *wrong_type(const struct mbd_row *row, const json_t *v)
     case MBD_KIND_BOOL:
         return json_is_boolean(v) ? NULL : "true or false";
     case MBD_KIND_MODELS:
+    case MBD_KIND_EPOCHS:
+    case MBD_KIND_TEACHERS:
         return json_is_object(v) ? NULL : "an object of names and files";
     default:
         return json_is_string(v) ? NULL : "a string";
@@ -290,8 +290,8 @@ static enum mb_status set_key(const char *where, const char *key, json_t *v,
     if (type) {
         return mb_fail(err, MB_E_INVALID, 0, "%s: must be %s", what, type);
     }
-    if (row->kind == MBD_KIND_MODELS) {
-        return set_models(row, v, what, o, err);
+    if (mbd_table_is_list(row)) {
+        return set_list(row, v, what, o, err);
     }
     char number[64];
     const char *text = json_string_value(v);
@@ -348,6 +348,15 @@ static enum mb_status agree(const struct mbd_options *o, struct mb_error *err)
 {
     if (o->n_models == 0) {
         return mb_fail(err, MB_E_INVALID, 0, "--model: at least one NAME=FILE is needed");
+    }
+    if (!o->keys && !o->insecure && !mbd_address_is_loopback(&o->listen)) {
+        return mb_fail(err, MB_E_INVALID, 0,
+                       "--listen: other machines could ask at %s, and there are no --keys; "
+                       "--insecure allows it",
+                       o->listen.host);
+    }
+    if (!o->tls_cert != !o->tls_key) {
+        return mb_fail(err, MB_E_INVALID, 0, "--tls-cert, --tls-key: one is of no use alone");
     }
     if (o->step_tokens < o->sequences_max) {
         return mb_fail(

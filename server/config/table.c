@@ -20,6 +20,18 @@ const struct mbd_row mbd_table[] = {
           "serve the checkpoint FILE under NAME; may be repeated. In the environment: with "
           "commas between; in the file: an object. A new FILE takes the place of a served one by "
           "rename; one that is written over or cut short in place ends the daemon" },
+    { "epoch", MBD_KIND_EPOCHS, 0, ANY, .value = "", .metavar = "NAME=MODEL+FILE",
+      .help =
+          "serve under NAME, too, what the flip delta FILE makes of MODEL; may be repeated. It "
+          "shares MODEL's engine, and its memory but for the pages that differ. In the "
+          "environment: with commas between; in the file: an object of \"MODEL+FILE\"" },
+    { "epochs-max", MBD_KIND_U32, AT(epochs_max), 0, MBD_EPOCHS_MAX, "4", .metavar = "N",
+      .help = "epochs that a model was before, kept so that it can be rolled back to them" },
+    { "weights", MBD_KIND_CHOICE, AT(weights), ANY, .value = "file",
+      .choices = { "file", "memfd" }, .metavar = "WHERE",
+      .help =
+          "file: map the checkpoint itself. memfd: copy it to sealed memory, in huge pages where "
+          "the system allows them; then nothing that becomes of the file can end the daemon" },
     { "threads", MBD_KIND_U32, AT(threads), 0, 256, "0", .metavar = "N",
       .help =
           "threads that compute; 0: as many as there are processors for this process, by its "
@@ -47,6 +59,10 @@ const struct mbd_row mbd_table[] = {
     { "kv-memory", MBD_KIND_BYTES, AT(kv_memory), 0, 0x1p50, "0", .metavar = "BYTES",
       .help = "memory of the KV cache; 0: enough for max-sequences at full context, within a "
               "quarter of this machine's, or of what its control group may use" },
+    { "prefix-cache", MBD_KIND_BOOL, AT(prefix_cache), ANY, .value = "true", .metavar = "BOOL",
+      .help =
+          "keep what was computed of prompts in free blocks of the KV cache, for requests of the "
+          "same API key that begin alike; no effect on any result" },
     { "queue-requests", MBD_KIND_U32, AT(queue_requests), 1, 65536, "128", .metavar = "N",
       .help = "requests that may wait; beyond it 429" },
     { "queue-tokens", MBD_KIND_U64, AT(queue_tokens), 1, 0x1p40, "1048576", .metavar = "N",
@@ -61,6 +77,28 @@ const struct mbd_row mbd_table[] = {
       .metavar = "ADDRESS:PORT",
       .help = "a port of their own for /healthz, /readyz and /metrics, with connections of its "
               "own; they are then there and nowhere else. None: they are on --listen" },
+    { "host", MBD_KIND_TEXT, AT(hosts), ANY, .value = "", .metavar = "NAMES",
+      .help =
+          "names, with commas between, by which it may be asked (the header Host); * is any. Numbers "
+          "and localhost always may. None: only these where it listens on loopback, so that no page of "
+          "the web can call itself by a name that leads here; elsewhere any" },
+    { "cors-origin", MBD_KIND_TEXT, AT(cors_origins), ANY, .value = "", .metavar = "ORIGINS",
+      .help =
+          "pages of the web that may ask, as https://app.example.com, with commas between; * is any. "
+          "None: a request that a browser sends for another origin is refused" },
+    { "keys", MBD_KIND_TEXT, AT(keys), ANY, .value = "", .metavar = "FILE",
+      .help =
+          "API keys: whoever asks must have one of this file, and may do what its scopes say. "
+          "--new-key makes a line of it; read anew at SIGHUP. None: whoever can reach "
+          "--listen may do everything" },
+    { "insecure", MBD_KIND_BOOL, AT(insecure), ANY, .value = "false", .metavar = "BOOL",
+      .help = "without keys, listen where other machines can ask all the same" },
+    { "tls-cert", MBD_KIND_TEXT, AT(tls_cert), ANY, .value = "", .metavar = "FILE",
+      .help =
+          "speak TLS at --listen, with this certificate and its chain (PEM), and --tls-key; both "
+          "are read anew at SIGHUP. --ops-listen stays without" },
+    { "tls-key", MBD_KIND_TEXT, AT(tls_key), ANY, .value = "", .metavar = "FILE",
+      .help = "the certificate's private key (PEM, without a password)" },
     { "max-body", MBD_KIND_BYTES, AT(body_max), 1 * KIB, MB_BODY_BYTES_MAX, "8M",
       .metavar = "BYTES", .help = "size of a request's body; beyond it 413" },
     { "body-memory", MBD_KIND_BYTES, AT(body_memory), 1 * MIB, 0x1p40, "256M",
@@ -82,6 +120,37 @@ const struct mbd_row mbd_table[] = {
     { "ping-interval", MBD_KIND_SECONDS, AT(ping_interval_ms), 0.05, 3600, "15",
       .metavar = "SECONDS", .help = "between comments in a stream that has nothing to say" },
 
+    { "state-dir", MBD_KIND_TEXT, AT(state_dir), ANY, .value = "", .metavar = "DIR",
+      .group = "fine-tuning",
+      .help =
+          "keep files, jobs and what they make in this folder, for one daemon alone; without "
+          "it there are no /v1/files and no /v1/fine_tuning" },
+    { "file-bytes-max", MBD_KIND_BYTES, AT(file_bytes_max), 1 * KIB, 0x1p40, "512M",
+      .metavar = "BYTES", .help = "size of an uploaded file; beyond it 413" },
+    { "file-bytes-total", MBD_KIND_BYTES, AT(file_bytes_total), 1 * KIB, 0x1p50, "16G",
+      .metavar = "BYTES", .help = "of all uploaded files together; beyond it 400" },
+    { "finetune-slots", MBD_KIND_U32, AT(finetune_slots), 0, 64, "1", .metavar = "N",
+      .help = "jobs that train at once, each in a process of its own; 0: jobs only wait" },
+    { "finetune-queue", MBD_KIND_U32, AT(finetune_queue), 1, 10000, "64", .metavar = "N",
+      .help = "jobs that are not done: running, waiting and paused; beyond it 429" },
+    { "finetune-threads", MBD_KIND_U32, AT(finetune_threads), 0, 256, "0", .metavar = "N",
+      .help =
+          "threads of a training, in the idle scheduling class; 0: half of those that serve" },
+    { "finetune-memory", MBD_KIND_BYTES, AT(finetune_memory), 0, 0x1p50, "0",
+      .metavar = "BYTES",
+      .help = "memory of its own that a training may take; beyond it the job fails. 0: half of "
+              "this machine's, or of what its control group may use" },
+    { "finetune-priority", MBD_KIND_WORD, AT(finetune_priority), ANY, .value = "idle",
+      .choices = { "idle", "nice", "normal" }, .metavar = "CLASS",
+      .help = "idle: a training has the processors that nobody else wants; nice: the smallest "
+              "share of them; normal: as much as serving, for processors of its own" },
+    { "finetune-hang", MBD_KIND_SECONDS, AT(finetune_hang_ms), 0.5, 86400, "600",
+      .metavar = "SECONDS",
+      .help = "without a step until a training counts as hung, and is started again from its "
+              "last snapshot" },
+    { "teacher", MBD_KIND_TEACHERS, AT(teachers), ANY, .value = "", .metavar = "NAME=FOLDER",
+      .help = "a float model that jobs may distil from, by NAME; may be repeated" },
+
     { "drain-timeout", MBD_KIND_SECONDS, AT(drain_timeout_ms), 0, 86400, "30",
       .metavar = "SECONDS", .group = "operation",
       .help = "after SIGTERM, for running requests to end; then they are cancelled" },
@@ -101,6 +170,13 @@ const struct mbd_row mbd_table[] = {
       .help =
           "ask the daemon that runs with these options here whether it is alive, and leave: "
           "0 when it is" },
+    { "new-key", MBD_KIND_ACTION, AT(key_name), MBD_ACTION_NEW_KEY, 0, .metavar = "NAME",
+      .help =
+          "make an API key: print it to standard error, this once, and its line for the file "
+          "of keys to standard output, and leave" },
+    { "hash-key", MBD_KIND_ACTION, AT(key_name), MBD_ACTION_HASH_KEY, 0, .metavar = "NAME",
+      .help =
+          "read a key from standard input, print its line for the file of keys, and leave" },
     { "print-defaults", MBD_KIND_ACTION, 0, MBD_ACTION_PRINT_DEFAULTS, 0,
       .help = "print a configuration file with every default, and leave" },
     { "help", MBD_KIND_ACTION, 0, MBD_ACTION_HELP, 0, .help = "print this, and leave" },
@@ -241,11 +317,19 @@ void mbd_table_range(const struct mbd_row *row, char *ret, size_t n)
         (void) snprintf(ret, n, "a numeric address and a port, 127.0.0.1:8080 or [::1]:8080");
         break;
     case MBD_KIND_MODELS:
-        (void) snprintf(ret, n, "NAME=FILE, NAME of 1 to %d of A-Z a-z 0-9 . _ : / -",
+    case MBD_KIND_TEACHERS:
+        (void) snprintf(ret, n, "%s, NAME of 1 to %d of A-Z a-z 0-9 . _ : / -", row->metavar,
+                        MB_MODEL_NAME_MAX);
+        break;
+    case MBD_KIND_EPOCHS:
+        (void) snprintf(ret, n,
+                        "NAME=MODEL+FILE, NAME and MODEL of 1 to %d of A-Z a-z 0-9 "
+                        ". _ : / -",
                         MB_MODEL_NAME_MAX);
         break;
     case MBD_KIND_TEXT:
     case MBD_KIND_ACTION:
+    case MBD_KINDS:
         ret[0] = '\0';
         break;
     }
@@ -363,33 +447,23 @@ static bool set_address(const struct mbd_row *row, const char *text, struct mbd_
     return parse_address(text, ret);
 }
 
-static bool is_model_name(const char *name, size_t n)
-{
-    if (n == 0 || n > MB_MODEL_NAME_MAX) {
-        return false;
-    }
-    for (size_t i = 0; i < n; i++) {
-        if (!isalnum((unsigned char) name[i]) && !strchr("._:/-", name[i])) {
-            return false;
-        }
-    }
-    return true;
-}
-
+/* Of a list, of n in *ret_n. */
 static enum mb_status add_model(const struct mbd_row *row, const char *text, size_t n,
-                                const char *what, struct mbd_options *o, struct mb_error *err)
+                                const char *what, struct mbd_model_option *at, size_t *ret_n,
+                                struct mb_error *err)
 {
     const char *equals = memchr(text, '=', n);
-    if (!equals || !is_model_name(text, (size_t) (equals - text)) || equals + 1 == text + n) {
+    if (!equals || !mb_is_model_name(text, (size_t) (equals - text)) ||
+        equals + 1 == text + n) {
         return refuse(row, text, what, err);
     }
-    if (o->n_models == MBD_MODELS_MAX) {
-        return mb_fail(err, MB_E_INVALID, 0, "%s: more than %d models", what, MBD_MODELS_MAX);
+    if (*ret_n == MBD_MODELS_MAX) {
+        return mb_fail(err, MB_E_INVALID, 0, "%s: more than %d", what, MBD_MODELS_MAX);
     }
     struct mbd_model_option m = { 0 };
     memcpy(m.name, text, (size_t) (equals - text));
-    for (size_t i = 0; i < o->n_models; i++) {
-        if (strcmp(o->models[i].name, m.name) == 0) {
+    for (size_t i = 0; i < *ret_n; i++) {
+        if (strcmp(at[i].name, m.name) == 0) {
             return mb_fail(err, MB_E_INVALID, 0, "%s: the name '%s' is given twice", what,
                            m.name);
         }
@@ -398,16 +472,46 @@ static enum mb_status add_model(const struct mbd_row *row, const char *text, siz
     if (!m.file) {
         return mb_fail(err, MB_E_NOMEM, 0, "%s: no memory", what);
     }
-    o->models[o->n_models++] = m;
+    at[(*ret_n)++] = m;
     return MB_OK;
 }
 
-static enum mb_status add_models(const struct mbd_row *row, const char *text, const char *what,
-                                 struct mbd_options *o, struct mb_error *err)
+/* NAME=MODEL+FILE, whose FILE may hold any of these. */
+static enum mb_status add_epoch(const struct mbd_row *row, const char *text, size_t n,
+                                const char *what, struct mbd_options *o, struct mb_error *err)
+{
+    const char *equals = memchr(text, '=', n), *end = text + n;
+    const char *plus = equals ? memchr(equals, '+', (size_t) (end - equals)) : NULL;
+    struct mbd_epoch_option e = { 0 };
+    if (!plus || !mb_is_model_name(text, (size_t) (equals - text)) ||
+        !mb_is_model_name(equals + 1, (size_t) (plus - equals - 1)) || plus + 1 == end) {
+        return refuse(row, text, what, err);
+    }
+    if (o->n_epochs == MBD_EPOCH_OPTIONS_MAX) {
+        return mb_fail(err, MB_E_INVALID, 0, "%s: more than %d epochs", what,
+                       MBD_EPOCH_OPTIONS_MAX);
+    }
+    memcpy(e.name, text, (size_t) (equals - text));
+    memcpy(e.model, equals + 1, (size_t) (plus - equals - 1));
+    e.delta = strndup(plus + 1, (size_t) (end - plus - 1));
+    if (!e.delta) {
+        return mb_fail(err, MB_E_NOMEM, 0, "%s: no memory", what);
+    }
+    o->epochs[o->n_epochs++] = e;
+    return MB_OK;
+}
+
+/* Of a list, one or several with commas between. */
+static enum mb_status add_pairs(const struct mbd_row *row, const char *text, const char *what,
+                                struct mbd_options *o, struct mb_error *err)
 {
     for (;;) {
         size_t n = strcspn(text, ",");
-        enum mb_status st = add_model(row, text, n, what, o, err);
+        enum mb_status st =
+            row->kind == MBD_KIND_EPOCHS ? add_epoch(row, text, n, what, o, err)
+            : row->kind == MBD_KIND_MODELS
+                ? add_model(row, text, n, what, o->models, &o->n_models, err)
+                : add_model(row, text, n, what, o->teachers, &o->n_teachers, err);
         if (st != MB_OK || !text[n]) {
             return st;
         }
@@ -445,9 +549,12 @@ enum mb_status mbd_table_set(const struct mbd_row *row, const char *text, const 
     bool ok = true;
     switch (row->kind) {
     case MBD_KIND_TEXT:
+    case MBD_KIND_ACTION:
         return set_text(place, text, what, err);
     case MBD_KIND_MODELS:
-        return add_models(row, text, what, o, err);
+    case MBD_KIND_EPOCHS:
+    case MBD_KIND_TEACHERS:
+        return add_pairs(row, text, what, o, err);
     case MBD_KIND_ADDRESS:
         ok = set_address(row, text, place);
         break;
@@ -479,10 +586,38 @@ enum mb_status mbd_table_set(const struct mbd_row *row, const char *text, const 
             *(const char **) place = row->choices[choice_index(row, text)];
         }
         break;
-    case MBD_KIND_ACTION:
+    case MBD_KINDS:
         break;
     }
     return ok ? MB_OK : refuse(row, text, what, err);
+}
+
+bool mbd_table_is_list(const struct mbd_row *row)
+{
+    return row->kind == MBD_KIND_MODELS || row->kind == MBD_KIND_EPOCHS ||
+           row->kind == MBD_KIND_TEACHERS;
+}
+
+static void forget_models(struct mbd_model_option *at, size_t *n)
+{
+    for (size_t i = 0; i < *n; i++) {
+        free(at[i].file);
+    }
+    *n = 0;
+}
+
+void mbd_table_forget(enum mbd_kind list, struct mbd_options *o)
+{
+    if (list == MBD_KIND_MODELS) {
+        forget_models(o->models, &o->n_models);
+    } else if (list == MBD_KIND_TEACHERS) {
+        forget_models(o->teachers, &o->n_teachers);
+    } else {
+        for (size_t i = 0; i < o->n_epochs; i++) {
+            free(o->epochs[i].delta);
+        }
+        o->n_epochs = 0;
+    }
 }
 
 void mbd_options_init(struct mbd_options *o)
@@ -499,12 +634,30 @@ void mbd_options_init(struct mbd_options *o)
     }
 }
 
+bool mbd_address_is_loopback(const struct mbd_address *a)
+{
+    struct in_addr v4;
+    struct in6_addr v6;
+    if (inet_pton(AF_INET, a->host, &v4) == 1) {
+        return ntohl(v4.s_addr) >> 24 == 127;
+    }
+    return inet_pton(AF_INET6, a->host, &v6) == 1 &&
+           (IN6_IS_ADDR_LOOPBACK(&v6) || (IN6_IS_ADDR_V4MAPPED(&v6) && v6.s6_addr[12] == 127));
+}
+
 void mbd_options_fini(struct mbd_options *o)
 {
-    for (size_t i = 0; i < o->n_models; i++) {
-        free(o->models[i].file);
-    }
+    mbd_table_forget(MBD_KIND_MODELS, o);
+    mbd_table_forget(MBD_KIND_EPOCHS, o);
+    mbd_table_forget(MBD_KIND_TEACHERS, o);
+    free(o->state_dir);
     free(o->config);
+    free(o->key_name);
+    free(o->hosts);
+    free(o->cors_origins);
+    free(o->keys);
+    free(o->tls_cert);
+    free(o->tls_key);
     *o = (struct mbd_options) { 0 };
 }
 
@@ -535,7 +688,7 @@ static void put_facts(struct mb_bytes *ret, const struct mbd_row *row, size_t in
     char range[160], variable[MBD_NAME_MAX];
     mbd_table_range(row, range, sizeof range);
     mbd_table_variable(row, variable);
-    bool in_words = row->kind == MBD_KIND_ADDRESS || row->kind == MBD_KIND_MODELS;
+    bool in_words = row->kind == MBD_KIND_ADDRESS || mbd_table_is_list(row);
     mb_bytes_printf(ret, "%*s[", (int) indent, "");
     if (range[0] && !in_words) {
         mb_bytes_printf(ret, "%s; ", range);
@@ -565,11 +718,12 @@ void mbd_table_help(struct mb_bytes *ret)
             put_facts(ret, row, (size_t) indent);
         }
     }
-    mb_bytes_put_text(ret, "\nexit status: 0 it ended as it should; 1 it failed; 2 the "
-                           "configuration was wrong\n"
-                           "signals: SIGTERM, SIGINT and SIGHUP let running requests end, then "
-                           "leave;\n"
-                           "         a second one leaves at once\n");
+    mb_bytes_put_text(ret,
+                      "\nexit status: 0 it ended as it should; 1 it failed; 2 the "
+                      "configuration was wrong\n"
+                      "signals: SIGTERM and SIGINT let running requests end, then leave; a "
+                      "second one\n"
+                      "         leaves at once. SIGHUP reads keys and certificate anew\n");
 }
 
 void mbd_table_defaults(struct mb_bytes *ret)
@@ -584,7 +738,7 @@ void mbd_table_defaults(struct mb_bytes *ret)
         const char *v = row->value;
         bool bare = row->kind == MBD_KIND_BOOL || (v[0] && !v[strspn(v, "0123456789.")]);
         mb_bytes_printf(ret, "%s    \"%s\": ", between, key);
-        if (row->kind == MBD_KIND_MODELS) {
+        if (mbd_table_is_list(row)) {
             mb_bytes_put_text(ret, "{}");
         } else {
             mb_bytes_printf(ret, bare ? "%s" : "\"%s\"", v);

@@ -15,10 +15,14 @@ enum mbd_kind {
     MBD_KIND_BYTES,   /* uint64_t; K, M, G, T are powers of 1024 */
     MBD_KIND_SECONDS, /* uint32_t milliseconds; written as seconds, 0.25 is allowed */
     MBD_KIND_BOOL,
-    MBD_KIND_CHOICE, /* int: index in choices */
-    MBD_KIND_WORD,   /* const char *: one of choices */
-    MBD_KIND_MODELS, /* NAME=FILE, many */
-    MBD_KIND_ACTION, /* a flag that is no setting; min is the enum mbd_action */
+    MBD_KIND_CHOICE,   /* int: index in choices */
+    MBD_KIND_WORD,     /* const char *: one of choices */
+    MBD_KIND_MODELS,   /* NAME=FILE, many */
+    MBD_KIND_EPOCHS,   /* NAME=MODEL+FILE, many */
+    MBD_KIND_TEACHERS, /* NAME=FOLDER, many */
+    MBD_KIND_ACTION,   /* a flag that is no setting; min is the enum mbd_action. With a metavar
+                          it takes a text, char * */
+    MBD_KINDS
 };
 
 struct mbd_row {
@@ -40,12 +44,16 @@ extern const struct mbd_row mbd_table[];
  * that was meant, or NULL. */
 const struct mbd_row *mbd_table_find(const char *name, size_t n, const char **ret_near);
 
-/* Parses text into its place in o. Of MODELS, adds one NAME=FILE, or several with commas
- * between. what says where the text is from: "--threads", "MBOOLD_THREADS",
+/* Parses text into its place in o. Of a list, adds one, or several with commas between. what says where the text is from: "--threads", "MBOOLD_THREADS",
  * "a.json:3: threads".
  * Errors: MB_E_INVALID: "<what>: '<text>' ... <range>"; MB_E_NOMEM. */
 enum mb_status mbd_table_set(const struct mbd_row *row, const char *text, const char *what,
                              struct mbd_options *o, struct mb_error *err);
+
+/* Is it one that may be given several times? What was said of it is forgotten when a later source
+ * says something of it. */
+bool mbd_table_is_list(const struct mbd_row *row);
+void mbd_table_forget(enum mbd_kind list, struct mbd_options *o);
 
 /* "1..1024", "auto, c, avx2", ...: what is allowed, for people. */
 void mbd_table_range(const struct mbd_row *row, char *ret, size_t n);

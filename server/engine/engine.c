@@ -11,11 +11,14 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
 
 #include "core/base/parallel.h"
 #include "server/clock.h"
 #include "server/engine/engine_check.h"
 #include "server/engine/mailbox.h"
+#include "server/engine/prefix_cache.h"
 #include "server/engine/runner.h"
 #include "server/engine/slot.h"
 #include "server/metrics/metrics.h"
@@ -30,13 +33,15 @@ struct mbd_engine {
 
     /* The engine thread's. */
     struct mbd_runner runner;
-    struct mbd_queue queue;
+    struct mbd_fair_queue queue;
+    struct mbd_prefix_cache prefix;
     struct mbd_plan plan;
     struct mbd_pace pace;
     struct mbd_slot *slots;           /* [sequences_max] */
     struct mbd_plan_slot *plan_slots; /* [sequences_max], what the plan sees of them */
     uint64_t n_admitted;
-    bool told; /* a request has events that the control thread was not woken for */
+    uint64_t evicted_told; /* to metrics */
+    bool told;             /* a request has events that the control thread was not woken for */
 
     /* Told to any thread. */
     atomic_uint prefilling, decoding, kv_blocks_free;
@@ -63,8 +68,8 @@ static void end(struct mbd_engine *e, uint32_t slot, enum mbd_request_state stat
     mbd_metrics_add(e->o.metrics,
                     finish == MB_FINISH_LENGTH ? MBD_REQUESTS_LENGTH : outcome[state], 1);
     mbd_metrics_observe(e->o.metrics, MBD_REQUEST_SECONDS, now - submitted);
-    mb_kv_release(e->runner.kv, slot);
-    atomic_store_explicit(&e->kv_blocks_free, mb_kv_blocks_free(e->runner.kv),
+    mbd_prefix_release(&e->prefix, slot);
+    atomic_store_explicit(&e->kv_blocks_free, mbd_prefix_available(&e->prefix),
                           memory_order_relaxed);
     mbd_slot_end(&e->slots[slot], state, finish, status, now);
     e->told = true;
@@ -112,7 +117,7 @@ static void end_cancelled(struct mbd_engine *e)
 static void end_everything(struct mbd_engine *e)
 {
     mbd_mailbox_take(&e->mailbox, &e->queue);
-    mbd_queue_filter(&e->queue, drop_all, e);
+    mbd_fair_queue_filter(&e->queue, drop_all, e);
     for (uint32_t i = 0; i < e->o.sequences_max; i++) {
         if (e->slots[i].request) {
             end(e, i, MBD_REQUEST_CANCELLED, MB_FINISH_NONE, MB_OK);
@@ -126,35 +131,56 @@ static void hear(struct mbd_engine *e)
 {
     if (mbd_bell_heard(e->mailbox.bell)) {
         mbd_mailbox_take(&e->mailbox, &e->queue);
-        mbd_queue_filter(&e->queue, drop_cancelled, e);
+        mbd_fair_queue_filter(&e->queue, drop_cancelled, e);
     }
+}
+
+/* Where the blocks of its sequence hang; false when they are to be its own. Of a prompt that is scored,
+ * or whose hidden states are added up, every position has to be computed. */
+static bool find_root(const struct mbd_request *r, struct mbd_prefix_root *ret)
+{
+    const struct mbd_request_params *p = mbd_request_params(r);
+    if (p->want_prompt_scores || p->hidden_width > 0) {
+        return false;
+    }
+    *ret = (struct mbd_prefix_root) { .digest = mbd_request_model(r)->digest };
+    memcpy(ret->salt, p->salt, sizeof ret->salt);
+    return true;
+}
+
+/* The next in the queue gets the slot. */
+static void start_next(struct mbd_engine *e, uint32_t slot)
+{
+    struct mbd_waiting w = mbd_fair_queue_pop(&e->queue);
+    /* The context need not be whole blocks: the last one may reach beyond it. */
+    uint32_t n_positions = w.n_blocks * MB_KV_BLOCK;
+    n_positions = n_positions < e->o.context_max ? n_positions : e->o.context_max;
+    struct mbd_prefix_root root;
+    uint32_t shared =
+        mbd_prefix_start(&e->prefix, slot, find_root(w.request, &root) ? &root : NULL,
+                         mbd_request_prompt(w.request), w.n_prompt, n_positions);
+    mbd_request_set_cached(w.request, shared);
+    mbd_fair_queue_spared(&e->queue, w.tenant, w.low, shared);
+    uint64_t now = mbd_now_ns();
+    mbd_metrics_observe(e->o.metrics, MBD_QUEUE_SECONDS,
+                        now - mbd_request_times(w.request).submitted);
+    mbd_metrics_add(e->o.metrics, MBD_PROMPT_TOKENS, w.n_prompt);
+    mbd_metrics_add(e->o.metrics, MBD_PREFIX_TOKENS, shared);
+    mbd_metrics_add(e->o.metrics, MBD_PREFIX_HITS, shared > 0);
+    mbd_slot_start(&e->slots[slot], w.request, shared, e->n_admitted++, now);
+    mbd_mailbox_left(&e->mailbox, &w);
 }
 
 static void admit(struct mbd_engine *e)
 {
-    uint32_t free_slots = 0;
-    for (uint32_t i = 0; i < e->o.sequences_max; i++) {
-        free_slots += !e->slots[i].request;
-    }
-    uint32_t n = mbd_plan_admit(&e->queue, free_slots, mb_kv_blocks_free(e->runner.kv));
-    for (uint32_t slot = 0; n > 0; slot++) {
-        if (e->slots[slot].request) {
-            continue;
+    for (uint32_t slot = 0; slot < e->o.sequences_max; slot++) {
+        const struct mbd_waiting *next = mbd_fair_queue_next(&e->queue);
+        if (!next || next->n_blocks > mbd_prefix_available(&e->prefix)) {
+            return; /* who is next is not overtaken */
         }
-        struct mbd_waiting w = mbd_queue_pop(&e->queue);
-        /* The context need not be whole blocks: the last one may reach beyond it. */
-        uint32_t n_positions = w.n_blocks * MB_KV_BLOCK;
-        n_positions = n_positions < e->o.context_max ? n_positions : e->o.context_max;
-        enum mb_status st = mb_kv_reserve(e->runner.kv, slot, n_positions, NULL);
-        assert(st == MB_OK); /* the plan counted the blocks */
-        (void) st;
-        uint64_t now = mbd_now_ns();
-        mbd_metrics_observe(e->o.metrics, MBD_QUEUE_SECONDS,
-                            now - mbd_request_times(w.request).submitted);
-        mbd_metrics_add(e->o.metrics, MBD_PROMPT_TOKENS, w.n_prompt);
-        mbd_slot_start(&e->slots[slot], w.request, e->n_admitted++, now);
-        mbd_mailbox_left(&e->mailbox, &w);
-        n--;
+        if (!e->slots[slot].request) {
+            start_next(e, slot);
+        }
     }
 }
 
@@ -184,7 +210,8 @@ static void plan(struct mbd_engine *e)
     }
     mbd_plan_step(&e->plan, e->plan_slots, e->o.step_tokens_max, e->pace.tokens);
 
-    uint32_t free_blocks = mb_kv_blocks_free(e->runner.kv), blocks = mb_kv_blocks(e->runner.kv);
+    uint32_t free_blocks = mbd_prefix_available(&e->prefix),
+             blocks = mb_kv_blocks(e->runner.kv);
     atomic_store_explicit(&e->prefilling, prefilling, memory_order_relaxed);
     atomic_store_explicit(&e->decoding, running - prefilling, memory_order_relaxed);
     atomic_store_explicit(&e->kv_blocks_free, free_blocks, memory_order_relaxed);
@@ -199,6 +226,28 @@ static void fail(void *arg, uint32_t slot, enum mb_status status)
     end(arg, slot, MBD_REQUEST_FAILED, MB_FINISH_NONE, status);
 }
 
+/* Blocks that the step filled can be shared from now on. */
+static void know_blocks(struct mbd_engine *e)
+{
+    uint64_t evicted = e->prefix.n_evicted;
+    mbd_metrics_add(e->o.metrics, MBD_PREFIX_EVICTIONS, evicted - e->evicted_told);
+    e->evicted_told = evicted;
+    for (uint32_t i = 0; i < e->plan.n_parts; i++) {
+        uint32_t slot = e->plan.parts[i].slot;
+        const struct mbd_slot *s = &e->slots[slot];
+        struct mbd_prefix_root root;
+        if (!e->prefix.on || !s->request ||
+            (mbd_prefix_known(&e->prefix, slot) + 1) * MB_KV_BLOCK > s->n_stored ||
+            !find_root(s->request, &root)) {
+            continue;
+        }
+        while ((mbd_prefix_known(&e->prefix, slot) + 1) * MB_KV_BLOCK <= s->n_stored) {
+            mbd_prefix_add(&e->prefix, slot, &root,
+                           mbd_slot_block(s, mbd_prefix_known(&e->prefix, slot)));
+        }
+    }
+}
+
 static void step(struct mbd_engine *e)
 {
     uint64_t began = mbd_now_ns();
@@ -206,12 +255,15 @@ static void step(struct mbd_engine *e)
         return; /* the engine is being freed */
     }
     uint64_t now = mbd_now_ns();
+    know_blocks(e);
     for (uint32_t row = 0; row < e->runner.n_rows; row++) {
         uint32_t slot = e->runner.row_slot[row];
         if (e->slots[slot].stuck) {
             end(e, slot, MBD_REQUEST_FAILED, MB_FINISH_NONE, MB_E_LIMIT);
             continue;
         }
+        const struct mbd_request_params *p = mbd_request_params(e->slots[slot].request);
+        mbd_fair_queue_drawn(&e->queue, p->tenant, p->low, 1);
         enum mb_finish finish = mbd_slot_tell(&e->slots[slot], now, e->o.metrics);
         e->told = true;
         if (finish != MB_FINISH_NONE) {
@@ -275,6 +327,13 @@ static enum mb_status make_slots(struct mbd_engine *e, struct mb_error *err)
     return st;
 }
 
+/* Nobody has to know how blocks are spread over buckets. */
+static uint64_t secret(void)
+{
+    uint64_t n;
+    return getrandom(&n, sizeof n, 0) == sizeof n ? n : mbd_now_ns();
+}
+
 static enum mb_status start(struct mbd_engine *e, struct mb_model *model, struct mb_error *err)
 {
     enum mb_status st = mbd_runner_init(&e->runner, model, &e->o, err);
@@ -285,7 +344,7 @@ static enum mb_status start(struct mbd_engine *e, struct mb_model *model, struct
     if (st != MB_OK) {
         return st;
     }
-    st = mbd_queue_init(&e->queue, e->o.queue_requests_max, err);
+    st = mbd_fair_queue_init(&e->queue, e->o.queue_requests_max, err);
     if (st != MB_OK) {
         return st;
     }
@@ -299,6 +358,10 @@ static enum mb_status start(struct mbd_engine *e, struct mb_model *model, struct
     }
     mbd_pace_init(&e->pace, (uint64_t) e->o.step_time_ms * (MBD_SECOND_NS / 1000),
                   e->o.step_tokens_max);
+    st = mbd_prefix_init(&e->prefix, e->runner.kv, e->o.prefix_cache, secret(), err);
+    if (st != MB_OK) {
+        return st;
+    }
     atomic_init(&e->kv_blocks_free, mb_kv_blocks_free(e->runner.kv));
     atomic_init(&e->heartbeat_ns, mbd_now_ns());
     int sys = pthread_create(&e->thread, NULL, engine_main, e);
@@ -347,7 +410,8 @@ void mbd_engine_free(struct mbd_engine *e)
     free(e->slots);
     free(e->plan_slots);
     mbd_plan_fini(&e->plan);
-    mbd_queue_fini(&e->queue);
+    mbd_fair_queue_fini(&e->queue);
+    mbd_prefix_fini(&e->prefix);
     mbd_mailbox_fini(&e->mailbox);
     mbd_runner_fini(&e->runner);
     free(e);
@@ -380,14 +444,27 @@ static enum mb_status check_request(const struct mbd_engine *e, const struct mbd
     return MB_OK;
 }
 
+/* What S4 promises, and the scratch relies on. */
+static bool has_our_shape(const struct mbd_engine *e, const struct mb_model *m)
+{
+    return m && memcmp(&m->shape, &e->runner.model->shape, sizeof m->shape) == 0;
+}
+
 enum mb_status mbd_engine_submit(struct mbd_engine *e, struct mbd_request *r,
                                  struct mb_error *err)
 {
+    assert(has_our_shape(e, mbd_request_model(r)));
     /* The last token is told, and never stored. The sum may wrap, for what check refuses. */
     uint32_t n_prompt = mbd_request_prompt_tokens(r);
     uint32_t max_tokens = mbd_request_params(r)->max_tokens;
     uint32_t n_stored = n_prompt + (max_tokens > 0 ? max_tokens - 1 : 0);
-    struct mbd_waiting w = { r, n_prompt, mb_kv_blocks_for(n_stored) };
+    struct mbd_waiting w = {
+        .request = r,
+        .n_prompt = n_prompt,
+        .n_blocks = mb_kv_blocks_for(n_stored),
+        .tenant = mbd_request_params(r)->tenant,
+        .low = mbd_request_params(r)->low,
+    };
     enum mb_status st = check_request(e, r, w.n_blocks, err);
     if (st != MB_OK) {
         return st;

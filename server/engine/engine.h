@@ -29,13 +29,16 @@ struct mbd_engine_options {
     uint32_t context_max;        /* positions of a sequence; 0: the model's */
     uint32_t queue_requests_max; /* waiting requests beyond which submit is refused */
     uint64_t queue_tokens_max;   /* waiting prompt tokens beyond which submit is refused */
+    bool prefix_cache;           /* blocks of the KV cache are shared by who begins alike */
     struct mbd_metrics *metrics; /* borrowed; may be NULL in tests */
     void (*wake)(void *arg);     /* called from the engine thread when any request has new
                                       events; must be cheap (uv_async_send) */
     void *wake_arg;
 };
 
-/* Takes a reference on model; tokenizer is that of the requests to come.
+/* model is the first of the epochs that requests will bring (mbd_request_use), and has the shape and
+ * the groups of them all (S4): one KV cache and one scratch serve them. Takes a reference on it;
+ * tokenizer is that of the requests to come.
  * Errors: MB_E_INVALID, naming the option and its range; MB_E_UNSUPPORTED for a token whose
  *         text would not fit an event; MB_E_NOMEM. */
 enum mb_status mbd_engine_new(struct mb_model *model, const struct mb_tokenizer *tokenizer,
@@ -43,7 +46,7 @@ enum mb_status mbd_engine_new(struct mb_model *model, const struct mb_tokenizer 
                               struct mb_error *err);
 void mbd_engine_free(struct mbd_engine *e); /* NULL is allowed */
 
-/* Admits r and takes a reference until it is final, or refuses: MB_E_LIMIT when the queue is
+/* Admits r, which has its epoch, and takes a reference until it is final, or refuses: MB_E_LIMIT when the queue is
  * full (err says which bound; a prompt longer than the bound of tokens is taken when nobody
  * waits); MB_E_UNAVAILABLE when draining; MB_E_INVALID when prompt + max_tokens can never fit
  * the context or the KV cache, or a token is not the model's. What was admitted is never judged
@@ -57,7 +60,8 @@ void mbd_engine_drain(struct mbd_engine *e);
 struct mbd_engine_stats {
     uint32_t waiting, prefilling, decoding;
     uint64_t waiting_tokens;
-    uint32_t kv_blocks, kv_blocks_free;
+    uint32_t kv_blocks,
+        kv_blocks_free;    /* free: also those that are kept for who begins alike */
     uint64_t steps;        /* taken so far */
     uint64_t heartbeat_ns; /* mbd_now_ns; when the engine last began a round of its loop: every
                               step, and when idle at least once a second */

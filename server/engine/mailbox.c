@@ -57,12 +57,12 @@ enum mb_status mbd_mailbox_put(struct mbd_mailbox *m, const struct mbd_waiting *
     return MB_OK;
 }
 
-void mbd_mailbox_take(struct mbd_mailbox *m, struct mbd_queue *queue)
+void mbd_mailbox_take(struct mbd_mailbox *m, struct mbd_fair_queue *queue)
 {
     pthread_mutex_lock(&m->lock);
     while (m->letters.n > 0) {
         struct mbd_waiting w = mbd_queue_pop(&m->letters);
-        bool fits = mbd_queue_push(queue, &w);
+        bool fits = mbd_fair_queue_push(queue, &w);
         assert(fits);
         (void) fits;
     }

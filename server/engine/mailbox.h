@@ -13,7 +13,7 @@
 
 #include "proto/status.h"
 #include "server/requests/bell.h"
-#include "server/scheduler/queue.h"
+#include "server/scheduler/fair_queue.h"
 
 struct mbd_mailbox {
     struct mbd_bell *bell;
@@ -34,7 +34,7 @@ void mbd_mailbox_fini(struct mbd_mailbox *m);
 enum mb_status mbd_mailbox_put(struct mbd_mailbox *m, const struct mbd_waiting *w,
                                struct mb_error *err);
 /* Moves everything to the end of queue, whose cap is at least requests_max. */
-void mbd_mailbox_take(struct mbd_mailbox *m, struct mbd_queue *queue);
+void mbd_mailbox_take(struct mbd_mailbox *m, struct mbd_fair_queue *queue);
 /* w no longer waits: it has a slot, or it ended. */
 void mbd_mailbox_left(struct mbd_mailbox *m, const struct mbd_waiting *w);
 

@@ -17,13 +17,15 @@ static bool make_arrays(struct mbd_runner *r, const struct mbd_engine_options *o
     r->logits_of = calloc(o->sequences_max, sizeof r->logits_of[0]);
     r->score_of = calloc(r->scores_max, sizeof r->score_of[0]);
     r->row_slot = calloc(o->sequences_max, sizeof r->row_slot[0]);
+    r->batch_of = calloc(o->sequences_max, sizeof(const struct mb_model *));
+    r->scored = calloc(o->sequences_max, sizeof r->scored[0]);
     r->hidden = calloc(r->model->shape.width, sizeof r->hidden[0]);
     r->logits =
         mb_alloc((size_t) o->sequences_max * r->model->shape.n_vocab, sizeof r->logits[0]);
     r->score_logits =
         mb_alloc((size_t) r->scores_max * r->model->shape.n_vocab, sizeof r->score_logits[0]);
     return r->token && r->position && r->seq && r->logits_of && r->score_of && r->row_slot &&
-           r->hidden && r->logits && r->score_logits;
+           r->batch_of && r->scored && r->hidden && r->logits && r->score_logits;
 }
 
 static enum mb_status make(struct mbd_runner *r, const struct mbd_engine_options *o,
@@ -82,6 +84,8 @@ void mbd_runner_fini(struct mbd_runner *r)
     free(r->logits_of);
     free(r->score_of);
     free(r->row_slot);
+    free(r->batch_of);
+    free(r->scored);
     free(r->hidden);
     mb_free(r->logits);
     mb_free(r->score_logits);
@@ -104,19 +108,19 @@ static void put_tokens(struct mbd_runner *r, const struct mbd_slot *s, uint32_t 
     }
 }
 
-/* Those of the parts [first, last) of the plan that are not scored as a batch; the rows of
+/* Those of the parts [first, last) of the plan that wait for model, as a batch; the rows of
  * logits that it asks for are added to the rows so far. */
 static struct mb_batch fill(struct mbd_runner *r, const struct mbd_slot *slots,
-                            const struct mbd_plan *plan, uint32_t first, uint32_t last)
+                            const struct mbd_plan *plan, const struct mb_model *model,
+                            uint32_t first, uint32_t last)
 {
     uint32_t n = 0, first_row = r->n_rows;
     for (uint32_t i = first; i < last; i++) {
         const struct mbd_plan_part *part = &plan->parts[i];
-        const struct mbd_slot *s = &slots[part->slot];
-        if (mbd_slot_scores(s)) {
+        if (r->batch_of[i] != model) {
             continue;
         }
-        put_tokens(r, s, part->slot, n, part->n_tokens);
+        put_tokens(r, &slots[part->slot], part->slot, n, part->n_tokens);
         n += part->n_tokens;
         if (part->logits) {
             r->logits_of[r->n_rows] = n - 1;
@@ -134,25 +138,24 @@ static struct mb_batch fill(struct mbd_runner *r, const struct mbd_slot *slots,
 }
 
 /* Adds the hidden states of the step's tokens where they are wanted. at: the batch's token. */
-static void gather_hidden(struct mbd_runner *r, struct mbd_slot *s, uint32_t at, uint32_t n)
+static void gather_hidden(struct mbd_runner *r, const struct mb_model *model,
+                          struct mbd_slot *s, uint32_t at, uint32_t n)
 {
     for (uint32_t i = 0; i < n && mbd_slot_wants_hidden(s); i++) {
-        mb_step_hidden(r->stepper, r->model, at + i, r->hidden);
-        mbd_slot_add_hidden(s, r->hidden, r->model->shape.width);
+        mb_step_hidden(r->stepper, model, at + i, r->hidden);
+        mbd_slot_add_hidden(s, r->hidden, model->shape.width);
     }
 }
 
+/* Takes the step of the parts [first, last) that wait for model. Then they wait no more. */
 static enum mb_status run_parts(struct mbd_runner *r, struct mbd_slot *slots,
-                                const struct mbd_plan *plan, uint32_t first, uint32_t last,
-                                const atomic_bool *cancel)
+                                const struct mbd_plan *plan, const struct mb_model *model,
+                                uint32_t first, uint32_t last, const atomic_bool *cancel)
 {
     uint32_t first_row = r->n_rows;
-    struct mb_batch b = fill(r, slots, plan, first, last);
-    float *logits = r->logits + (size_t) first_row * r->model->shape.n_vocab;
-    if (b.n_tokens == 0) {
-        return MB_OK;
-    }
-    enum mb_status st = mb_step(r->stepper, r->model, r->kv, &b, cancel, logits, NULL);
+    struct mb_batch b = fill(r, slots, plan, model, first, last);
+    float *logits = r->logits + (size_t) first_row * model->shape.n_vocab;
+    enum mb_status st = mb_step(r->stepper, model, r->kv, &b, cancel, logits, NULL);
     if (st != MB_OK) {
         r->n_rows = first_row;
         return st;
@@ -160,9 +163,10 @@ static enum mb_status run_parts(struct mbd_runner *r, struct mbd_slot *slots,
     for (uint32_t i = first, at = 0; i < last; i++) {
         struct mbd_slot *s = &slots[plan->parts[i].slot];
         uint32_t n = plan->parts[i].n_tokens;
-        if (!mbd_slot_scores(s)) {
-            gather_hidden(r, s, at, n);
+        if (r->batch_of[i] == model) {
+            gather_hidden(r, model, s, at, n);
             mbd_slot_stored(s, n);
+            r->batch_of[i] = NULL;
             at += n;
         }
     }
@@ -190,7 +194,7 @@ static enum mb_status run_scored(struct mbd_runner *r, struct mbd_slot *s,
             .logits_of = r->score_of,
         };
         enum mb_status st =
-            mb_step(r->stepper, r->model, r->kv, &b, cancel, r->score_logits, NULL);
+            mb_step(r->stepper, mbd_slot_model(s), r->kv, &b, cancel, r->score_logits, NULL);
         if (st != MB_OK) {
             return st;
         }
@@ -220,29 +224,59 @@ static void draw_row(void *job, size_t row, size_t worker)
     mbd_slot_draw(&d->slots[r->row_slot[row]], r->logits + row * r->model->shape.n_vocab);
 }
 
-enum mb_status mbd_runner_run(struct mbd_runner *r, struct mbd_slot *slots,
-                              const struct mbd_plan *plan, const atomic_bool *cancel,
-                              void (*fail)(void *arg, uint32_t slot, enum mb_status status),
-                              void *arg)
+/* Everybody of one epoch, from part first on, together; or each alone, when that is refused. */
+static enum mb_status run_epoch(struct mbd_runner *r, struct mbd_slot *slots,
+                                const struct mbd_plan *plan, uint32_t first,
+                                const atomic_bool *cancel, mbd_runner_fail_fn *fail, void *arg)
 {
-    r->n_rows = 0;
-    enum mb_status st = run_parts(r, slots, plan, 0, plan->n_parts, cancel);
-    bool one_by_one = st != MB_OK && st != MB_E_CANCELLED;
-    for (uint32_t i = 0; st != MB_E_CANCELLED && i < plan->n_parts; i++) {
-        const struct mbd_plan_part *part = &plan->parts[i];
-        bool scored = mbd_slot_scores(&slots[part->slot]);
-        if (!scored && !one_by_one) {
+    const struct mb_model *model = r->batch_of[first];
+    enum mb_status st = run_parts(r, slots, plan, model, first, plan->n_parts, cancel);
+    if (st == MB_OK) {
+        return MB_OK;
+    }
+    for (uint32_t i = first; st != MB_E_CANCELLED && i < plan->n_parts; i++) {
+        if (r->batch_of[i] != model) {
             continue;
         }
-        enum mb_status alone = scored ? run_scored(r, &slots[part->slot], part, cancel)
-                                      : run_parts(r, slots, plan, i, i + 1, cancel);
+        st = run_parts(r, slots, plan, model, i, i + 1, cancel);
+        if (st != MB_OK && st != MB_E_CANCELLED) {
+            r->batch_of[i] = NULL;
+            fail(arg, plan->parts[i].slot, st);
+        }
+    }
+    return st == MB_E_CANCELLED ? st : MB_OK;
+}
+
+enum mb_status mbd_runner_run(struct mbd_runner *r, struct mbd_slot *slots,
+                              const struct mbd_plan *plan, const atomic_bool *cancel,
+                              mbd_runner_fail_fn *fail, void *arg)
+{
+    enum mb_status st = MB_OK;
+    r->n_rows = 0;
+    r->n_scored = 0;
+    for (uint32_t i = 0; i < plan->n_parts; i++) {
+        const struct mbd_slot *s = &slots[plan->parts[i].slot];
+        bool scored = mbd_slot_scores(s);
+        r->batch_of[i] = scored ? NULL : mbd_slot_model(s);
+        if (scored) {
+            r->scored[r->n_scored++] = i;
+        }
+    }
+    for (uint32_t i = 0; st == MB_OK && i < plan->n_parts; i++) {
+        if (r->batch_of[i]) {
+            st = run_epoch(r, slots, plan, i, cancel, fail, arg);
+        }
+    }
+    for (uint32_t i = 0; st == MB_OK && i < r->n_scored; i++) {
+        const struct mbd_plan_part *part = &plan->parts[r->scored[i]];
+        enum mb_status alone = run_scored(r, &slots[part->slot], part, cancel);
         if (alone == MB_E_CANCELLED) {
             st = alone;
         } else if (alone != MB_OK) {
             fail(arg, part->slot, alone);
         }
     }
-    if (st == MB_E_CANCELLED) {
+    if (st != MB_OK) {
         return st;
     }
     mb_pool_run(r->pool, r->n_rows, draw_row, &(struct drawing) { r, slots });

@@ -42,19 +42,27 @@ void mbd_slot_fini(struct mbd_slot *s)
     *s = (struct mbd_slot) { 0 };
 }
 
-void mbd_slot_start(struct mbd_slot *s, struct mbd_request *r, uint64_t order, uint64_t now_ns)
+void mbd_slot_start(struct mbd_slot *s, struct mbd_request *r, uint32_t n_stored,
+                    uint64_t order, uint64_t now_ns)
 {
     assert(!s->request);
     s->request = r;
     s->order = order;
     s->n_prompt = mbd_request_prompt_tokens(r);
-    s->n_stored = s->n_drawn = 0;
+    assert(n_stored < s->n_prompt);
+    s->n_stored = n_stored;
+    s->n_drawn = 0;
     s->stuck = false;
     s->last_ns = mbd_request_times(r).submitted;
     mb_sampler_start(s->sampler, &mbd_request_params(r)->sampling, mbd_request_prompt(r),
                      s->n_prompt);
     mb_decoder_init(&s->decoder, mbd_request_tokenizer(r), true, true);
     mbd_request_schedule(r, now_ns);
+}
+
+const struct mb_model *mbd_slot_model(const struct mbd_slot *s)
+{
+    return mbd_request_model(s->request);
 }
 
 uint32_t mbd_slot_next(const struct mbd_slot *s)
@@ -73,7 +81,22 @@ uint32_t mbd_slot_token(const struct mbd_slot *s, uint32_t position)
 
 void mbd_slot_stored(struct mbd_slot *s, uint32_t n)
 {
+    for (uint32_t i = n < MB_KV_BLOCK ? 0 : n - MB_KV_BLOCK; i < n; i++) {
+        uint32_t position = s->n_stored + i;
+        s->recent[position % MB_KV_BLOCK] = mbd_slot_token(s, position);
+    }
     s->n_stored += n;
+}
+
+const uint32_t *mbd_slot_block(const struct mbd_slot *s, uint32_t block)
+{
+    uint32_t end = (block + 1) * MB_KV_BLOCK;
+    assert(end <= s->n_stored);
+    if (end <= s->n_prompt) {
+        return mbd_request_prompt(s->request) + block * MB_KV_BLOCK;
+    }
+    assert(s->n_stored < end + MB_KV_BLOCK);
+    return s->recent;
 }
 
 static bool is_in(const uint64_t *mask, uint32_t token)

@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include "core/base/bytes.h"
+#include "core/infer/kv_cache.h"
 #include "core/infer/sample.h"
 #include "core/tokenizer/tokenizer.h"
 #include "server/metrics/metrics.h"
@@ -22,10 +23,13 @@ struct mbd_slot {
     uint64_t order;              /* of admission */
     uint32_t n_prompt;           /* tokens of the prompt */
     uint32_t n_stored;           /* positions in the KV cache */
-    uint32_t n_drawn;            /* tokens that the sampler drew */
-    uint64_t last_ns;            /* when the last was told; before the first, the submission */
-    struct mb_sampled drawn;     /* the last one */
-    bool stuck;                  /* no token may follow: its constraint outgrew its memory */
+    uint32_t
+        recent[MB_KV_BLOCK]; /* the tokens there, of the last of them: position p at p modulo
+                                     MB_KV_BLOCK */
+    uint32_t n_drawn;        /* tokens that the sampler drew */
+    uint64_t last_ns;        /* when the last was told; before the first, the submission */
+    struct mb_sampled drawn; /* the last one */
+    bool stuck;              /* no token may follow: its constraint outgrew its memory */
     struct mb_sampler *sampler;
     uint32_t n_vocab;
     struct mb_decoder decoder;
@@ -36,8 +40,10 @@ enum mb_status mbd_slot_init(struct mbd_slot *s, const struct mb_kernels *kernel
                              uint32_t n_vocab, struct mb_error *err);
 void mbd_slot_fini(struct mbd_slot *s);
 
-/* Takes over the caller's reference on r, which becomes PREFILL. */
-void mbd_slot_start(struct mbd_slot *s, struct mbd_request *r, uint64_t order, uint64_t now_ns);
+/* Takes over the caller's reference on r, which becomes PREFILL. So many positions are stored
+ * already. */
+void mbd_slot_start(struct mbd_slot *s, struct mbd_request *r, uint32_t n_stored,
+                    uint64_t order, uint64_t now_ns);
 /* Does somebody want to know how likely the tokens of the prompt are that is being stored? Then the
  * logits of every position go to score. */
 bool mbd_slot_scores(const struct mbd_slot *s);
@@ -50,6 +56,8 @@ enum mb_finish mbd_slot_tell(struct mbd_slot *s, uint64_t now_ns, struct mbd_met
 void mbd_slot_end(struct mbd_slot *s, enum mbd_request_state state, enum mb_finish finish,
                   enum mb_status status, uint64_t now_ns);
 
+/* The weights that its sequence runs on. */
+const struct mb_model *mbd_slot_model(const struct mbd_slot *s);
 /* The next position to be stored, and the token that belongs there: of the prompt, or the one
  * drawn last. */
 uint32_t mbd_slot_next(const struct mbd_slot *s);
@@ -58,6 +66,9 @@ uint32_t mbd_slot_token(const struct mbd_slot *s, uint32_t position);
  * in order: hidden is [D]. No token is drawn. */
 bool mbd_slot_wants_hidden(const struct mbd_slot *s);
 void mbd_slot_add_hidden(struct mbd_slot *s, const float *hidden, uint32_t width);
+/* The tokens of a whole block of stored positions, [MB_KV_BLOCK]: any of the prompt, or the last that
+ * was filled. */
+const uint32_t *mbd_slot_block(const struct mbd_slot *s, uint32_t block);
 /* The next n positions are stored. */
 void mbd_slot_stored(struct mbd_slot *s, uint32_t n);
 

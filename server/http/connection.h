@@ -35,7 +35,8 @@ struct mbd_connection {
     enum mbd_phase phase;
     uint64_t deadline_ns; /* 0: none */
     bool asleep;
-    bool gone; /* the client left, or missed a deadline: nothing more is sent */
+    bool half_closed; /* when it was last looked at; of TLS */
+    bool gone;        /* the client left, or missed a deadline: nothing more is sent */
     struct mbd_connection *next, *prev;
 };
 
@@ -45,6 +46,7 @@ struct mbd_listener {
     enum mbd_listener_role role;
     uint32_t connections_max;
     struct MHD_Daemon *daemon;
+    struct mbd_tls *tls;     /* borrowed; NULL: plain HTTP */
     struct mbd_watch *watch; /* of libmicrohttpd's epoll descriptor */
     struct mbd_timer *timer; /* when libmicrohttpd wants to run next */
     struct mbd_timer *sweep; /* of deadlines, while there are connections */
@@ -67,6 +69,15 @@ void mbd_connection_phase(struct mbd_connection *c, enum mbd_phase phase);
 /* Only from within a callback of libmicrohttpd for this connection. */
 void mbd_connection_sleep(struct mbd_connection *c);
 void mbd_connection_awake(struct mbd_connection *c); /* any time; does nothing when awake */
+
+/* ---- TLS: tls.c -------------------------------------------------------------------------- */
+
+/* For MHD_OPTION_ARRAY: TLS 1.2 and 1.3, and the certificate of mbd_tls_begin. */
+struct MHD_OptionItem *mbd_tls_options(void);
+/* A connection starts: t is borrowed until it ends. */
+void mbd_tls_begin(struct MHD_Connection *mhd, struct mbd_tls *t);
+/* Sends what libmicrohttpd has no way to send, when the handshake is done and the socket has room. */
+void mbd_tls_send(struct MHD_Connection *mhd, const char *text, size_t n);
 
 /* libmicrohttpd's callbacks that concern one request: exchange.c. */
 enum MHD_Result mbd_exchange_access(void *cls, struct MHD_Connection *mhd, const char *url,

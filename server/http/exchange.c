@@ -7,12 +7,17 @@
 #include <string.h>
 #include <strings.h>
 #include <sys/random.h>
+#include <unistd.h>
 
 #include "proto/json/error_json.h"
+#include "server/access/limiter.h"
 #include "server/clock.h"
 #include "server/http/connection.h"
+#include "server/http/gate.h"
 #include "server/http/router.h"
 #include "server/http/sse.h"
+#include "server/http/upload.h"
+#include "server/store/store.h"
 
 enum {
     ID_DIGITS = 16,
@@ -24,18 +29,24 @@ enum state { READING, HANDLING, WAITING, ANSWERED };
 struct mbd_exchange {
     struct mbd_connection *connection;
     const struct mbd_route *route; /* NULL: there is none */
+    struct mbd_key *key;           /* a reference, or NULL */
+    bool counted;                  /* as one of the key's requests */
     char *tail;                    /* a copy: libmicrohttpd's goes with the header */
     char id[ID_DIGITS + 1];
     char client_id[MBD_CLIENT_ID_MAX + 1]; /* "" when none was sent that may be echoed */
+    char epoch[MBD_EPOCH_ID_MAX + 1];      /* "" when no model answers */
     uint64_t began_ns;
     enum state state;
     bool logged;
 
     struct mb_bytes body;
-    bool refused; /* by what follows; the rest of the body is thrown away */
+    struct mbd_upload *upload; /* of a route for uploads, instead */
+    uint64_t paced;            /* bytes of it that came since its deadline was set */
+    bool refused;              /* by what follows; the rest of the body is thrown away */
     struct mb_wire_error refusal;
     unsigned retry_after;
-    const char *allow;
+    const char *allow, *authenticate; /* headers of the refusal, or NULL */
+    char *origin;                     /* of a page that may read the answer; NULL: none asks */
 
     struct MHD_Response *response; /* until it is queued */
     int status;                    /* 0 until there is an answer */
@@ -77,6 +88,11 @@ const struct mb_bytes *mbd_exchange_body(const struct mbd_exchange *x)
     return &x->body;
 }
 
+struct mbd_key *mbd_exchange_key(const struct mbd_exchange *x)
+{
+    return x->key;
+}
+
 const char *mbd_exchange_client_id(const struct mbd_exchange *x)
 {
     return x->client_id;
@@ -85,6 +101,27 @@ const char *mbd_exchange_client_id(const struct mbd_exchange *x)
 uint64_t mbd_exchange_began_ns(const struct mbd_exchange *x)
 {
     return x->began_ns;
+}
+
+struct mbd_upload *mbd_exchange_upload(const struct mbd_exchange *x)
+{
+    return x->upload;
+}
+
+const char *mbd_exchange_header(const struct mbd_exchange *x, const char *name)
+{
+    return MHD_lookup_connection_value(x->connection->mhd, MHD_HEADER_KIND, name);
+}
+
+const char *mbd_exchange_query(const struct mbd_exchange *x, const char *name)
+{
+    return MHD_lookup_connection_value(x->connection->mhd, MHD_GET_ARGUMENT_KIND, name);
+}
+
+void mbd_exchange_set_epoch(struct mbd_exchange *x, const char *id)
+{
+    assert(x->state == HANDLING || x->state == WAITING);
+    (void) snprintf(x->epoch, sizeof x->epoch, "%s", id);
 }
 
 void mbd_exchange_drop_body(struct mbd_exchange *x)
@@ -121,9 +158,68 @@ static void gather(struct mbd_exchange *x, const char *at, size_t n)
     }
 }
 
-static const char *header(const struct mbd_exchange *x, const char *name)
+/* ---- uploads ----------------------------------------------------------------------------- */
+
+static void end_upload(struct mbd_exchange *x)
 {
-    return MHD_lookup_connection_value(x->connection->mhd, MHD_HEADER_KIND, name);
+    if (x->upload) {
+        mbd_exchange_service(x)->n_uploads--;
+        mbd_upload_free(x->upload);
+        x->upload = NULL;
+    }
+}
+
+static void refuse_upload(struct mbd_exchange *x, const struct mb_wire_error *e)
+{
+    x->refused = true;
+    x->refusal = *e;
+    x->retry_after = e->http == 503 ? 5 : 0;
+    end_upload(x);
+}
+
+/* The header of an upload: is there room for it? */
+static void begin_upload(struct mbd_exchange *x, unsigned long long n)
+{
+    struct mbd_service *s = mbd_exchange_service(x);
+    struct mb_wire_error e;
+    char folder[4096];
+    if (!s->store) {
+        mb_wire_error_fill(&e, 501, "unsupported", NULL, MBD_NO_STATE);
+    } else if (n > s->options->file_bytes_max + MBD_FORM_BYTES) {
+        mb_wire_error_fill(&e, 413, NULL, "file",
+                           "'file' is larger than this server accepts (--file-bytes-max)");
+    } else if (s->draining || s->n_uploads == MBD_UPLOADS_MAX) {
+        mb_wire_error_fill(&e, 503, s->draining ? "unavailable" : "overloaded", NULL,
+                           s->draining ? "the server is shutting down"
+                                       : "too many uploads at once");
+    } else {
+        (void) snprintf(folder, sizeof folder, "%s/files", mbd_store_folder(s->store));
+        if (mbd_upload_new(x->connection->mhd, folder, s->options->file_bytes_max, &x->upload,
+                           &e)) {
+            s->n_uploads++;
+            return;
+        }
+    }
+    refuse_upload(x, &e);
+}
+
+/* A large file may take long, if only it keeps coming: each piece of some size has the time that
+ * other bodies have as a whole. */
+static void gather_upload(struct mbd_exchange *x, const char *at, size_t n)
+{
+    struct mb_wire_error e;
+    if (x->refused) {
+        return;
+    }
+    if (!mbd_upload_feed(x->upload, at, n, &e)) {
+        refuse_upload(x, &e);
+        return;
+    }
+    x->paced += n;
+    if (x->paced >= MBD_UPLOAD_PACE) {
+        x->paced = 0;
+        mbd_connection_phase(x->connection, MBD_PHASE_BODY);
+    }
 }
 
 static bool is_json(const char *content_type)
@@ -140,7 +236,7 @@ static bool is_json(const char *content_type)
 /* An id of the client's is echoed when it is short and plain; it never names anything here. */
 static void take_client_id(struct mbd_exchange *x)
 {
-    const char *id = header(x, "X-Request-Id");
+    const char *id = mbd_exchange_header(x, "X-Request-Id");
     size_t n = id ? strlen(id) : 0;
     if (n == 0 || n > MBD_CLIENT_ID_MAX) {
         return;
@@ -193,33 +289,106 @@ static bool judge_framing(struct mbd_exchange *x, const char *version)
     return !x->refused;
 }
 
+/* For whom the request is, and which page sends it. */
+static bool judge_sender(struct mbd_exchange *x)
+{
+    const struct mbd_listener *l = listener_of(x);
+    const struct mbd_options *o = mbd_exchange_service(x)->options;
+    const struct mbd_address *a = l->role == MBD_LISTEN_OPS ? &o->ops_listen : &o->listen;
+    struct mbd_gate_refusal why = { 0 };
+    const char *origin = NULL;
+    if (!mbd_gate_host(x->connection->mhd, o, mbd_address_is_loopback(a), &why) ||
+        !mbd_gate_origin(x->connection->mhd, o, &origin, &why)) {
+        x->refused = true;
+        x->refusal = why.error;
+        return false;
+    }
+    if (origin && !(x->origin = strdup(origin))) {
+        refuse(x, 503, "out_of_memory", "no memory for this request");
+    }
+    return !x->refused;
+}
+
+/* A browser asks whether a page may ask. The key is not sent with that. */
+static void reply_preflight(struct mbd_exchange *x);
+static const struct mbd_route preflight = { "preflight",
+                                            "OPTIONS",
+                                            "",
+                                            MBD_SCOPE_OPEN,
+                                            .body = MBD_BODY_NONE,
+                                            .handler = reply_preflight };
+
+/* Probes and metrics have no key on the port for operations: whoever may reach it may ask. */
+static bool judge_key(struct mbd_exchange *x)
+{
+    struct mbd_gate_refusal why = { 0 };
+    struct mbd_key *key = NULL;
+    bool open = x->route->ops && listener_of(x)->role == MBD_LISTEN_OPS;
+    if (mbd_gate_key(x->connection->mhd, mbd_exchange_service(x)->keys, x->route, open, &key,
+                     &why)) {
+        x->key = mbd_key_ref(key);
+        return true;
+    }
+    x->refused = true;
+    x->refusal = why.error;
+    x->authenticate = why.authenticate;
+    return false;
+}
+
+/* Only what is work counts, which comes with a body. */
+static bool judge_limits(struct mbd_exchange *x)
+{
+    struct mbd_gate_refusal why;
+    if (!x->key || x->route->body == MBD_BODY_NONE) {
+        return true;
+    }
+    x->counted = mbd_gate_begin(x->key, &why);
+    if (!x->counted) {
+        x->refused = true;
+        x->refusal = why.error;
+        x->retry_after = why.retry_after;
+    }
+    return x->counted;
+}
+
 /* What can be judged by the header alone. Returns whether a body is to come. */
 static bool judge_header(struct mbd_exchange *x, const char *method, const char *path,
                          const char *version)
 {
     const char *tail = "";
-    const char *length = header(x, "Content-Length");
+    const char *length = mbd_exchange_header(x, "Content-Length");
     unsigned long long n = length ? strtoull(length, NULL, 10) : 0;
-    bool has_body = n > 0 || header(x, "Transfer-Encoding");
+    bool has_body = n > 0 || mbd_exchange_header(x, "Transfer-Encoding");
     if (!judge_framing(x, version)) {
         return true;
+    }
+    if (!judge_sender(x)) {
+        return has_body;
     }
 
     if (mbd_listener_has(listener_of(x), path)) {
         x->route = mbd_route_find(method, path, &tail, &x->allow);
     }
-    x->tail = strdup(tail);
+    if (x->allow && x->origin && strcmp(method, "OPTIONS") == 0) {
+        x->route = &preflight;
+    }
+    x->tail = strndup(tail, x->route ? mbd_route_tail_length(x->route, tail) : 0);
     if (!x->tail) {
         refuse(x, 503, "out_of_memory", "no memory for this request");
     } else if (!x->route && x->allow) {
         refuse(x, 405, NULL, "this path does not have this method");
     } else if (!x->route) {
         refuse(x, 404, "not_found", "there is no such path here");
-    } else if (!x->route->has_body && has_body) {
+    } else if (!judge_key(x) || !judge_limits(x)) {
+        return has_body;
+    } else if (x->route->body == MBD_BODY_NONE && has_body) {
         refuse(x, 413, NULL, "this path takes no body");
+    } else if (x->route->body == MBD_BODY_UPLOAD) {
+        begin_upload(x, n);
     } else if (n > mbd_exchange_service(x)->options->body_max) {
         refuse(x, 413, NULL, "the body is larger than this server accepts (--max-body)");
-    } else if (x->route->has_body && !is_json(header(x, "Content-Type"))) {
+    } else if (x->route->body == MBD_BODY_JSON &&
+               !is_json(mbd_exchange_header(x, "Content-Type"))) {
         refuse(x, 415, NULL, "the body must be application/json");
     }
     return has_body;
@@ -247,7 +416,13 @@ static void exchange_free(struct mbd_exchange *x)
         MHD_destroy_response(x->response);
     }
     mbd_exchange_drop_body(x);
+    end_upload(x);
     mb_bytes_fini(&x->stream);
+    if (x->counted) {
+        mbd_key_end(x->key);
+    }
+    mbd_key_unref(x->key);
+    free(x->origin);
     listener_of(x)->n_exchanges--;
     free(x->tail);
     free(x);
@@ -272,9 +447,21 @@ static void answer(struct mbd_exchange *x, int status, struct MHD_Response *resp
     if (!response) {
         x->connection->gone = true;
     } else {
-        (void) MHD_add_response_header(response, "Content-Type", content_type);
+        if (content_type) {
+            (void) MHD_add_response_header(response, "Content-Type", content_type);
+        }
+        if (x->key) {
+            mbd_gate_show_limits(response, x->key);
+        }
+        if (x->origin) {
+            mbd_gate_let_read(x->connection->mhd, response, x->origin,
+                              x->route == &preflight ? x->allow : NULL);
+        }
         (void) MHD_add_response_header(response, "X-Request-Id",
                                        x->client_id[0] ? x->client_id : x->id);
+        if (x->epoch[0]) {
+            (void) MHD_add_response_header(response, "X-Mbool-Epoch", x->epoch);
+        }
         if (mbd_exchange_service(x)->draining) {
             (void) MHD_add_response_header(response, "Connection", "close");
         }
@@ -317,6 +504,22 @@ void mbd_reply_bytes(struct mbd_exchange *x, int status, const char *content_typ
     answer(x, status, r, content_type);
 }
 
+void mbd_reply_file(struct mbd_exchange *x, int fd, uint64_t n, const char *name)
+{
+    char disposition[MB_FILE_NAME_MAX + 32];
+    struct MHD_Response *r = MHD_create_response_from_fd64(n, fd);
+    if (!r) {
+        (void) close(fd);
+    } else {
+        (void) snprintf(disposition, sizeof disposition, "attachment; filename=\"%s\"", name);
+        for (char *c = disposition + 22; *c && c[1]; c++) {
+            *c = isprint((unsigned char) *c) && *c != '"' && *c != '\\' ? *c : '_';
+        }
+        (void) MHD_add_response_header(r, "Content-Disposition", disposition);
+    }
+    answer(x, 200, r, "application/octet-stream");
+}
+
 void mbd_reply_error(struct mbd_exchange *x, const struct mb_wire_error *e,
                      unsigned retry_after)
 {
@@ -328,12 +531,20 @@ void mbd_reply_error(struct mbd_exchange *x, const struct mb_wire_error *e,
     }
 }
 
+static void reply_preflight(struct mbd_exchange *x)
+{
+    answer(x, 204, MHD_create_response_from_buffer(0, NULL, MHD_RESPMEM_PERSISTENT), NULL);
+}
+
 static void reply_refusal(struct mbd_exchange *x, bool close)
 {
     x->state = HANDLING;
     mbd_reply_error(x, &x->refusal, x->retry_after);
     if (x->response && x->allow) {
         (void) MHD_add_response_header(x->response, "Allow", x->allow);
+    }
+    if (x->response && x->authenticate) {
+        (void) MHD_add_response_header(x->response, "WWW-Authenticate", x->authenticate);
     }
     if (x->response && close) {
         (void) MHD_add_response_header(x->response, "Connection", "close");
@@ -411,6 +622,14 @@ void mbd_stream_put(struct mbd_exchange *x, const char *json)
     mbd_connection_awake(x->connection);
 }
 
+void mbd_stream_put_id(struct mbd_exchange *x, const char *id, const char *json)
+{
+    if (!x->stream_ended) {
+        mb_bytes_printf(&x->stream, "id: %s\n", id);
+    }
+    mbd_stream_put(x, json);
+}
+
 void mbd_stream_ping(struct mbd_exchange *x)
 {
     if (x->stream_ended) {
@@ -444,6 +663,9 @@ static void write_line(const struct mbd_exchange *x)
     mbd_line_text(&line, "id", x->id);
     if (x->client_id[0]) {
         mbd_line_text(&line, "client_id", x->client_id);
+    }
+    if (x->key) {
+        mbd_line_text(&line, "key", x->key->name);
     }
     mbd_line_text(&line, "route", route_name(x));
     mbd_line_u64(&line, "status", (uint64_t) x->status);
@@ -491,6 +713,9 @@ static enum MHD_Result finish(struct mbd_exchange *x)
     if (x->state == READING) {
         mbd_connection_phase(x->connection, MBD_PHASE_ANSWER);
         x->state = HANDLING;
+        if (x->upload && !x->refused && !mbd_upload_end(x->upload, &x->refusal)) {
+            x->refused = true;
+        }
         if (x->refused) {
             reply_refusal(x, false);
         } else {
@@ -520,7 +745,11 @@ enum MHD_Result mbd_exchange_access(void *cls, struct MHD_Connection *mhd, const
         return begin(c, method, url, version, exchange);
     }
     if (*upload_size > 0) {
-        gather(x, upload_data, *upload_size);
+        if (x->upload) {
+            gather_upload(x, upload_data, *upload_size);
+        } else {
+            gather(x, upload_data, *upload_size);
+        }
         *upload_size = 0;
         return MHD_YES;
     }

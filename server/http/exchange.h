@@ -24,6 +24,7 @@
 #define MBD_CLIENT_ID_MAX 64
 
 struct mbd_exchange;
+struct mbd_key;
 
 /* ---- the request ------------------------------------------------------------------------- */
 
@@ -35,9 +36,20 @@ const char *mbd_exchange_id(const struct mbd_exchange *x);
 const char *mbd_exchange_client_id(const struct mbd_exchange *x);
 /* What the path has beyond a route that matches prefixes: "name" of "/v1/models/name". */
 const char *mbd_exchange_tail(const struct mbd_exchange *x);
+/* The key it came with, borrowed for the time of the exchange; NULL: none was needed. */
+struct mbd_key *mbd_exchange_key(const struct mbd_exchange *x);
 const struct mb_bytes *mbd_exchange_body(const struct mbd_exchange *x);
+/* A header of the request, or a value behind the '?' of its path; NULL when there is none. Borrowed
+ * for the exchange's life. */
+const char *mbd_exchange_header(const struct mbd_exchange *x, const char *name);
+const char *mbd_exchange_query(const struct mbd_exchange *x, const char *name);
+/* What a route for uploads got; the exchange's. */
+struct mbd_upload *mbd_exchange_upload(const struct mbd_exchange *x);
 void mbd_exchange_drop_body(struct mbd_exchange *x); /* once it was read, before waiting */
 uint64_t mbd_exchange_began_ns(const struct mbd_exchange *x);
+
+/* The epoch that makes the answer: told in its header, whatever the answer is. Before it is given. */
+void mbd_exchange_set_epoch(struct mbd_exchange *x, const char *id);
 
 /* ---- the answer: exactly one of these, once ---------------------------------------------- */
 
@@ -46,6 +58,8 @@ void mbd_reply_json(struct mbd_exchange *x, int status, char *text);
 /* Takes what text holds, and leaves it empty. */
 void mbd_reply_bytes(struct mbd_exchange *x, int status, const char *content_type,
                      struct mb_bytes *text);
+/* The n bytes of the file fd, which this closes; name is what a browser should call it. */
+void mbd_reply_file(struct mbd_exchange *x, int fd, uint64_t n, const char *name);
 /* retry_after in seconds; 0: no such header. */
 void mbd_reply_error(struct mbd_exchange *x, const struct mb_wire_error *e,
                      unsigned retry_after);
@@ -64,7 +78,9 @@ void mbd_exchange_on_end(struct mbd_exchange *x, void (*fn)(void *arg), void *ar
  * the connection would fall asleep: it may put more. */
 void mbd_reply_stream(struct mbd_exchange *x, void (*more)(void *arg), void *arg);
 void mbd_stream_put(struct mbd_exchange *x, const char *json); /* "data: json" */
-void mbd_stream_ping(struct mbd_exchange *x);                  /* a comment */
+/* The same behind "id: id", by which a client that comes again says where it was. */
+void mbd_stream_put_id(struct mbd_exchange *x, const char *id, const char *json);
+void mbd_stream_ping(struct mbd_exchange *x); /* a comment */
 /* The last event is out; with done, after "data: [DONE]". */
 void mbd_stream_end(struct mbd_exchange *x, bool done);
 /* Bytes that were put and that the connection has not taken: a slow reader's measure. */

@@ -4,6 +4,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -123,16 +124,28 @@ static void answer_late(struct mbd_connection *c)
                      "HTTP/1.1 408 Request Timeout\r\nConnection: close\r\n"
                      "Content-Type: application/json\r\nContent-Length: %zu\r\n\r\n%s",
                      sizeof body - 1, body);
-    (void) send(c->fd, text, (size_t) n, MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (c->listener->tls) {
+        mbd_tls_send(c->mhd, text, (size_t) n);
+    } else {
+        (void) send(c->fd, text, (size_t) n, MSG_NOSIGNAL | MSG_DONTWAIT);
+    }
     mbd_metrics_http(c->listener->service->metrics, "incomplete", 408);
 }
 
 /* Did the client end what it sends, with nothing left to read? libmicrohttpd 0.9.75 does not
  * learn of an end that came together with the last bytes: a read that gets fewer than it asked
  * for makes it wait for the next edge, and there is none. */
-static bool has_ended(const struct mbd_connection *c)
+static bool has_ended(struct mbd_connection *c)
 {
     char byte;
+    if (c->listener
+            ->tls) { /* the end is written, too, in bytes that may lie here unread: but not
+                               for a second, or libmicrohttpd would have been told of them */
+        struct pollfd p = { .fd = c->fd, .events = POLLRDHUP };
+        bool before = c->half_closed;
+        c->half_closed = poll(&p, 1, 0) == 1;
+        return before && c->half_closed;
+    }
     return recv(c->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
 }
 
@@ -223,6 +236,9 @@ static struct mbd_connection *connection_new(struct mbd_listener *l, struct MHD_
     l->connections = c;
     if (l->n_connections++ == 0) {
         mbd_timer_start(l->sweep, SWEEP_MS, SWEEP_MS);
+    }
+    if (l->tls) {
+        mbd_tls_begin(mhd, l->tls);
     }
     mbd_connection_phase(c, MBD_PHASE_HEADER);
     if (l->n_connections > few_left(l)) {
@@ -330,6 +346,8 @@ static enum mb_status start_daemon(struct mbd_listener *l, int fd, struct mb_err
     /* Not strict: what that adds is a page of HTML for a request without Host, which
      * exchange.c refuses in its own words. */
     unsigned flags = MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG;
+    flags |= l->tls ? MHD_USE_TLS : 0;
+    struct MHD_OptionItem none[] = { { MHD_OPTION_END, 0, NULL } };
     l->daemon = MHD_start_daemon(
         flags, 0, NULL, NULL, mbd_exchange_access, l, MHD_OPTION_EXTERNAL_LOGGER, on_message,
         l, /* first, so that it hears of the others */
@@ -340,7 +358,7 @@ static enum mb_status start_daemon(struct mbd_listener *l, int fd, struct mb_err
         l->role == MBD_LISTEN_OPS ? 0 : o->per_ip_connections, MHD_OPTION_CONNECTION_TIMEOUT,
         (o->idle_timeout_ms + 999) / 1000, MHD_OPTION_NOTIFY_CONNECTION, on_connection, l,
         MHD_OPTION_NOTIFY_COMPLETED, mbd_exchange_completed, l, MHD_OPTION_URI_LOG_CALLBACK,
-        on_first_line, l, MHD_OPTION_END);
+        on_first_line, l, MHD_OPTION_ARRAY, l->tls ? mbd_tls_options() : none, MHD_OPTION_END);
     if (!l->daemon) {
         return mb_fail(err, MB_E_IO, errno, "listen: libmicrohttpd did not start");
     }
@@ -372,6 +390,7 @@ enum mb_status mbd_listener_new(struct mbd_service *service, enum mbd_listener_r
     }
     l->service = service;
     l->role = role;
+    l->tls = ops ? NULL : service->tls;
     l->connections_max = ops ? MBD_OPS_CONNECTIONS : o->connections;
     int fd = -1;
     enum mb_status st = mbd_timer_new(service->loop, drive, l, &l->timer, err);

@@ -2,11 +2,8 @@
 
 #include <assert.h>
 #include <stdlib.h>
-#include <uv.h>
 
-struct mbd_loop {
-    uv_loop_t uv;
-};
+#include "server/loop/loop_uv.h"
 
 /* Every object is a libuv handle and what to call. libuv keeps a handle until its close
  * callback, so that is where the memory goes. */
@@ -37,7 +34,7 @@ struct mbd_work {
     void *arg;
 };
 
-static enum mb_status uv_fail(struct mb_error *err, int code, const char *what)
+enum mb_status mbd_uv_fail(struct mb_error *err, int code, const char *what)
 {
     return mb_fail(err, code == UV_ENOMEM ? MB_E_NOMEM : MB_E_IO, 0, "loop: %s: %s", what,
                    uv_strerror(code));
@@ -55,7 +52,7 @@ enum mb_status mbd_loop_new(struct mbd_loop **ret, struct mb_error *err)
     int code = uv_loop_init(&l->uv);
     if (code < 0) {
         free(l);
-        return uv_fail(err, code, "init");
+        return mbd_uv_fail(err, code, "init");
     }
     *ret = l;
     return MB_OK;
@@ -154,13 +151,13 @@ enum mb_status mbd_signal_new(struct mbd_loop *l, int signal, mbd_signal_fn *fn,
     int code = uv_signal_init(&l->uv, &s->uv);
     if (code < 0) {
         free(s);
-        return uv_fail(err, code, "signal");
+        return mbd_uv_fail(err, code, "signal");
     }
     s->uv.data = s;
     code = uv_signal_start(&s->uv, on_signal, signal);
     if (code < 0) {
         mbd_signal_free(s);
-        return uv_fail(err, code, "signal");
+        return mbd_uv_fail(err, code, "signal");
     }
     *ret = s;
     return MB_OK;
@@ -197,7 +194,7 @@ enum mb_status mbd_watch_new(struct mbd_loop *l, int fd, mbd_watch_fn *fn, void 
     int code = uv_poll_init(&l->uv, &w->uv, fd);
     if (code < 0) {
         free(w);
-        return uv_fail(err, code, "watch");
+        return mbd_uv_fail(err, code, "watch");
     }
     w->uv.data = w;
     *ret = w;
@@ -216,7 +213,7 @@ enum mb_status mbd_watch_start(struct mbd_watch *w, int what, struct mb_error *e
     int events = (what & MBD_WATCH_READABLE ? UV_READABLE : 0) |
                  (what & MBD_WATCH_HANGUP ? UV_DISCONNECT : 0);
     int code = uv_poll_start(&w->uv, events, on_poll);
-    return code < 0 ? uv_fail(err, code, "watch") : MB_OK;
+    return code < 0 ? mbd_uv_fail(err, code, "watch") : MB_OK;
 }
 
 void mbd_watch_stop(struct mbd_watch *w)
@@ -245,7 +242,7 @@ enum mb_status mbd_wake_new(struct mbd_loop *l, mbd_wake_fn *fn, void *arg,
     int code = uv_async_init(&l->uv, &w->uv, on_async);
     if (code < 0) {
         free(w);
-        return uv_fail(err, code, "wake");
+        return mbd_uv_fail(err, code, "wake");
     }
     *ret = w;
     return MB_OK;
@@ -292,7 +289,7 @@ enum mb_status mbd_work_start(struct mbd_loop *l, mbd_work_fn *fn, mbd_work_done
     int code = uv_queue_work(&l->uv, &w->uv, on_work, on_work_done);
     if (code < 0) {
         free(w);
-        return uv_fail(err, code, "work");
+        return mbd_uv_fail(err, code, "work");
     }
     *ret = w;
     return MB_OK;

@@ -23,6 +23,12 @@ struct counter {
 static const struct counter counters[MBD_COUNTERS] = {
     [MBD_PROMPT_TOKENS] = { "mboold_prompt_tokens_total", "",
                             "Prompt tokens of requests that began." },
+    [MBD_PREFIX_TOKENS] = { "mboold_prefix_cache_tokens_total", "",
+                            "Of these, tokens that were not computed but shared." },
+    [MBD_PREFIX_HITS] = { "mboold_prefix_cache_hits_total", "",
+                          "Requests that shared a prefix of their prompt." },
+    [MBD_PREFIX_EVICTIONS] = { "mboold_prefix_cache_evictions_total", "",
+                               "Blocks of the KV cache that were kept, and given up for others." },
     [MBD_GENERATION_TOKENS] = { "mboold_generation_tokens_total", "", "Tokens generated." },
     [MBD_ENGINE_STEPS] = { "mboold_engine_steps_total", "",
                            "Steps of the engine: its heartbeat." },
@@ -32,6 +38,9 @@ static const struct counter counters[MBD_COUNTERS] = {
     [MBD_REQUESTS_CANCELLED] = { "mboold_requests_total", "{outcome=\"cancelled\"}", NULL },
     [MBD_REQUESTS_FAILED] = { "mboold_requests_total", "{outcome=\"failed\"}", NULL },
     [MBD_REQUESTS_REFUSED] = { "mboold_requests_total", "{outcome=\"refused\"}", NULL },
+    [MBD_SWAPS_OK] = { "mboold_model_swap_total", "{result=\"ok\"}",
+                       "Changes of what a name of a model is." },
+    [MBD_SWAPS_FAILED] = { "mboold_model_swap_total", "{result=\"failed\"}", NULL },
 };
 
 /* scale turns what is stored into the unit of the name. */
@@ -44,6 +53,17 @@ static const struct {
     [MBD_KV_USED_RATIO] = { { "mboold_kv_used_ratio",
                               "Used share of the KV cache's blocks, 0 to 1." },
                             1e-6 },
+    [MBD_EPOCHS] = { { "mboold_epochs", "Epochs of all models that are in memory." }, 1 },
+    [MBD_EPOCH_PRIVATE_BYTES] = { { "mboold_epoch_private_bytes",
+                                    "Memory of the pages in which epochs differ from their "
+                                    "checkpoints." },
+                                  1 },
+    [MBD_EPOCH_SHARED_BYTES] = { { "mboold_epoch_shared_bytes",
+                                   "Size of the checkpoints that all epochs share." },
+                                 1 },
+    [MBD_SWAP_SECONDS] = { { "mboold_model_swap_duration_seconds",
+                             "Of the last epoch that was published: from the asking to its name." },
+                           1e-6 },
 };
 
 #define BOUNDS_MAX 24
@@ -100,8 +120,8 @@ static const struct {
 };
 
 /* The statuses that this daemon answers with; anything else counts as the last. */
-static const int statuses[] = { 200, 400, 401, 403, 404, 405, 408, 413,
-                                415, 429, 499, 500, 501, 503, 504, 0 };
+static const int statuses[] = { 200, 204, 400, 401, 403, 404, 405, 408, 409,
+                                413, 415, 429, 499, 500, 501, 503, 504, 0 };
 enum { STATUSES = sizeof statuses / sizeof statuses[0] };
 
 struct histogram {

@@ -17,6 +17,9 @@ struct mbd_metrics;
 
 enum mbd_counter {
     MBD_PROMPT_TOKENS,
+    MBD_PREFIX_TOKENS, /* of these, not computed but shared */
+    MBD_PREFIX_HITS,
+    MBD_PREFIX_EVICTIONS,
     MBD_GENERATION_TOKENS,
     MBD_ENGINE_STEPS,
     MBD_REQUESTS_STOP, /* mboold_requests_total{outcome="stop"} ... */
@@ -24,12 +27,18 @@ enum mbd_counter {
     MBD_REQUESTS_CANCELLED,
     MBD_REQUESTS_FAILED,
     MBD_REQUESTS_REFUSED,
+    MBD_SWAPS_OK, /* mboold_model_swap_total{result="ok"} ... */
+    MBD_SWAPS_FAILED,
     MBD_COUNTERS
 };
 enum mbd_gauge {
     MBD_REQUESTS_WAITING,
     MBD_REQUESTS_RUNNING,
     MBD_KV_USED_RATIO, /* stored as parts per million */
+    MBD_EPOCHS,
+    MBD_EPOCH_PRIVATE_BYTES,
+    MBD_EPOCH_SHARED_BYTES,
+    MBD_SWAP_SECONDS, /* stored as microseconds */
     MBD_GAUGES
 };
 enum mbd_histogram {
@@ -52,7 +61,7 @@ void mbd_metrics_set(struct mbd_metrics *m, enum mbd_gauge g, uint64_t value);
 void mbd_metrics_observe(struct mbd_metrics *m, enum mbd_histogram h, uint64_t value);
 /* HTTP answers by route and status. route is one of the router's names (at most MBD_ROUTES_MAX
  * different ones, kept as pointers). Control thread. */
-#define MBD_ROUTES_MAX 24
+#define MBD_ROUTES_MAX 64
 void mbd_metrics_http(struct mbd_metrics *m, const char *route, int status);
 /* The labels of mboold_build_info; isa is copied. */
 void mbd_metrics_build(struct mbd_metrics *m, const char *isa);

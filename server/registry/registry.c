@@ -1,39 +1,39 @@
 #include "server/registry/registry.h"
 
 #include <assert.h>
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
-#include "core/checkpoint/reader.h"
 #include "server/clock.h"
 #include "server/engine/engine_check.h"
+#include "server/metrics/metrics.h"
+#include "server/registry/registry_private.h"
 
-struct mbd_registry {
-    size_t n;
-    struct mbd_entry entries[MBD_MODELS_MAX];
-};
+/* ---- life -------------------------------------------------------------------------------- */
 
-enum mb_status mbd_registry_new(struct mbd_registry **ret, struct mb_error *err)
+enum mb_status mbd_registry_new(const struct mbd_registry_options *o, struct mbd_registry **ret,
+                                struct mb_error *err)
 {
+    assert(o->epochs_max <= MBD_EPOCHS_MAX);
     struct mbd_registry *r = calloc(1, sizeof *r);
     if (!r) {
         return mb_fail(err, MB_E_NOMEM, 0, "registry: no memory");
     }
+    r->o = *o;
     *ret = r;
     return MB_OK;
 }
 
-static void entry_fini(struct mbd_entry *e)
+void mbd_entry_free(struct mbd_entry *e)
 {
-    assert(!e->engine);
-    mb_template_free(e->chat);
-    mb_token_trie_free(e->trie);
-    mb_tokenizer_free(e->tokenizer);
-    mb_model_unref(e->model);
-    *e = (struct mbd_entry) { 0 };
+    for (size_t i = 0; i < e->n_history; i++) {
+        mbd_epoch_unref(e->history[i]);
+    }
+    free(e->history);
+    mbd_epoch_unref(e->epoch);
+    free(e);
 }
 
 void mbd_registry_free(struct mbd_registry *r)
@@ -43,90 +43,69 @@ void mbd_registry_free(struct mbd_registry *r)
     }
     mbd_registry_stop(r);
     for (size_t i = 0; i < r->n; i++) {
-        entry_fini(&r->entries[i]);
+        mbd_entry_free(r->entries[i]);
+    }
+    for (size_t i = 0; i < r->n_bases; i++) {
+        mbd_base_free(r->bases[i]);
     }
     free(r);
 }
 
-/* How the template shows calls is how the model makes them. */
-static enum mb_call_form call_form_of(const struct mb_template *t, const char *text, size_t n)
+enum mb_status mbd_registry_put(struct mbd_registry *r, const char *name, struct mbd_base *base,
+                                struct mbd_epoch *epoch, bool published, struct mb_error *err)
 {
-    static const char marked[] = "<tool_call>", bare[] = "\"parameters\"";
-    if (!mb_template_mentions(t, "tools")) {
-        return MB_CALLS_NONE;
+    assert(!mbd_registry_find(r, name));
+    if (r->n == MBD_NAMES_MAX) {
+        return mb_fail(err, MB_E_LIMIT, 0, "there are %d names of models already",
+                       MBD_NAMES_MAX);
     }
-    if (memmem(text, n, marked, sizeof marked - 1)) {
-        return MB_CALLS_MARKED;
+    struct mbd_entry *e = calloc(1, sizeof *e);
+    struct mbd_epoch **history = calloc(r->o.epochs_max + 1, sizeof(struct mbd_epoch *));
+    if (!e || !history) {
+        free(e);
+        free(history);
+        return mb_fail(err, MB_E_NOMEM, 0, "no memory for a model's name");
     }
-    return memmem(text, n, bare, sizeof bare - 1) ? MB_CALLS_BARE : MB_CALLS_NONE;
-}
-
-/* A model whose template is missing or broken completes all the same; chats are refused. */
-static void load_chat(struct mbd_entry *e, const struct mb_checkpoint *c)
-{
-    struct mb_error err;
-    const struct mb_section *s = mb_checkpoint_find(c, "chat_template");
-    if (!s || s->kind != MB_SECTION_BYTES) {
-        (void) snprintf(e->chat_error, sizeof e->chat_error, "it has no chat template");
-        return;
-    }
-    const char *text = mb_checkpoint_data(c, s);
-    if (mb_template_new(text, (size_t) s->bytes, &e->chat, &err) != MB_OK) {
-        (void) snprintf(e->chat_error, sizeof e->chat_error, "%.190s", err.what);
-        return;
-    }
-    e->call_form = call_form_of(e->chat, text, (size_t) s->bytes);
-}
-
-static enum mb_status load(struct mbd_entry *e, const char *file, struct mb_error *err)
-{
-    struct mb_checkpoint *c = NULL;
-    enum mb_status st = mb_checkpoint_open(file, &c, err);
-    if (st == MB_OK) {
-        st = mb_checkpoint_tokenizer(c, &e->tokenizer, err);
-    }
-    if (st == MB_OK) {
-        st = mb_token_trie_new(e->tokenizer, &e->trie, err);
-    }
-    if (st == MB_OK) {
-        load_chat(e, c);
-        st = mb_model_from_checkpoint(c, &e->model, err);
-    }
-    if (st != MB_OK) {
-        mb_checkpoint_free(c);
-    }
-    return st;
+    (void) snprintf(e->name, sizeof e->name, "%s", name);
+    e->base = base;
+    e->epoch = mbd_epoch_ref(epoch);
+    e->history = history;
+    e->since = (int64_t) time(NULL);
+    e->published = published;
+    r->entries[r->n++] = e;
+    return MB_OK;
 }
 
 enum mb_status mbd_registry_add(struct mbd_registry *r, const struct mbd_model_option *m,
                                 struct mb_error *err)
 {
-    assert(r->n < MBD_MODELS_MAX && !mbd_registry_find(r, m->name));
-    struct mbd_entry e = { 0 };
+    assert(r->n_bases < MBD_MODELS_MAX && r->n_bases == r->n && !r->keeper);
+    struct mbd_base *b;
     struct mb_error why;
-    enum mb_status st = load(&e, m->file, &why);
+    enum mb_status st = mbd_base_open(m->name, m->file, r->o.weights, &b, &why);
     if (st != MB_OK) {
-        entry_fini(&e);
         return mb_fail(err, st, 0, "model '%s' from '%.160s': %s", m->name, m->file, why.what);
     }
-    (void) snprintf(e.name, sizeof e.name, "%s", m->name);
-    (void) snprintf(e.fingerprint, sizeof e.fingerprint, "mbool-%s-%016" PRIx64, MB_VERSION,
-                    e.model->digest);
-    e.created = (int64_t) time(NULL);
-    e.context_max = e.model->shape.context;
-    r->entries[r->n++] = e;
+    st = mbd_registry_put(r, m->name, b, b->epochs[0], false, err);
+    if (st != MB_OK) {
+        mbd_base_free(b);
+        return st;
+    }
+    r->bases[r->n_bases++] = b;
     return MB_OK;
 }
+
+/* ---- engines ----------------------------------------------------------------------------- */
 
 enum mb_status mbd_registry_check(const struct mbd_registry *r,
                                   const struct mbd_engine_options *o, struct mb_error *err)
 {
-    for (size_t i = 0; i < r->n; i++) {
-        const struct mbd_entry *e = &r->entries[i];
+    for (size_t i = 0; i < r->n_bases; i++) {
+        const struct mbd_base *b = r->bases[i];
         struct mb_error why;
-        enum mb_status st = mbd_engine_check(o, &e->model->shape, e->tokenizer, &why);
+        enum mb_status st = mbd_engine_check(o, &b->shape, b->tokenizer, &why);
         if (st != MB_OK) {
-            return mb_fail(err, st, 0, "model '%s': %s", e->name, why.what);
+            return mb_fail(err, st, 0, "model '%s': %s", b->name, why.what);
         }
     }
     return MB_OK;
@@ -135,34 +114,59 @@ enum mb_status mbd_registry_check(const struct mbd_registry *r,
 enum mb_status mbd_registry_start(struct mbd_registry *r, const struct mbd_engine_options *o,
                                   struct mb_error *err)
 {
-    for (size_t i = 0; i < r->n; i++) {
-        struct mbd_entry *e = &r->entries[i];
+    for (size_t i = 0; i < r->n_bases; i++) {
+        struct mbd_base *b = r->bases[i];
         struct mb_error why;
-        enum mb_status st = mbd_engine_new(e->model, e->tokenizer, o, &e->engine, &why);
+        enum mb_status st =
+            mbd_engine_new(b->epochs[0]->model, b->tokenizer, o, &b->engine, &why);
         if (st != MB_OK) {
-            return mb_fail(err, st, 0, "model '%s': %s", e->name, why.what);
+            return mb_fail(err, st, 0, "model '%s': %s", b->name, why.what);
         }
         struct mbd_engine_stats stats;
-        mbd_engine_stats(e->engine, &stats);
-        e->context_max = stats.context_max;
+        mbd_engine_stats(b->engine, &stats);
+        b->context_max = stats.context_max;
     }
-    return MB_OK;
+    mbd_registry_sweep(r);
+    return mbd_keeper_new(o->wake, o->wake_arg, &r->keeper, err);
 }
 
 void mbd_registry_drain(struct mbd_registry *r)
 {
-    for (size_t i = 0; i < r->n; i++) {
-        mbd_engine_drain(r->entries[i].engine);
+    r->draining = true;
+    for (size_t i = 0; i < r->n_bases; i++) {
+        mbd_engine_drain(r->bases[i]->engine);
     }
 }
 
 void mbd_registry_stop(struct mbd_registry *r)
 {
-    for (size_t i = 0; i < r->n; i++) {
-        mbd_engine_free(r->entries[i].engine);
-        r->entries[i].engine = NULL;
+    r->draining = true;
+    if (r->keeper) {
+        mbd_keeper_stop(r->keeper);
+        mbd_registry_pump(r);
     }
+    for (size_t i = 0; i < r->n_bases; i++) {
+        mbd_engine_free(r->bases[i]->engine);
+        r->bases[i]->engine = NULL;
+    }
+    mbd_keeper_free(r->keeper);
+    r->keeper = NULL;
 }
+
+bool mbd_registry_alive(const struct mbd_registry *r, uint64_t timeout_ns)
+{
+    uint64_t now = mbd_now_ns();
+    for (size_t i = 0; i < r->n_bases; i++) {
+        struct mbd_engine_stats stats;
+        mbd_engine_stats(r->bases[i]->engine, &stats);
+        if (stats.heartbeat_ns + timeout_ns < now) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* ---- names ------------------------------------------------------------------------------- */
 
 size_t mbd_registry_count(const struct mbd_registry *r)
 {
@@ -172,31 +176,40 @@ size_t mbd_registry_count(const struct mbd_registry *r)
 const struct mbd_entry *mbd_registry_at(const struct mbd_registry *r, size_t i)
 {
     assert(i < r->n);
-    return &r->entries[i];
+    return r->entries[i];
 }
 
-const struct mbd_entry *mbd_registry_find(const struct mbd_registry *r, const char *name)
+struct mbd_entry *mbd_registry_entry(const struct mbd_registry *r, const char *name)
 {
-    if (!name) {
-        return r->n == 1 ? &r->entries[0] : NULL;
-    }
     for (size_t i = 0; i < r->n; i++) {
-        if (strcmp(r->entries[i].name, name) == 0) {
-            return &r->entries[i];
+        if (strcmp(r->entries[i]->name, name) == 0) {
+            return r->entries[i];
         }
     }
     return NULL;
 }
 
-bool mbd_registry_alive(const struct mbd_registry *r, uint64_t timeout_ns)
+const struct mbd_entry *mbd_registry_find(const struct mbd_registry *r, const char *name)
 {
-    uint64_t now = mbd_now_ns();
-    for (size_t i = 0; i < r->n; i++) {
-        struct mbd_engine_stats stats;
-        mbd_engine_stats(r->entries[i].engine, &stats);
-        if (stats.heartbeat_ns + timeout_ns < now) {
-            return false;
-        }
+    if (!name) {
+        return r->n_bases == 1 ? r->entries[0] : NULL;
     }
-    return true;
+    return mbd_registry_entry(r, name);
+}
+
+size_t mbd_registry_bases(const struct mbd_registry *r)
+{
+    return r->n_bases;
+}
+
+const struct mbd_base *mbd_registry_base(const struct mbd_registry *r, size_t i)
+{
+    assert(i < r->n_bases);
+    return r->bases[i];
+}
+
+int mbd_registry_descriptor(const struct mbd_registry *r, const char *name)
+{
+    const struct mbd_entry *e = mbd_registry_entry(r, name);
+    return e ? e->base->weights.fd : -1;
 }

@@ -9,6 +9,7 @@
 #include "core/base/memory.h"
 #include "core/constrain/constraint.h"
 #include "core/infer/stop.h"
+#include "server/epochs/epoch.h"
 #include "server/requests/event_ring.h"
 #include "server/requests/request_engine.h"
 
@@ -46,6 +47,7 @@ struct mbd_request {
     /* The engine's; the scores the reader's, too, once an event told that they are whole. */
     struct mbd_prompt_score *scores;
     enum mbd_request_state state;
+    struct mbd_epoch *epoch; /* set before submission; NULL once it ended */
     struct mb_stops *stops;
     double *
         hidden; /* [params.hidden_width] the engine's until the request is DONE; NULL: not wanted */
@@ -56,6 +58,7 @@ struct mbd_request {
     atomic_bool cancelled;
     atomic_bool starving; /* the sequence waits for room in the ring */
     atomic_uint_fast64_t times[STAMPS];
+    atomic_uint n_cached;
 
     /* The control thread's. */
     struct mbd_bell *bell; /* NULL before submission */
@@ -195,6 +198,12 @@ const double *mbd_request_hidden(const struct mbd_request *r)
     return r->hidden;
 }
 
+void mbd_request_use(struct mbd_request *r, struct mbd_epoch *e)
+{
+    assert(!r->bell && !r->epoch);
+    r->epoch = mbd_epoch_begin(e);
+}
+
 void mbd_request_constrain(struct mbd_request *r, struct mb_constraint *c)
 {
     assert(!r->bell && !r->constraint);
@@ -214,6 +223,7 @@ void mbd_request_unref(struct mbd_request *r)
     if (!r || atomic_fetch_sub_explicit(&r->n_refs, 1, memory_order_acq_rel) > 1) {
         return;
     }
+    mbd_epoch_end(r->epoch); /* of one that was never submitted */
     mbd_bell_unref(r->bell);
     mb_stops_free(r->stops);
     free(r->scores);
@@ -278,6 +288,11 @@ struct mbd_request_times mbd_request_times(const struct mbd_request *r)
     };
 }
 
+uint32_t mbd_request_cached_tokens(const struct mbd_request *r)
+{
+    return atomic_load_explicit(&r->n_cached, memory_order_relaxed);
+}
+
 uint32_t mbd_request_prompt_tokens(const struct mbd_request *r)
 {
     return r->n_prompt;
@@ -303,6 +318,11 @@ void mbd_request_detach(struct mbd_request *r)
 }
 
 /* --- the engine thread --- */
+
+const struct mb_model *mbd_request_model(const struct mbd_request *r)
+{
+    return r->epoch ? r->epoch->model : NULL;
+}
 
 const uint32_t *mbd_request_prompt(const struct mbd_request *r)
 {
@@ -376,6 +396,11 @@ static void stamp(struct mbd_request *r, enum stamp s, uint64_t now_ns)
     atomic_store_explicit(&r->times[s], now_ns, memory_order_relaxed);
 }
 
+void mbd_request_set_cached(struct mbd_request *r, uint32_t n)
+{
+    atomic_store_explicit(&r->n_cached, n, memory_order_relaxed);
+}
+
 void mbd_request_schedule(struct mbd_request *r, uint64_t now_ns)
 {
     enter(r, MBD_REQUEST_PREFILL);
@@ -420,5 +445,7 @@ void mbd_request_end(struct mbd_request *r, enum mbd_request_state s, enum mb_fi
     assert(mbd_request_state_is_final(s));
     enter(r, s);
     stamp(r, FINISHED, now_ns);
+    mbd_epoch_end(r->epoch); /* before the reader can know that it ended (J1) */
+    r->epoch = NULL;
     put(r, &(struct mbd_event) { .state = s, .finish = finish, .status = status });
 }

@@ -25,10 +25,11 @@
 /* Bounds of a request. An event's text is at most what a stop string held back
  * (MB_STOP_BYTES_MAX) and one token's bytes, each of which may become a U+FFFD: tokens of up to
  * MBD_TOKEN_BYTES_MAX bytes. Real vocabularies stay below 300. */
-#define MBD_EVENT_RING_BYTES (32u << 10) /* about a thousand tokens that nobody reads */
-#define MBD_EVENT_TEXT_MAX   (4u << 10)
-#define MBD_TOKEN_BYTES_MAX  ((MBD_EVENT_TEXT_MAX - MB_STOP_BYTES_MAX) / 3 - 8)
-#define MBD_REQUEST_BYTES    (MBD_EVENT_RING_BYTES + (48u << 10))
+#define MBD_EVENT_RING_BYTES   (32u << 10) /* about a thousand tokens that nobody reads */
+#define MBD_EVENT_TEXT_MAX     (4u << 10)
+#define MBD_REQUEST_SALT_BYTES 32
+#define MBD_TOKEN_BYTES_MAX    ((MBD_EVENT_TEXT_MAX - MB_STOP_BYTES_MAX) / 3 - 8)
+#define MBD_REQUEST_BYTES      (MBD_EVENT_RING_BYTES + (48u << 10))
 
 /* What the engine tells of a request. Text never ends inside a character, and never holds a
  * stop string or what might become one. A DECODE event is one token that was drawn: it tells the
@@ -55,6 +56,7 @@ struct mbd_request_times {
 };
 
 struct mb_constraint;
+struct mbd_epoch;
 struct mbd_request;
 
 /* How likely a token of the prompt was after those before it; of the first nothing is known. */
@@ -65,9 +67,12 @@ struct mbd_prompt_score {
 };
 
 struct mbd_request_params {
-    struct mb_sampling sampling; /* bias is copied; late is the request's own affair */
-    uint32_t max_tokens;         /* 0: only the prompt is read, for its scores */
-    uint32_t min_tokens;         /* before these, nothing ends the sequence */
+    uint32_t tenant; /* whose it is, below MBD_TENANTS_MAX; 0: nobody's in particular */
+    bool low;        /* it may wait for others */
+    uint8_t salt[MBD_REQUEST_SALT_BYTES]; /* only who has the same shares its prefixes */
+    struct mb_sampling sampling;          /* bias is copied; late is the request's own affair */
+    uint32_t max_tokens;                  /* 0: only the prompt is read, for its scores */
+    uint32_t min_tokens;                  /* before these, nothing ends the sequence */
     bool ignore_eos;
     bool want_logprob;
     uint32_t want_top;
@@ -91,6 +96,9 @@ enum mb_status mbd_request_new(const struct mb_tokenizer *tokenizer, const uint3
                                struct mbd_request **ret, struct mb_error *err);
 /* Once the request is DONE: the sum over the prompt's tokens, [hidden_width]; else NULL. */
 const double *mbd_request_hidden(const struct mbd_request *r);
+/* Before submission, once: the weights that it runs on. It holds them until it has ended, and no
+ * longer (S2, J1): from then on nothing in it leads to them. */
+void mbd_request_use(struct mbd_request *r, struct mbd_epoch *e);
 /* Before submission: the text is held to c, which the request takes over. Whatever the logits, tokens
  * outside of its mask have no chance, and log probabilities are of what is left. The request ends with
  * STOP as soon as nothing may follow. */
@@ -108,6 +116,8 @@ bool mbd_request_next(struct mbd_request *r, struct mbd_event *ret);
 void mbd_request_cancel(struct mbd_request *r);
 struct mbd_request_times mbd_request_times(const struct mbd_request *r); /* any thread */
 uint32_t mbd_request_prompt_tokens(const struct mbd_request *r);
+/* Of these, those that were not computed but shared; known once an event was read. */
+uint32_t mbd_request_cached_tokens(const struct mbd_request *r);
 /* [prompt tokens], when they were wanted; whole once an event was read that is DECODE or DONE. */
 const struct mbd_prompt_score *mbd_request_scores(const struct mbd_request *r);
 

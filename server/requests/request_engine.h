@@ -8,6 +8,7 @@
 #include "server/requests/request.h"
 
 struct mb_constraint;
+struct mb_model;
 struct mb_stops;
 
 /* Control thread, once, at submission: the bell that wakes the engine when the request is
@@ -17,6 +18,8 @@ void mbd_request_attach(struct mbd_request *r, struct mbd_bell *bell, uint64_t n
 /* Control thread: undoes attach for a request that was refused after all. */
 void mbd_request_detach(struct mbd_request *r);
 
+/* The weights of its epoch; NULL once it ended. The control thread asks before submission. */
+const struct mb_model *mbd_request_model(const struct mbd_request *r);
 const uint32_t *mbd_request_prompt(const struct mbd_request *r);
 const struct mb_tokenizer *mbd_request_tokenizer(const struct mbd_request *r);
 struct mb_stops *mbd_request_stops(struct mbd_request *r);
@@ -34,13 +37,16 @@ bool mbd_request_is_cancelled(const struct mbd_request *r);
 /* Does any event fit now? When not, the reader rings the bell once it made room. */
 bool mbd_request_may_tell(struct mbd_request *r);
 
+/* Before the first event: so many tokens of the prompt are shared. */
+void mbd_request_set_cached(struct mbd_request *r, uint32_t n);
+
 /* QUEUED -> PREFILL -> DECODE; asserts that the table allows it. */
 void mbd_request_schedule(struct mbd_request *r, uint64_t now_ns);
 void mbd_request_first_token(struct mbd_request *r, uint64_t now_ns);
 /* Tells an event of state DECODE. The caller has asked mbd_request_may_tell since the last
  * one. */
 void mbd_request_tell(struct mbd_request *r, const struct mbd_event *e);
-/* Enters a final state and tells it; there is always room for that. finish is for DONE, status
+/* Lets its epoch go, enters a final state and tells it; there is always room for that. finish is for DONE, status
  * for FAILED. */
 void mbd_request_end(struct mbd_request *r, enum mbd_request_state s, enum mb_finish finish,
                      enum mb_status status, uint64_t now_ns);

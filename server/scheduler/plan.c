@@ -23,16 +23,6 @@ void mbd_plan_fini(struct mbd_plan *p)
     *p = (struct mbd_plan) { 0 };
 }
 
-uint32_t mbd_plan_admit(const struct mbd_queue *q, uint32_t free_slots, uint32_t free_blocks)
-{
-    uint32_t n = 0;
-    while (n < q->n && n < free_slots && mbd_queue_at(q, n)->n_blocks <= free_blocks) {
-        free_blocks -= mbd_queue_at(q, n)->n_blocks;
-        n++;
-    }
-    return n;
-}
-
 static uint32_t least(uint32_t a, uint32_t b)
 {
     return a < b ? a : b;

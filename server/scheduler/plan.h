@@ -1,9 +1,9 @@
 /* What the next step does: who is admitted, and whose tokens are run.
  *
- * Admission is first come, first served, into free slots, and only when the KV blocks of the
- * request's whole need (prompt and all it may generate) are free. The head of the queue is
- * never overtaken. So what was admitted never waits for memory, nothing is ever thrown out to
- * be computed again, and the head of the queue starts as soon as enough of the running end.
+ * Admission is in the order of the queue (fair_queue.h), into free slots, and only when the KV blocks of
+ * the request's whole need (prompt and all it may generate) are free. Who is next is never overtaken
+ * for being large. So what was admitted never waits for memory, nothing is ever thrown out to be
+ * computed again, and who is next starts as soon as enough of the running end.
  *
  * A step has a budget of tokens, which bounds its memory and how long anybody waits for it, and
  * of that a pace for prompts, when there are others who wait for their next token (pace.h):
@@ -30,7 +30,6 @@
 #include <stdint.h>
 
 #include "proto/status.h"
-#include "server/scheduler/queue.h"
 
 enum mbd_plan_kind {
     MBD_PLAN_FREE,    /* no sequence here */
@@ -64,9 +63,6 @@ struct mbd_plan {
 
 enum mb_status mbd_plan_init(struct mbd_plan *p, uint32_t n_slots, struct mb_error *err);
 void mbd_plan_fini(struct mbd_plan *p);
-
-/* How many from the head of the queue may start now, with their slots and blocks together. */
-uint32_t mbd_plan_admit(const struct mbd_queue *q, uint32_t free_slots, uint32_t free_blocks);
 
 /* Writes parts and counts anew, and moves turn. slots is [n_slots]; budget and pace >= 1. */
 void mbd_plan_step(struct mbd_plan *p, const struct mbd_plan_slot *slots, uint32_t budget,

@@ -34,12 +34,6 @@ bool mbd_queue_push(struct mbd_queue *q, const struct mbd_waiting *w)
     return true;
 }
 
-const struct mbd_waiting *mbd_queue_at(const struct mbd_queue *q, uint32_t i)
-{
-    assert(i < q->n);
-    return at(q, i);
-}
-
 struct mbd_waiting mbd_queue_pop(struct mbd_queue *q)
 {
     assert(q->n > 0);
@@ -47,17 +41,4 @@ struct mbd_waiting mbd_queue_pop(struct mbd_queue *q)
     q->first = (uint32_t) (((uint64_t) q->first + 1) % q->cap);
     q->n--;
     return w;
-}
-
-void mbd_queue_filter(struct mbd_queue *q, bool (*drop)(void *arg, const struct mbd_waiting *w),
-                      void *arg)
-{
-    uint32_t kept = 0;
-    for (uint32_t i = 0; i < q->n; i++) {
-        struct mbd_waiting w = *at(q, i);
-        if (!drop(arg, &w)) {
-            *at(q, kept++) = w;
-        }
-    }
-    q->n = kept;
 }

@@ -1,4 +1,4 @@
-/* The queue of requests that wait for a slot: first in, first out, bounded.
+/* A queue of requests: first in, first out, bounded. Who waits for a slot is in fair_queue.h.
  *
  * Memory:  entries for cap requests at _init, never more.
  * Threads: one thread at a time; pure but for its own memory. */
@@ -17,6 +17,8 @@ struct mbd_waiting {
     struct mbd_request *request; /* not looked into here */
     uint32_t n_prompt;           /* tokens */
     uint32_t n_blocks;           /* of KV, for its whole need */
+    uint32_t tenant;             /* whose it is, and with which priority: fair_queue.h */
+    bool low;
 };
 
 struct mbd_queue {
@@ -28,13 +30,7 @@ enum mb_status mbd_queue_init(struct mbd_queue *q, uint32_t cap, struct mb_error
 void mbd_queue_fini(struct mbd_queue *q);
 
 bool mbd_queue_push(struct mbd_queue *q, const struct mbd_waiting *w); /* false when full */
-/* Place i < n, 0 being the oldest. */
-const struct mbd_waiting *mbd_queue_at(const struct mbd_queue *q, uint32_t i);
 /* The oldest, taken out; the queue is not empty. */
 struct mbd_waiting mbd_queue_pop(struct mbd_queue *q);
-/* Asks drop once for each, oldest first, and removes those for which it says true; the others
- * keep their order. */
-void mbd_queue_filter(struct mbd_queue *q, bool (*drop)(void *arg, const struct mbd_waiting *w),
-                      void *arg);
 
 #endif

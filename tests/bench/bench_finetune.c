@@ -5,7 +5,8 @@
  * Trains the model (converted from the folder) on the text, to the distribution of the float
  * model unless ce=1 kl=0, and prints one line: KL to the float model and perplexity on the
  * validation text before and after, as inference computes them; flips; time; bytes of training
- * state per weight, without the gradient engine's memory that all optimizers share.
+ * state per weight, without the gradient engine's memory that all optimizers share. json=1
+ * prints the same as JSON.
  *
  * optimizer=accumulate | stochastic | coefficients | latent. The last is the conventional
  * trainer: float latent weights, quantised to the nearest level each step, gradients passed
@@ -38,7 +39,7 @@ struct bench {
     struct mb_kernels kernels;
     struct mb_train_options o;
     const char *optimizer;
-    double tokens, window, valid_tokens, threads, log, latent_step;
+    double tokens, window, valid_tokens, threads, log, json;
 };
 
 static void fail(const char *what, const struct mb_error *err)
@@ -317,6 +318,7 @@ static bool take_number(struct bench *b, const char *key, double x)
         { "valid_tokens", &b->valid_tokens },
         { "threads", &b->threads },
         { "log", &b->log },
+        { "json", &b->json },
         { "step", &b->o.step },
         { "coef", &b->o.coef_step },
         { "vector", &b->o.vector_step },
@@ -375,6 +377,27 @@ static bool take(struct bench *b, char *argument)
     return true;
 }
 
+static void print(const struct bench *b, const struct mb_evaluation *before,
+                  const struct mb_evaluation *after, const struct mb_train_report *r,
+                  double state_bytes, double took_s)
+{
+    struct rusage u = { 0 };
+    (void) getrusage(RUSAGE_SELF, &u);
+    double n = (double) r->n_weights, flips = (double) r->total.n_flips;
+    printf(
+        b->json > 0
+            ? "{\"optimizer\": \"%s\", \"kernels\": %u, \"steps\": %llu, \"kl_before\": %.6g, "
+              "\"kl\": %.6g, \"ppl_before\": %.6g, \"ppl\": %.6g, \"flips\": %.4f, "
+              "\"backs\": %.4f, \"moved\": %.4f, \"seconds\": %.1f, \"state_bytes\": %.3f, "
+              "\"peak_mib\": %.0f}\n"
+            : "%-12s K=%u %llu steps: kl %.4f -> %.4f  ppl %.3f -> %.3f  flips %.2f "
+              "backs %.2f moved %.3f  %.1f s  state %.2f B/w  peak %.0f MiB\n",
+        b->optimizer, (unsigned) b->base->blocks[0].linear[0].boolean.shape.n_kernels,
+        (unsigned long long) b->o.n_steps, before->kl, after->kl, before->ppl, after->ppl,
+        flips / n, flips > 0 ? (double) r->total.n_backs / flips : 0,
+        (double) r->total.n_moved / n, took_s, state_bytes, (double) u.ru_maxrss / 1024);
+}
+
 static void run(struct bench *b)
 {
     struct mb_trainer *t = NULL;
@@ -410,16 +433,7 @@ static void run(struct bench *b)
     }
     double took = now_s() - from;
     struct mb_evaluation after = evaluate(b, mb_trainer_draft(t)->model);
-    struct rusage u = { 0 };
-    (void) getrusage(RUSAGE_SELF, &u);
-    printf("%-12s K=%u %llu steps: kl %.4f -> %.4f  ppl %.3f -> %.3f  flips %.2f backs %.2f "
-           "moved %.3f  %.1f s  state %.2f B/w  peak %.0f MiB\n",
-           b->optimizer, (unsigned) b->base->blocks[0].linear[0].boolean.shape.n_kernels,
-           (unsigned long long) b->o.n_steps, before.kl, after.kl, before.ppl, after.ppl,
-           (double) r.total.n_flips / (double) r.n_weights,
-           r.total.n_flips > 0 ? (double) r.total.n_backs / (double) r.total.n_flips : 0,
-           (double) r.total.n_moved / (double) r.n_weights, took,
-           is_latent ? 12.0 : mb_trainer_state_bytes(t), (double) u.ru_maxrss / 1024);
+    print(b, &before, &after, &r, is_latent ? 12.0 : mb_trainer_state_bytes(t), took);
 }
 
 int main(int argc, char **argv)

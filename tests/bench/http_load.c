@@ -120,7 +120,7 @@ static void send_request(const struct load *l, struct stream *s, uint32_t n_prom
         fail("no memory");
     }
     int m = snprintf(head, sizeof head,
-                     "POST /v1/completions HTTP/1.1\r\nHost: t\r\n"
+                     "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\n"
                      "Content-Type: application/json\r\nContent-Length: %zu\r\n\r\n",
                      n);
     if (write(s->fd, head, (size_t) m) != m || write(s->fd, body, n) != (ssize_t) n) {

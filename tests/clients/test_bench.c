@@ -5,33 +5,21 @@
  *         not judged, but must be there, finite and positive, and their parts add up. */
 #include <jansson.h>
 #include <math.h>
-#include <stdarg.h>
-#include <stdbool.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
-#include "tests/check_main.h"
+#include "tests/clients/command.h"
 
 static char dir[] = "/tmp/mbool-test-XXXXXX", path[64];
 static char out[1 << 16];
 
-/* Runs "mbool <line>", its output into out, with standard error when both is set. Returns the
- * exit status. */
 static int run(bool both, const char *fmt, ...)
 {
-    char line[4096], command[8192];
     va_list args;
     va_start(args, fmt);
-    (void) vsnprintf(line, sizeof line, fmt, args);
+    int status = run_command(out, sizeof out, both, fmt, args);
     va_end(args);
-    (void) snprintf(command, sizeof command, "%s/clients/mbool %s%s", getenv("MB_BUILD"), line,
-                    both ? " 2>&1" : "");
-    FILE *f = popen(command, "r");
-    ck_assert_ptr_nonnull(f);
-    out[fread(out, 1, sizeof out - 1, f)] = '\0';
-    int status = pclose(f);
-    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+    return status;
 }
 
 /* One layer: the vocabulary is most of it. */

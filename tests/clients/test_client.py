@@ -101,8 +101,8 @@ def mbool(*arguments, host=None, text=None, key=None):
     return p.returncode, p.stdout, p.stderr
 
 
-def start_daemon(path):
-    p = subprocess.Popen([MBOOLD, "--model", "tiny=" + path, "--listen", "127.0.0.1:0", "--no-pin"],
+def start_daemon(path, *flags):
+    p = subprocess.Popen([MBOOLD, "--model", "tiny=" + path, "--listen", "127.0.0.1:0", "--no-pin", *flags],
                          stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     line = p.stdout.readline()
     return p, line.split("http://")[1].split(",")[0]
@@ -161,6 +161,47 @@ def test_load(host):
     check("--rate without --url", status == 2)
 
 
+def make_version(folder, path):
+    """Another version of the model at path, the daemon's flag for it, and its file."""
+    other, delta = folder + "/other.mbool", folder + "/other.delta"
+    subprocess.run([MBOOL, "convert", folder + "/float", "-o", other, "--group", "32", "--init", "random"],
+                   check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    subprocess.run([MBOOL, "delta", "make", path, other, "-o", delta], check=True, stdout=subprocess.DEVNULL,
+                   stderr=subprocess.DEVNULL)
+    return "--epoch=ft:tiny:x=tiny+" + delta, other
+
+
+def test_epochs(host, path, other):
+    say = ("tiny", "the man", "--max-tokens", "8", "--seed", "3", "--ignore-eos")
+    of_file = [mbool("generate", f, "--prompt", *say[1:])[1] for f in (path, other)]
+    check("the versions differ", of_file[0] != of_file[1], of_file)
+    status, out, err = mbool("epochs", "tiny", host=host)
+    check("epochs", status == 0 and "other.delta" in out and "ft:tiny:x" in out and "\n* " in out, out + err)
+    before, version = [e["id"] for e in json.loads(mbool("epochs", "tiny", "--json", host=host)[1])["data"]]
+    status, out, err = mbool("rollback", "tiny", host=host)
+    check("nothing to roll back to", status == 1 and "no other epoch" in err, err)
+    status, out, _ = mbool("promote", "tiny", "--to", "ft:tiny:x", host=host)
+    check("promote", status == 0 and out == f"tiny is {version} now; it was {before}\n", out)
+    check("it says what the version says", mbool("complete", *say, host=host)[1] == of_file[1])
+    status, out, _ = mbool("promote", "tiny", "--to", version, host=host)
+    check("promote to what it is", status == 0 and out == f"tiny is {version} already\n", out)
+    status, out, _ = mbool("ps", "--interval", "0.1", host=host)
+    check("ps shows the epoch", version in out, out)
+    status, out, _ = mbool("rollback", "tiny", "--json", host=host)
+    check("rollback", status == 0 and json.loads(out)["epoch"] == before, out)
+    check("it says what the checkpoint says", mbool("complete", *say, host=host)[1] == of_file[0])
+    status, out, _ = mbool("pin", "tiny", host=host)
+    check("pin", status == 0 and out == f"tiny is pinned at {before}\n", out)
+    check("epochs says so", "pinned:" in mbool("epochs", "tiny", host=host)[1])
+    check("pin --off", mbool("pin", "tiny", "--off", host=host)[1] == f"tiny is not pinned at {before}\n")
+    for line, why in ((("promote", "tiny"), "--to"), (("promote", "a b", "--to", "tiny"), "no name"),
+                      (("promote", "tiny", "--to", "a b"), "--to"), (("epochs",), "model"), (("pin", "../x?"), "name")):
+        status, out, err = mbool(*line, host=host)
+        check("a wrong line", status == 2 and why in err, (line, err))
+    status, out, err = mbool("promote", "tiny", "--to", "nobody", host=host)
+    check("a version that is not there", status == 1 and "'nobody' is no model" in err, err)
+
+
 def test_run(host, path):
     status, out, _ = mbool("run", path, "the man", "--max-tokens", "4", "--ignore-eos", "--json",
                            host="127.0.0.1:1")
@@ -170,6 +211,8 @@ def test_run(host, path):
     check("run finds a daemon", status == 0 and json.loads(out)["model"] == "tiny", out)
     status, _, err = mbool("run", path, "x", "--mboold", "/nowhere", host="127.0.0.1:1")
     check("run says why there is no daemon", status == 1 and "/nowhere: No such file" in err, err)
+    status, _, err = mbool("run", path + ".mbool", "x", host="127.0.0.1:1")
+    check("run misses a file", status == 1 and "No such file" in err, err)
     left = subprocess.run(["pgrep", "-f", "mboold --model .*" + path + " --listen 127.0.0.1:0 --log"],
                           capture_output=True, text=True).stdout
     check("run leaves no daemon behind", not left, left)
@@ -280,9 +323,11 @@ def main():
         subprocess.run([MAKE_FOLDER, folder + "/float"], check=True)
         subprocess.run([MBOOL, "convert", folder + "/float", "-o", path, "--group", "32"], check=True,
                        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        daemon, host = start_daemon(path)
+        flag, other = make_version(folder, path)
+        daemon, host = start_daemon(path, flag)
         try:
             test_daemon(host, path)
+            test_epochs(host, path, other)
             test_load(host)
             test_run(host, path)
             test_chat(stub)

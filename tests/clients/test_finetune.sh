@@ -5,27 +5,7 @@
 #         Ctrl-C after the first steps; wrong files and options.
 set -u
 mbool=$1 make_folder=$2
-dir=$(mktemp -d)
-trap 'rm -rf "$dir"' EXIT
-run=0 failed=0
-
-check() { # NAME STATUS
-    run=$((run + 1))
-    if [ "$2" -ne 0 ]; then
-        failed=$((failed + 1))
-        echo "FAILED $1"
-    fi
-}
-
-text() { # FROM TO
-    awk -v from="$1" -v to="$2" 'BEGIN {
-        split("the man and then an old tin hat on a hill that ran in the rain", w, " ")
-        for (j = from; j < to; j++) {
-            for (i = 0; i < 40; i++) { printf "%s ", w[1 + (i * i * 7 + i * j + j) % 16] }
-            print "\n<|endoftext|>"
-        }
-    }'
-}
+. "$(dirname "$0")/common.sh"
 
 # The last figure of a field in the events of a kind.
 figure() { # EVENT FIELD FILE
@@ -96,6 +76,14 @@ fi
 cmp -s "$dir/whole.mbool" "$dir/part.mbool"
 check 'stopped and resumed, and with other threads, it is the same file' $?
 
+# A delta joins the trained model and what it was.
+"$mbool" delta make "$dir/k2.mbool" "$dir/whole.mbool" -o "$dir/delta" &&
+    "$mbool" delta apply "$dir/delta" "$dir/k2.mbool" -o "$dir/applied.mbool" &&
+    cmp "$dir/applied.mbool" "$dir/whole.mbool" &&
+    "$mbool" delta revert "$dir/delta" "$dir/whole.mbool" -o "$dir/reverted.mbool" &&
+    cmp "$dir/reverted.mbool" "$dir/k2.mbool"
+check 'a delta makes either of the other' $?
+
 # Chat data, without state, only the last kernel.
 printf '%s\n' '{"messages": [{"role": "user", "content": "the man"}, {"role": "assistant", "content": "and then"}]}' \
     '{"prompt": "an old", "completion": " tin hat"}' >"$dir/chat.jsonl"
@@ -120,5 +108,4 @@ check 'data are wanted' $?
 [ ! -e "$dir/x.mbool" ]
 check 'a mistake writes nothing' $?
 
-echo "CHECKS $run RUN $failed FAILED"
-[ "$failed" -eq 0 ]
+report

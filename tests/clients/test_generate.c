@@ -3,34 +3,22 @@
  *         with itself under other threads and instruction sets. */
 #include <jansson.h>
 #include <signal.h>
-#include <stdarg.h>
-#include <stdbool.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
-#include "tests/check_main.h"
+#include "tests/clients/command.h"
 
 struct outcome {
     int status;
     char out[1 << 16];
 };
 
-/* Runs "mbool <line>" with standard error joined to its output when both is set. */
 static void run(struct outcome *ret, bool both, const char *fmt, ...)
 {
-    char line[4096], command[8192];
     va_list args;
     va_start(args, fmt);
-    (void) vsnprintf(line, sizeof line, fmt, args);
+    ret->status = run_command(ret->out, sizeof ret->out, both, fmt, args);
     va_end(args);
-    (void) snprintf(command, sizeof command, "%s/clients/mbool %s%s", getenv("MB_BUILD"), line,
-                    both ? " 2>&1" : "");
-    FILE *f = popen(command, "r");
-    ck_assert_ptr_nonnull(f);
-    ret->out[fread(ret->out, 1, sizeof ret->out - 1, f)] = '\0';
-    int status = pclose(f);
-    ret->status = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
 static const char *model(void)

@@ -5,38 +5,22 @@
 # Usage:  test_inspect_verify.sh MBOOL CORPUS
 set -u
 mbool=$1 corpus=$2
-run=0 failed=0
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-
-# expect STATUS 'pattern' COMMAND...: exit status, and a pattern in what it printed anywhere.
-expect() {
-    local status=$1 pattern=$2 out got
-    shift 2
-    run=$((run + 1))
-    out=$("$@" 2>&1 </dev/null)
-    got=$?
-    if [ "$got" -ne "$status" ] || ! grep -qE -- "$pattern" <<<"$out"; then
-        failed=$((failed + 1))
-        printf 'FAILED %s: status %d, wanted %d and /%s/ in:\n%s\n' "$*" "$got" "$status" \
-            "$pattern" "$out"
-    fi
-}
+. "$(dirname "$0")/common.sh"
 
 good=$corpus/small_full
-damaged=$work/damaged
+damaged=$dir/damaged
 cp "$good" "$damaged"
 printf '\xff\xff' | dd of="$damaged" bs=1 seek=7200 conv=notrunc 2>/dev/null # in the head
-cut=$work/cut
+cut=$dir/cut
 head -c 7000 "$good" >"$cut"
-named=$work/named # an escape sequence in a text that nothing has verified yet
+named=$dir/named # an escape sequence in a text that nothing has verified yet
 sed 's/kernels: 3/ker\x1b[2J: 3/' "$good" >"$named"
 
-infinite=$work/infinite # in the last norm, which nothing has verified
+infinite=$dir/infinite # in the last norm, which nothing has verified
 cp "$good" "$infinite"
 at=$("$mbool" inspect --json "$good" | grep -A 3 '"final_norm"' | sed -n 's/.*"offset": \([0-9]*\).*/\1/p')
 printf '\x00\x00\x80\x7f' | dd of="$infinite" bs=1 seek="$at" conv=notrunc 2>/dev/null
-printf 'abcabcabc' >"$work/text"
+printf 'abcabcabc' >"$dir/text"
 
 expect 0 ': ok, 7296 bytes in 21 sections, digest [0-9a-f]{16}$' "$mbool" verify "$good"
 expect 0 '"ok": true' "$mbool" verify --json "$good"
@@ -46,12 +30,12 @@ expect 1 '"ok": false' "$mbool" verify --json "$damaged"
 expect 1 "\"error\": \"checkpoint: section 20 'head': checksum" "$mbool" verify --json "$damaged"
 expect 1 'file_bytes: 7296, but the file has 7000' "$mbool" verify "$cut"
 expect 1 'magic: this is not an .mbool file' "$mbool" verify "$0"
-expect 1 'none' "$mbool" verify "$work/none"
+expect 1 'none' "$mbool" verify "$dir/none"
 expect 2 'wants one argument, a checkpoint; got 0' "$mbool" verify
 expect 2 'wants one argument, a checkpoint; got 2' "$mbool" inspect a b
 expect 2 'see: mbool inspect --help' "$mbool" inspect --nonsense
-expect 0 '"nll": ' "$mbool" eval --json --isa c "$good" --text "$work/text"
-expect 1 'logits are not finite' "$mbool" eval --json --isa c "$infinite" --text "$work/text"
+expect 0 '"nll": ' "$mbool" eval --json --isa c "$good" --text "$dir/text"
+expect 1 'logits are not finite' "$mbool" eval --json --isa c "$infinite" --text "$dir/text"
 expect 0 'usage: mbool inspect FILE' "$mbool" inspect --help
 if [ -c /dev/full ]; then # whatever is printed, losing it is a failure
     for command in "inspect $good" "inspect --json $good" "verify $good" --help --version; do
@@ -73,5 +57,4 @@ expect 0 '"kernels": "3"' "$mbool" inspect --json "$good"
 expect 0 '"b"' "$mbool" inspect --json "$good" # the second of two values of one key
 expect 0 '"chat_template": null' "$mbool" inspect --json "$corpus/small_tied"
 
-printf 'CHECKS %d RUN %d FAILED\n' "$run" "$failed"
-[ "$failed" -eq 0 ]
+report

@@ -6,21 +6,11 @@
 #     test_install.sh MESON BUILD
 set -u
 meson=$1 build=$2
-root=$(mktemp -d)
-trap 'rm -rf "$root"' EXIT
-run=0 failed=0
+. "$(dirname "$0")/common.sh"
 
-check() { # NAME STATUS
-    run=$((run + 1))
-    if [ "$2" -ne 0 ]; then
-        failed=$((failed + 1))
-        echo "FAILED $1"
-    fi
-}
-
-DESTDIR=$root "$meson" install -C "$build" --no-rebuild --quiet >/dev/null
+DESTDIR=$dir "$meson" install -C "$build" --no-rebuild --quiet >/dev/null
 check 'meson install' $?
-prefix=$root$("$meson" introspect --buildoptions "$build" | python3 -c '
+prefix=$dir$("$meson" introspect --buildoptions "$build" | python3 -c '
 import json, sys
 print(next(o["value"] for o in json.load(sys.stdin) if o["name"] == "prefix"))')
 for file in bin/mbool bin/mboold share/man/man1/mbool.1 share/man/man8/mboold.8 \
@@ -76,5 +66,4 @@ for name in mbool mboold; do
     fi
 done
 
-printf 'CHECKS %d RUN %d FAILED\n' "$run" "$failed"
-[ "$failed" -eq 0 ]
+report

@@ -6,30 +6,10 @@
 #         used to calibrate, and HTTP must say what the command says.
 set -u
 mbool=$1 mboold=$2 make_folder=$3
-dir=$(mktemp -d)
+. "$(dirname "$0")/common.sh"
+
 daemon=
 trap '[ -z "$daemon" ] || kill "$daemon" 2>/dev/null; rm -rf "$dir"' EXIT
-run=0 failed=0
-
-check() { # NAME STATUS
-    run=$((run + 1))
-    if [ "$2" -ne 0 ]; then
-        failed=$((failed + 1))
-        echo "FAILED $1"
-    fi
-}
-
-# Documents of a few words, all different: word i of document j is picked by arithmetic.
-text() { # FROM TO
-    awk -v from="$1" -v to="$2" 'BEGIN {
-        split("the man and then an old tin hat on a hill that ran in the rain", w, " ")
-        for (j = from; j < to; j++) {
-            for (i = 0; i < 40; i++) { printf "%s ", w[1 + (i * i * 7 + i * j + j) % 16] }
-            print "\n<|endoftext|>"
-        }
-    }'
-}
-
 figure() { # FIELD FILE
     sed -n "s/.*\"$1\": *\([-0-9.e]*\).*/\1/p" "$2" | head -n 1
 }
@@ -82,12 +62,12 @@ done
 yes 'the man and then an old tin hat' | head -c 30000000 >"$dir/long.txt"
 for command in "eval $dir/k3.mbool --text" "convert $dir/float -o $dir/no.mbool --calibrate"; do
     # shellcheck disable=SC2086
-    for delay in 0.1 0.05 0.2 0.03 0.4 0.07; do # too early for the program, or too late for its work
+    ended=1 # a program that has not begun to listen for it ends with 130 too, and says nothing
+    for delay in 0.1 0.05 0.2 0.03 0.4 0.07 0.8 1.6; do # too early for the program, or too late for its work
         timeout --preserve-status --signal=INT "$delay" "$mbool" $command "$dir/long.txt" >"$dir/out" 2>"$dir/err"
-        [ $? -ne 130 ] || break
+        [ $? -eq 130 ] && grep -q "mbool ${command%% *}: " "$dir/err" && ended=0 && break
     done
-    grep -q "mbool ${command%% *}: " "$dir/err"
-    check "Ctrl-C ends ${command%% *}" $?
+    check "Ctrl-C ends ${command%% *}" "$ended"
 done
 rm "$dir/long.txt"
 
@@ -130,5 +110,4 @@ wait "$daemon"
 check 'SIGTERM ends it with status 0' $?
 daemon=
 
-printf 'CHECKS %d RUN %d FAILED\n' "$run" "$failed"
-[ "$failed" -eq 0 ]
+report

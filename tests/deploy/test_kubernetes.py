@@ -212,7 +212,7 @@ def valid(schema, values):
 
 BAD = ["replicas: -1", "replica: 2", "cpu: 1.5", "cpu: '4'", "memory: 8", "drain: 30s", "models: {'a b': x}",
        "models: {a: /x.mbool}", "models: {a: 'x,b=y'}", "options: {listen: '0.0.0.0:1'}", "options: {drain_timeout: 1}",
-       "options: {max-sequences: 1}", "ingress: {enabled: true}", "autoscaling: {kind: vpa}",
+       "options: {max-sequences: 1}", "options: {keys: /x}", "keysSecret: 1", "insecure: 'no'", "ingress: {enabled: true}", "autoscaling: {kind: vpa}",
        "autoscaling: {kind: keda}", "volume: {accessModes: []}", "image: {digest: x}"]
 
 

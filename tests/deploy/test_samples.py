@@ -68,7 +68,9 @@ def test_times(defaults):
     check(number(r"timeout client +(\d+)s", haproxy, "haproxy") > 4 * ping, "haproxy: streams are cut")
     check("proxy_buffering off;" in nginx and "flush_interval -1" in caddy, "a proxy gathers tokens")
     body = defaults["max_body"]
-    check(f"client_max_body_size {body.lower()};" in nginx and f"max_size {body}B" in caddy, "bodies differ")
+    check(f"client_max_body_size {body.lower()};" in nginx and f"max_size {body}iB" in caddy, "bodies differ")
+    upload = int(defaults["file_bytes_max"].removesuffix("M")) + 1
+    check(f"client_max_body_size {upload}m;" in nginx and f"max_size {upload}MiB" in caddy, "uploads differ")
     stop = number(r"TimeoutStopSec=(\d+)", unit, "systemd")
     check(stop > defaults["drain_timeout"] + 2, "systemd: a drain is cut")
     need = defaults["connections"] + 64 + 64

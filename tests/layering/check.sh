@@ -49,6 +49,8 @@ foreign 'pcre2\.h' 'core/tokenizer/'
 foreign 'utf8proc\.h' 'core/tokenizer/'
 foreign 'zstd\.h' 'core/checkpoint/delta'
 foreign 'xxhash\.h' 'core/base/checksum\.c'
+foreign 'sqlite3\.h' 'server/store/'
+foreign 'gnutls/.*\.h' 'server/access/secret\.c|server/http/tls\.c|server/health\.c'
 foreign 'curl/curl\.h' 'clients/'
 
 # Core returns, or calls a progress function; it does not speak, and does not look around.

@@ -3,33 +3,13 @@
  *         what models write.
  * Method: literal JSON both ways. */
 #include <jansson.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "proto/json/chat_json.h"
 #include "proto/json/tool_calls_json.h"
-#include "tests/check_main.h"
-
-static struct mb_completion c;
-static struct mb_wire_error err;
-
-static void setup(void)
-{
-    mb_completion_init(&c);
-    memset(&err, 0, sizeof err);
-}
-
-static void teardown(void)
-{
-    mb_completion_fini(&c);
-}
-
-static void take(const char *text)
-{
-    mb_completion_fini(&c);
-    enum mb_status st = mb_chat_decode(text, strlen(text), &c, &err);
-    ck_assert_msg(st == MB_OK, "%s: %s", text, err.message);
-}
+#include "tests/proto/body.h"
 
 #define USER "{\"messages\":[{\"role\":\"user\",\"content\":\"Hi\"}]"
 
@@ -75,7 +55,7 @@ END_TEST
 START_TEST(messages_come_out_as_templates_expect)
 {
     take(
-        "{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"a\\u00e9\"},"
+        "{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"a\\u00e9\\u0000c\"},"
         "{\"type\":\"text\",\"text\":\"b\"}],\"name\":\"n\"},"
         "{\"role\":\"assistant\",\"tool_calls\":[{\"id\":\"1\",\"type\":\"function\",\"function\":"
         "{\"name\":\"f\",\"arguments\":\"{\\\"z\\\": 1.50, \\\"a\\\": null}\"}}]},"
@@ -84,7 +64,7 @@ START_TEST(messages_come_out_as_templates_expect)
         "{\"role\":\"tool\",\"tool_call_id\":\"1\",\"content\":\"ok\",\"tool_calls\":null}]}");
     ck_assert_str_eq(
         c.chat.messages,
-        "[{\"role\":\"user\",\"content\":\"a\xc3\xa9\\nb\",\"name\":\"n\"},"
+        "[{\"role\":\"user\",\"content\":\"a\xc3\xa9\\u0000c\\nb\",\"name\":\"n\"},"
         "{\"role\":\"assistant\",\"tool_calls\":[{\"id\":\"1\",\"type\":\"function\",\"function\":"
         "{\"name\":\"f\",\"arguments\":{\"z\":1.5,\"a\":null}}}],\"content\":null},"
         "{\"role\":\"assistant\",\"content\":\"\",\"tool_calls\":[{\"function\":{\"name\":\"f\","
@@ -93,9 +73,42 @@ START_TEST(messages_come_out_as_templates_expect)
 }
 END_TEST
 
-static const struct {
-    const char *text, *param, *says;
-} bad[] = {
+/* As many bytes as a body may have, in which a quadratic way would take minutes. */
+START_TEST(long_content_in_parts)
+{
+    enum { PARTS = 5000, EACH = 1500 };
+    static char text[PARTS * (EACH + 64)];
+    char *at = text + sprintf(text, "{\"messages\":[{\"role\":\"user\",\"content\":[");
+    for (int i = 0; i < PARTS; i++) {
+        at += sprintf(at, "%s{\"type\":\"text\",\"text\":\"%0*d\"}", i > 0 ? "," : "", EACH, i);
+    }
+    (void) sprintf(at, "]}]}");
+    take(text);
+    ck_assert_uint_eq(strlen(c.chat.messages),
+                      strlen("[{'role':'user','content':''}]") + PARTS * (EACH + 2) - 2);
+}
+END_TEST
+
+/* The arguments of calls are documents within strings, and bounded as those around them. */
+START_TEST(arguments_are_bounded)
+{
+    static char text[4 << 20];
+    char *at = text + sprintf(text, "{\"messages\":[{\"role\":\"assistant\",\"tool_calls\":[");
+    for (int k = 0; k < 2; k++) { /* neither goes too far alone */
+        at += sprintf(at, "%s{\"function\":{\"name\":\"f\",\"arguments\":\"{", k ? "," : "");
+        for (int i = 0; i < 40000; i++) {
+            at += sprintf(at, "%s\\\"%d\\\":0", i > 0 ? "," : "", i);
+        }
+        at += sprintf(at, "}\"}}");
+    }
+    (void) sprintf(at, "]}]}");
+    mb_completion_fini(&c);
+    ck_assert_int_eq(mb_chat_decode(text, strlen(text), &c, &err), MB_E_INVALID);
+    ck_assert_ptr_nonnull(strstr(err.message, "members of objects"));
+}
+END_TEST
+
+static const struct bad_body bad[] = {
     { "{}", "messages", "required" },
     { "{\"messages\":[]}", "messages", "not empty" },
     { "{\"messages\":\"Hi\"}", "messages", "an array" },
@@ -132,13 +145,7 @@ static const struct {
 
 START_TEST(bad_requests_are_refused_by_name)
 {
-    enum mb_status st = mb_chat_decode(bad[_i].text, strlen(bad[_i].text), &c, &err);
-    ck_assert_msg(st == MB_E_INVALID, "%s was taken", bad[_i].text);
-    ck_assert_int_eq(err.http, 400);
-    ck_assert_str_eq(err.param, bad[_i].param);
-    ck_assert_msg(strstr(err.message, bad[_i].says) != NULL, "%s: %s", bad[_i].text,
-                  err.message);
-    ck_assert_ptr_null(c.chat.messages);
+    refuse(&bad[_i]);
 }
 END_TEST
 
@@ -256,6 +263,10 @@ static const struct {
       "<tool_call>\n{\"name\":\"g\",\"arguments\":{\"b\":[1,\"x\"]}}\n</tool_call>\n",
       11, 2, "g", "{\"b\": [1, \"x\"]}" },
     { MB_CALLS_MARKED, "<tool_call>{\"name\":\"f\"}", 0, 1, "f", "{}" }, /* the end closes it */
+    { MB_CALLS_MARKED,
+      "<tool_call>{\"name\":\"f\",\"arguments\":{\"a\":[0.1,-2e30]}}"
+      "</tool_call>",
+      0, 1, "f", "{\"a\": [0.1, -2e30]}" },
     { MB_CALLS_MARKED, "<tool_call>{\"name\":\"f\",\"arguments\":\"{}\"}</tool_call>", 0, 1,
       "f", "{}" },
     { MB_CALLS_MARKED, "<tool_call>{\"name\":", 0, 0, NULL, NULL }, /* cut: stays text */
@@ -304,6 +315,7 @@ END_TEST
 
 int main(void)
 {
+    decode = mb_chat_decode;
     mb_json_init();
     Suite *s = suite_create("chat_json");
     TCase *t = tcase_create("requests");
@@ -311,6 +323,8 @@ int main(void)
     tcase_add_test(t, defaults);
     tcase_add_test(t, every_field);
     tcase_add_test(t, messages_come_out_as_templates_expect);
+    tcase_add_test(t, long_content_in_parts);
+    tcase_add_test(t, arguments_are_bounded);
     tcase_add_loop_test(t, bad_requests_are_refused_by_name, 0, sizeof bad / sizeof bad[0]);
     suite_add_tcase(s, t);
     t = tcase_create("replies");

@@ -10,28 +10,7 @@
 #include "proto/json/completion_json.h"
 #include "proto/json/error_json.h"
 #include "proto/json/models_json.h"
-#include "tests/check_main.h"
-
-static struct mb_completion c;
-static struct mb_wire_error err;
-
-static void setup(void)
-{
-    mb_completion_init(&c);
-    memset(&err, 0, sizeof err);
-}
-
-static void teardown(void)
-{
-    mb_completion_fini(&c);
-}
-
-static void take(const char *text)
-{
-    mb_completion_fini(&c);
-    enum mb_status st = mb_completion_decode(text, strlen(text), &c, &err);
-    ck_assert_msg(st == MB_OK, "%s: %s", text, err.message);
-}
+#include "tests/proto/body.h"
 
 START_TEST(defaults)
 {
@@ -41,6 +20,7 @@ START_TEST(defaults)
     ck_assert_str_eq(c.prompts[0].text, "x");
     ck_assert_uint_eq(c.max_tokens, 16);
     ck_assert(!c.has_max_tokens && !c.has_seed && !c.has_logprobs);
+    ck_assert(!c.low_priority);
     ck_assert(!c.echo && !c.stream && !c.include_usage && !c.ignore_eos);
     ck_assert(c.temperature == 1.0f && c.top_p == 1.0f && c.min_p == 0.0f && c.top_k == 0);
     ck_assert(c.repetition_penalty == 1.0f && c.presence_penalty == 0.0f);
@@ -57,7 +37,7 @@ START_TEST(every_field)
          "\"stream\":true,\"stream_options\":{\"include_usage\":true,\"other\":1},\"n\":1,"
          "\"best_of\":1,\"suffix\":\"\",\"logit_bias\":{\"7\":-100,\"0\":1.5},"
          "\"min_tokens\":3,\"stop_token_ids\":[4,5],\"return_token_ids\":true,"
-         "\"time_limit\":1.5,\"user\":\"someone\",\"unknown\":[1]"
+         "\"time_limit\":1.5,\"priority\":\"low\",\"user\":\"someone\",\"unknown\":[1]"
          "}");
     ck_assert_str_eq(c.model, "m/a");
     ck_assert_uint_eq(c.prompts[0].n_text, 3);
@@ -76,6 +56,7 @@ START_TEST(every_field)
     ck_assert_uint_eq(c.n_bias, 2);
     ck_assert(c.bias[0].token == 7 && c.bias[0].bias == -100.0f && c.bias[1].bias == 1.5f);
     ck_assert(c.min_tokens == 3 && c.n_stop_ids == 2 && c.stop_ids[1] == 5);
+    ck_assert(c.low_priority);
     ck_assert(c.return_token_ids && c.time_limit == 1.5 && c.n == 1 && c.best_of == 1);
 }
 END_TEST
@@ -127,9 +108,7 @@ START_TEST(prompts_have_several_forms)
 }
 END_TEST
 
-static const struct {
-    const char *text, *param, *says;
-} bad[] = {
+static const struct bad_body bad[] = {
     { "{", "", "not JSON" },
     { "{\"prompt\":\"x\"} trailing", "", "not JSON" },
     { "{\"prompt\":\"\xff\"}", "", "not JSON" },
@@ -205,6 +184,8 @@ static const struct {
       "above 'max_tokens'" },
     { "{\"prompt\":\"x\",\"stop_token_ids\":7}", "stop_token_ids", "array" },
     { "{\"prompt\":\"x\",\"stop_token_ids\":[-1]}", "stop_token_ids", "element 0" },
+    { "{\"prompt\":\"x\",\"priority\":1}", "priority", "low" },
+    { "{\"prompt\":\"x\",\"priority\":\"high\"}", "priority", "low" },
     { "{\"prompt\":\"x\",\"time_limit\":0}", "time_limit", "above 0" },
     { "{\"prompt\":\"x\",\"time_limit\":86401}", "time_limit", "to 86400" },
     { "{\"prompt\":\"x\",\"return_token_ids\":1}", "return_token_ids", "true or false" },
@@ -220,14 +201,7 @@ static const struct {
 
 START_TEST(bad_requests_are_refused_by_name)
 {
-    enum mb_status st = mb_completion_decode(bad[_i].text, strlen(bad[_i].text), &c, &err);
-    ck_assert_msg(st == MB_E_INVALID, "%s was taken", bad[_i].text);
-    ck_assert_int_eq(err.http, 400);
-    ck_assert_str_eq(err.type, "invalid_request_error");
-    ck_assert_str_eq(err.param, bad[_i].param);
-    ck_assert_msg(strstr(err.message, bad[_i].says) != NULL, "%s: %s", bad[_i].text,
-                  err.message);
-    ck_assert_ptr_null(c.prompts); /* nothing was written */
+    refuse(&bad[_i]);
 }
 END_TEST
 
@@ -495,6 +469,7 @@ END_TEST
 
 int main(void)
 {
+    decode = mb_completion_decode;
     mb_json_init();
     Suite *s = suite_create("completion_json");
     TCase *t = tcase_create("requests");

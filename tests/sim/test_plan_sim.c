@@ -1,5 +1,5 @@
 /* Goal:   the scheduler keeps its promises to a crowd: budget, decoding first, first come first
- *         served, nobody starves, everybody ends, no slot and no block is lost (J1) or shared
+ *         served within a flow, nobody starves, everybody ends, no slot and no block is lost (J1) or shared
  *         (J2).
  * Method: a simulator with a clock of its own and a thousand clients: short and huge prompts,
  *         bursts, clients that leave in every state, readers that are slow. Everything follows
@@ -7,11 +7,12 @@
 #include <string.h>
 
 #include "core/base/rng.h"
+#include "server/scheduler/fair_queue.h"
 #include "server/scheduler/plan.h"
 #include "tests/check_main.h"
 
 enum { CLIENTS = 1000, SLOTS_MAX = 16, BLOCK = 32, BLOCKS_MAX = 512, STEPS_MAX = 2000000 };
-enum { NOBODY = -1 };
+enum { NOBODY = -1, TENANTS = 3 };
 
 /* Checks run millions of times here, and Check's own note each success in a file. */
 #define must(condition)                     \
@@ -29,6 +30,8 @@ struct client {
     uint32_t max_tokens;
     uint32_t reads_every; /* ticks for an event */
     uint32_t ring;        /* events that fit its ring */
+    uint32_t tenant;
+    bool low;
 
     int state;
     uint32_t n_stored, n_made, n_read, n_blocks;
@@ -46,8 +49,8 @@ struct sim {
     uint32_t n_free;    /* blocks, by count; the table is the truth */
     uint32_t n_arrived; /* clients [0, n_arrived) have come; they are sorted by arrival */
     uint32_t n_ended, n_cancelled, n_stalls;
-    int last_admitted;
-    struct mbd_queue queue;
+    int last_admitted[2 * TENANTS]; /* of each flow */
+    struct mbd_fair_queue queue;
     struct mbd_plan plan;
     struct mbd_plan_slot slots[SLOTS_MAX];
 };
@@ -76,6 +79,8 @@ static void make_client(struct sim *s, uint64_t i, uint64_t arrives)
     c->n_blocks = blocks_for(c->n_prompt + c->max_tokens - 1);
     c->reads_every = draw(s, 5, i, 10) == 0 ? 200 : 0;
     c->ring = 1 + (uint32_t) draw(s, 6, i, 8);
+    c->tenant = (uint32_t) draw(s, 11, i, TENANTS);
+    c->low = draw(s, 12, i, 4) == 0;
     if (draw(s, 7, i, 4) == 0) {
         c->leaves = arrives + draw(s, 8, i, 3000);
     }
@@ -92,7 +97,9 @@ static void sim_init(struct sim *s, uint64_t seed)
     s->budget = 1 + (uint32_t) draw(s, 100, 2, seed % 2 ? 512 : 8);
     s->pace = draw(s, 100, 4, 2) ? s->budget : 1 + (uint32_t) draw(s, 100, 5, s->budget);
     s->n_free = s->n_blocks;
-    s->last_admitted = NOBODY;
+    for (int i = 0; i < 2 * TENANTS; i++) {
+        s->last_admitted[i] = NOBODY;
+    }
     uint64_t arrives = 0, gap = 1 + draw(s, 100, 3, 200);
     for (uint64_t i = 0; i < CLIENTS; i++) {
         arrives += draw(s, 9, i, 3) == 0 ? draw(s, 10, i, gap * 3) : 0; /* bursts */
@@ -105,7 +112,7 @@ static void sim_init(struct sim *s, uint64_t seed)
         s->block_client[i] = NOBODY;
     }
     mb_assert_ok(mbd_plan_init(&s->plan, s->n_slots, &err), &err);
-    mb_assert_ok(mbd_queue_init(&s->queue, CLIENTS, &err), &err);
+    mb_assert_ok(mbd_fair_queue_init(&s->queue, CLIENTS, &err), &err);
 }
 
 /* The queue carries a pointer that it does not look into. */
@@ -150,7 +157,7 @@ static bool has_left(void *arg, const struct mbd_waiting *w)
 
 static void cancel(struct sim *s)
 {
-    mbd_queue_filter(&s->queue, has_left, s);
+    mbd_fair_queue_filter(&s->queue, has_left, s);
     for (uint32_t slot = 0; slot < s->n_slots; slot++) {
         if (s->slot_client[slot] != NOBODY &&
             s->clients[s->slot_client[slot]].leaves <= s->now) {
@@ -166,8 +173,9 @@ static void arrive(struct sim *s)
 {
     while (s->n_arrived < CLIENTS && s->clients[s->n_arrived].arrives <= s->now) {
         struct client *c = &s->clients[s->n_arrived++];
-        struct mbd_waiting w = { (struct mbd_request *) (void *) c, c->n_prompt, c->n_blocks };
-        must(mbd_queue_push(&s->queue, &w));
+        struct mbd_waiting w = { (struct mbd_request *) (void *) c, c->n_prompt, c->n_blocks,
+                                 c->tenant, c->low };
+        must(mbd_fair_queue_push(&s->queue, &w));
         c->state = WAITING;
     }
 }
@@ -225,25 +233,21 @@ static void start(struct sim *s, int client, uint32_t slot)
 
 static void admit(struct sim *s)
 {
-    uint32_t n_free_slots = 0;
-    for (uint32_t slot = 0; slot < s->n_slots; slot++) {
-        n_free_slots += s->slot_client[slot] == NOBODY;
-    }
-    uint32_t n = mbd_plan_admit(&s->queue, n_free_slots, s->n_free);
-    must(n <= n_free_slots);
-    for (uint32_t slot = 0; n > 0; slot++) {
-        if (s->slot_client[slot] == NOBODY) {
-            struct mbd_waiting w = mbd_queue_pop(&s->queue);
-            int client = client_of(s, &w);
-            must(client > s->last_admitted); /* first come, first served */
-            s->last_admitted = client;
-            start(s, client, slot);
-            n_free_slots--;
-            n--;
+    const struct mbd_waiting *next;
+    uint32_t slot = 0;
+    while ((next = mbd_fair_queue_next(&s->queue)) && next->n_blocks <= s->n_free) {
+        while (slot < s->n_slots && s->slot_client[slot] != NOBODY) {
+            slot++;
         }
-    }
-    if (s->queue.n > 0 && n_free_slots > 0) { /* nobody waits for nothing */
-        must(mbd_queue_at(&s->queue, 0)->n_blocks > s->n_free);
+        if (slot == s->n_slots) {
+            return;
+        }
+        struct mbd_waiting w = mbd_fair_queue_pop(&s->queue);
+        int client = client_of(s, &w);
+        int *last = &s->last_admitted[2 * w.tenant + w.low];
+        must(client > *last); /* within a flow: first come, first served */
+        *last = client;
+        start(s, client, slot);
     }
 }
 
@@ -343,6 +347,7 @@ static void run(struct sim *s)
         if (c->n_made++ == 0) {
             must(s->step <= c->first_token_deadline);
         }
+        mbd_fair_queue_drawn(&s->queue, c->tenant, c->low, 1);
         if (c->n_made == c->n_tokens) {
             free_slot(s, part->slot);
         }
@@ -411,7 +416,7 @@ START_TEST(a_crowd_is_served)
         must(c->n_made == c->n_tokens || c->leaves <= s->now);
     }
     mbd_plan_fini(&s->plan);
-    mbd_queue_fini(&s->queue);
+    mbd_fair_queue_fini(&s->queue);
 }
 END_TEST
 

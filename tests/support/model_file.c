@@ -60,39 +60,6 @@ static void put_tokenizer(struct mb_checkpoint_writer *w)
     mb_bpe_spec_free(spec);
 }
 
-static void put_linear(struct mb_checkpoint_writer *w, const char *name,
-                       const struct mb_linear *l)
-{
-    struct mb_error err;
-    if (l->kind == MB_LINEAR_BOOL) {
-        need(mb_checkpoint_add_bool(w, name, &l->boolean, &err), &err);
-    } else {
-        need(mb_checkpoint_add_f16(w, name, l->dense, l->n_rows, l->n_cols, &err), &err);
-    }
-}
-
-static void put_norm(struct mb_checkpoint_writer *w, const char *name, const float *norm,
-                     uint32_t n)
-{
-    struct mb_error err;
-    need(mb_checkpoint_add_f32(w, name, norm, n, &err), &err);
-}
-
-static void put_block(struct mb_checkpoint_writer *w, const struct mb_model *m, uint32_t i)
-{
-    char name[64];
-    const struct mb_block *b = &m->blocks[i];
-    (void) snprintf(name, sizeof name, "blocks.%u.attn_norm", i);
-    put_norm(w, name, b->attn_norm, m->shape.width);
-    (void) snprintf(name, sizeof name, "blocks.%u.ffn_norm", i);
-    put_norm(w, name, b->ffn_norm, m->shape.width);
-    for (int l = 0; l < MB_BLOCK_LINEARS; l++) {
-        (void) snprintf(name, sizeof name, "blocks.%u.%s", i,
-                        mb_block_linear_name((enum mb_block_linear) l));
-        put_linear(w, name, &b->linear[l]);
-    }
-}
-
 const char model_file_template[] =
     "{{- bos_token }}\n"
     "{%- if tools %}{% for tool in tools %}\n"
@@ -106,13 +73,11 @@ const char model_file_template[] =
     "{%- endfor %}\n"
     "{%- if add_generation_prompt %}{{ '<assistant>' }}{% endif %}\n";
 
-void model_file_write(const char *path, uint32_t context, const char *chat_template)
+static void write_model(const char *path, const struct tiny_spec *spec,
+                        const char *chat_template)
 {
     struct mb_error err;
-    struct tiny_spec spec = tiny_specs[0];
-    spec.shape.n_vocab = MODEL_FILE_VOCAB;
-    spec.shape.context = context;
-    struct mb_model *m = tiny_model_new(&spec, 1);
+    struct mb_model *m = tiny_model_new(spec, 1);
 
     struct mb_checkpoint_writer *w = NULL;
     need(mb_checkpoint_writer_open(path, &m->shape, 64, &w, &err), &err);
@@ -122,14 +87,29 @@ void model_file_write(const char *path, uint32_t context, const char *chat_templ
                                      &err),
              &err);
     }
-    need(mb_checkpoint_add_f64(w, "rope.inv_freq", m->inv_freq, m->shape.head_width / 2, &err),
-         &err);
-    put_norm(w, "final_norm", m->final_norm, m->shape.width);
-    put_linear(w, "embed", &m->embed);
-    put_linear(w, "head", &m->head);
-    for (uint32_t i = 0; i < m->shape.n_layers; i++) {
-        put_block(w, m, i);
-    }
+    need(tiny_model_add(w, m, &err), &err);
     need(mb_checkpoint_writer_commit(w, &err), &err);
     mb_model_unref(m);
+}
+
+void model_file_write(const char *path, uint32_t context, const char *chat_template)
+{
+    struct tiny_spec spec = tiny_specs[0];
+    spec.shape.n_vocab = MODEL_FILE_VOCAB;
+    spec.shape.context = context;
+    write_model(path, &spec, chat_template);
+}
+
+void model_file_write_wide(const char *path, uint32_t context, uint32_t width,
+                           uint32_t n_layers)
+{
+    struct tiny_spec spec = tiny_specs[0];
+    spec.shape.n_vocab = MODEL_FILE_VOCAB;
+    spec.shape.context = context;
+    spec.shape.width = width;
+    spec.shape.n_layers = n_layers;
+    spec.shape.head_width = 64;
+    spec.shape.n_heads = spec.shape.n_kv_heads = width / 64;
+    spec.shape.ffn_width = 3 * width;
+    write_model(path, &spec, NULL);
 }

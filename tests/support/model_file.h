@@ -15,5 +15,8 @@ extern const char model_file_template[];
 
 /* chat_template NULL: none. Aborts when it can not. */
 void model_file_write(const char *path, uint32_t context, const char *chat_template);
+/* The same of n_layers layers of a width that is a multiple of 64: many pages. */
+void model_file_write_wide(const char *path, uint32_t context, uint32_t width,
+                           uint32_t n_layers);
 
 #endif

@@ -7,7 +7,7 @@
 #include "core/base/half.h"
 #include "core/base/memory.h"
 #include "core/base/rng.h"
-#include "core/checkpoint/writer.h"
+#include "core/model/write.h"
 
 const struct tiny_spec tiny_specs[] = {
     {
@@ -276,61 +276,46 @@ struct mb_model *tiny_model_new(const struct tiny_spec *spec, uint64_t seed)
     return m;
 }
 
-static enum mb_status write_linear(struct mb_checkpoint_writer *w, const char *name,
-                                   const struct mb_linear *l, struct mb_error *err)
-{
-    if (l->kind == MB_LINEAR_BOOL) {
-        return mb_checkpoint_add_bool(w, name, &l->boolean, err);
-    }
-    return mb_checkpoint_add_f16(w, name, l->dense, l->n_rows, l->n_cols, err);
-}
-
 static enum mb_status write_block(struct mb_checkpoint_writer *w, const struct mb_model *m,
                                   uint32_t layer, struct mb_error *err)
 {
-    const struct mb_block *b = &m->blocks[layer];
+    static const char *const norms[] = { "attn_norm", "ffn_norm" };
     char name[MB_TENSOR_NAME_MAX];
-    uint32_t width = m->shape.width;
-    enum mb_status st = mb_checkpoint_add_f32(w, mb_block_tensor_name(name, layer, "attn_norm"),
-                                              b->attn_norm, width, err);
-    if (st == MB_OK) {
-        st = mb_checkpoint_add_f32(w, mb_block_tensor_name(name, layer, "ffn_norm"),
-                                   b->ffn_norm, width, err);
+    enum mb_status st = MB_OK;
+    for (int i = 0; st == MB_OK && i < 2; i++) {
+        st = mb_model_write_tensor(w, m, mb_block_tensor_name(name, layer, norms[i]), err);
     }
     for (int l = 0; st == MB_OK && l < MB_BLOCK_LINEARS; l++) {
         const char *part = mb_block_linear_name((enum mb_block_linear) l);
-        st = write_linear(w, mb_block_tensor_name(name, layer, part), &b->linear[l], err);
+        st = mb_model_write_tensor(w, m, mb_block_tensor_name(name, layer, part), err);
     }
     for (int i = 0; st == MB_OK && i < MB_BLOCK_INPUTS; i++) {
         const char *part = mb_block_scale_name((enum mb_block_input) i);
-        uint32_t n = mb_block_input_width(&m->shape, (enum mb_block_input) i);
-        if (b->input_scale[i]) {
-            st = mb_checkpoint_add_f16(w, mb_block_tensor_name(name, layer, part),
-                                       b->input_scale[i], 1, n, err);
+        if (m->blocks[layer].input_scale[i]) {
+            st = mb_model_write_tensor(w, m, mb_block_tensor_name(name, layer, part), err);
         }
     }
     return st;
 }
 
-static enum mb_status write_all(struct mb_checkpoint_writer *w, const struct mb_model *m,
-                                struct mb_error *err)
+enum mb_status tiny_model_add(struct mb_checkpoint_writer *w, const struct mb_model *m,
+                              struct mb_error *err)
 {
-    const struct mb_shape *s = &m->shape;
-    enum mb_status st =
-        mb_checkpoint_add_f64(w, "rope.inv_freq", m->inv_freq, s->head_width / 2, err);
-    if (st == MB_OK) {
-        st = mb_checkpoint_add_f32(w, "final_norm", m->final_norm, s->width, err);
+    const struct {
+        const char *name;
+        bool there;
+    } whole[] = {
+        { "rope.inv_freq", true },
+        { "final_norm", true },
+        { "embed", true },
+        { "head", !m->shape.tied_head },
+        { "head_in.t", m->head_input_scale != NULL },
+    };
+    enum mb_status st = MB_OK;
+    for (size_t i = 0; st == MB_OK && i < sizeof whole / sizeof whole[0]; i++) {
+        st = whole[i].there ? mb_model_write_tensor(w, m, whole[i].name, err) : MB_OK;
     }
-    if (st == MB_OK) {
-        st = write_linear(w, "embed", &m->embed, err);
-    }
-    if (st == MB_OK && !s->tied_head) {
-        st = write_linear(w, "head", &m->head, err);
-    }
-    if (st == MB_OK && m->head_input_scale) {
-        st = mb_checkpoint_add_f16(w, "head_in.t", m->head_input_scale, 1, s->width, err);
-    }
-    for (uint32_t i = 0; st == MB_OK && i < s->n_layers; i++) {
+    for (uint32_t i = 0; st == MB_OK && i < m->shape.n_layers; i++) {
         st = write_block(w, m, i, err);
     }
     return st;
@@ -344,7 +329,7 @@ enum mb_status tiny_model_write(const struct mb_model *m, const char *path,
     if (st != MB_OK) {
         return st;
     }
-    st = write_all(w, m, err);
+    st = tiny_model_add(w, m, err);
     if (st != MB_OK) {
         mb_checkpoint_writer_abort(w);
         return st;

@@ -22,6 +22,11 @@ enum { TINY_SPECS = 5 };
 /* The same weights for the same spec and seed. Aborts when memory is refused. */
 struct mb_model *tiny_model_new(const struct tiny_spec *spec, uint64_t seed);
 
+/* Adds all tensors of m. */
+struct mb_checkpoint_writer;
+enum mb_status tiny_model_add(struct mb_checkpoint_writer *w, const struct mb_model *m,
+                              struct mb_error *err);
+
 /* Writes a Boolean model (made above, or read) as a checkpoint without a tokenizer. */
 enum mb_status tiny_model_write(const struct mb_model *m, const char *path,
                                 struct mb_error *err);

@@ -219,7 +219,7 @@ void wire_send(int fd, const char *fmt, ...)
 void wire_post(int fd, const char *path, const char *json)
 {
     wire_send(fd,
-              "POST %s HTTP/1.1\r\nHost: t\r\nContent-Type: application/json\r\n"
+              "POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
               "Content-Length: %zu\r\n\r\n%s",
               path, strlen(json), json);
 }
@@ -323,7 +323,7 @@ struct wire_reply wire_read(int fd, bool head)
         wire_reply_free(&r);
         return wire_read(fd, head);
     }
-    if (head) {
+    if (head || r.status == 204) {
         r.whole = true;
     } else if (wire_header(&r, "Transfer-Encoding", value, sizeof value)) {
         r.whole = read_chunks(fd, &body);
@@ -378,7 +378,7 @@ struct wire_reply wire_ask(const struct wire_daemon *d, const char *path, const 
     if (json) {
         wire_post(fd, path, json);
     } else {
-        wire_send(fd, "GET %s HTTP/1.1\r\nHost: t\r\n\r\n", path);
+        wire_send(fd, "GET %s HTTP/1.1\r\nHost: localhost\r\n\r\n", path);
     }
     struct wire_reply r = wire_read(fd, false);
     (void) close(fd);

@@ -46,14 +46,14 @@ static int begin(unsigned kind)
     int fd = wire_open(&d);
     switch (kind) {
     case 10:
-        wire_send(fd, "GET /v1/models/tiny HTTP/1.1\r\nHost: t\r\n\r\n");
+        wire_send(fd, "GET /v1/models/tiny HTTP/1.1\r\nHost: localhost\r\n\r\n");
         break;
     case 11:
-        wire_send(fd, "GET /metrics HTTP/1.1\r\nHost: t\r\n\r\n");
+        wire_send(fd, "GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n");
         break;
     case 12:
         wire_send(
-            fd, "POST /v1/completions HTTP/1.1\r\nHost: t\r\nContent-Length: 99999999\r\n\r\n");
+            fd, "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999\r\n\r\n");
         break;
     case 14: { /* tokenized elsewhere, and refused */
         char json[20100];
@@ -64,7 +64,7 @@ static int begin(unsigned kind)
         break;
     }
     case 13:
-        wire_send(fd, "PATCH /nowhere HTTP/1.1\r\nHost: t\r\nX-Request-Id: mine\r\n\r\n");
+        wire_send(fd, "PATCH /nowhere HTTP/1.1\r\nHost: localhost\r\nX-Request-Id: mine\r\n\r\n");
         break;
     default:
         wire_post(fd, "/v1/completions", bodies[kind]);

@@ -17,9 +17,12 @@ START_TEST(the_official_client)
     if (access(command, R_OK) != 0 || system("node --version >/dev/null 2>&1") != 0) {
         mb_skip("OpenAI's client for Node is not installed");
     }
-    static const char *const flags[] = { "--max-sequences=4", "--queue-requests=12",
-                                         "--kv-memory=64M", NULL };
-    struct wire_daemon d = wire_start(flags);
+    char state[1100], remove[1200];
+    (void) snprintf(state, sizeof state, "--state-dir=%s.state", wire_model_path());
+    (void) snprintf(remove, sizeof remove, "rm -rf '%s.state'", wire_model_path());
+    struct wire_daemon d = wire_start(
+        (const char *[]) { "--max-sequences=4", "--queue-requests=12", "--kv-memory=64M", state,
+                           "--finetune-priority=normal", NULL });
     (void) snprintf(command, sizeof command,
                     "node '%s/tests/wire/openai-node/check.mjs' http://127.0.0.1:%d/v1 '%s'",
                     getenv("MB_SOURCE"), d.port, modules);
@@ -27,6 +30,7 @@ START_TEST(the_official_client)
     ck_assert_msg(WIFEXITED(status) && WEXITSTATUS(status) == 0, "the client ended with %d",
                   WEXITSTATUS(status));
     wire_stop(&d);
+    ck_assert_int_eq(system(remove), 0);
 }
 END_TEST
 

@@ -56,14 +56,53 @@ def make_model(mbool, make_folder, directory):
     return model
 
 
+# Of routes whose {id} is no model's: what has to be there to be asked for.
+class Kept:
+    """A file and a job for everything; and one of its own for what changes it. Jobs only wait: there are no slots."""
+    LINE = b'{"prompt": "x", "completion": "y"}\n'
+    FORM = {"Content-Type": "multipart/form-data; boundary=XX"}
+    BODY = (b'--XX\r\nContent-Disposition: form-data; name="purpose"\r\n\r\nfine-tune\r\n--XX\r\nContent-Disposition: '
+            b'form-data; name="file"; filename="x.jsonl"\r\n\r\n' + LINE + b'\r\n--XX--\r\n')
+
+    def __init__(self, daemon, headers=None):
+        self.daemon, self.headers = daemon, headers or {}
+        self.file = self.upload()
+        GOOD["/v1/fine_tuning/jobs"] = {"model": "tiny", "training_file": self.file}
+        self.job = self.post("/v1/fine_tuning/jobs", GOOD["/v1/fine_tuning/jobs"])
+
+    def upload(self):
+        return json.loads(self.daemon.ask("POST", "/v1/files", self.BODY, dict(self.headers, **self.FORM))[2])["id"]
+
+    def post(self, path, body):
+        return json.loads(self.daemon.ask("POST", path, body, self.headers)[2])["id"]
+
+    def path(self, path, method):
+        if path == "/v1/files/{id}" and method == "delete":
+            return path.replace("{id}", self.upload())
+        if path.endswith(("/cancel", "/pause", "/resume")):
+            job = self.post("/v1/fine_tuning/jobs", GOOD["/v1/fine_tuning/jobs"])
+            if path.endswith("/resume"):
+                self.post("/v1/fine_tuning/jobs/%s/pause" % job, {})
+            return path.replace("{id}", job)
+        kept = self.file if path.startswith("/v1/files") else self.job if "fine_tuning" in path else "tiny"
+        return path.replace("{id}", kept).replace("{model}", "tiny")
+
+    def body(self, path, method):
+        """(body, headers)"""
+        if path == "/v1/files" and method == "post":
+            return self.BODY, self.FORM
+        return GOOD.get(path) if method == "post" else None, {}
+
+
 class Daemon:
-    def __init__(self, mboold, model):
+    def __init__(self, mboold, model, *flags):
         with socket.socket() as s:
             s.bind(("127.0.0.1", 0))
             self.port = s.getsockname()[1]
         self.process = subprocess.Popen(
             [mboold, "--model", "tiny=" + model, "--listen", "127.0.0.1:%d" % self.port,
-             "--header-timeout", str(TIMEOUT_S), "--body-timeout", str(TIMEOUT_S)],
+             "--state-dir", "%s.state-%d" % (model, self.port), "--finetune-slots", "0", "--finetune-queue", "10000",
+             "--header-timeout", str(TIMEOUT_S), "--body-timeout", str(TIMEOUT_S), *flags],
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         for _ in range(600):
             try:
@@ -73,11 +112,12 @@ class Daemon:
                 time.sleep(0.1)
         raise RuntimeError("mboold does not answer")
 
-    def ask(self, method, path, body=None):
+    def ask(self, method, path, body=None, headers=None):
         """(status, headers, bytes)"""
         c = http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
         text = body if isinstance(body, (str, bytes, type(None))) else json.dumps(body)
-        c.request(method, path, text, {"Content-Type": "application/json"} if body is not None else {})
+        kind = {"Content-Type": "application/json"} if body is not None else {}
+        c.request(method, path.replace("{model}", "tiny"), text, dict(kind, **(headers or {})))
         reply = c.getresponse()
         return reply.status, reply.headers, reply.read()
 
@@ -134,7 +174,8 @@ def check_headers(document, described, headers, what):
             text = headers[name]
             value = int(text) if header["schema"]["type"] == "integer" and text.isdigit() else text
             check(validator(document, header["schema"]).is_valid(value), what, name, text)
-    for name in ("Retry-After", "X-Request-Id"):
+    limits = ["x-ratelimit-%s-%s" % (a, b) for a in ("limit", "remaining", "reset") for b in ("requests", "tokens")]
+    for name in ["Retry-After", "X-Request-Id", "X-Mbool-Epoch", "WWW-Authenticate"] + limits:
         check(name not in headers or name in described.get("headers", {}), what, name, "is not described")
 
 
@@ -147,7 +188,7 @@ def check_reply(document, operation, status, headers, body, what):
     check_headers(document, described, headers, what)
     kind = headers["Content-Type"].split(";")[0]
     check(kind in described["content"], what, "answers", kind)
-    if kind not in described["content"] or kind == "text/plain":
+    if kind not in described["content"] or kind in ("text/plain", "application/octet-stream"):
         return
     v = validator(document, described["content"][kind]["schema"])
     if kind == "application/json":
@@ -174,10 +215,10 @@ def check_routes(document, daemon, root):
     described = {(m, p) for p, operations in document["paths"].items() for m in operations}
     check(len(served) > 5, "the router's table was not found")
     check(served == described, "only served:", served - described, "only described:", described - served)
+    kept = Kept(daemon)
     for path, operations in document["paths"].items():
-        asked = path.replace("{id}", "tiny")
         for method in ("get", "post", "put", "delete"):
-            status, headers, body = daemon.ask(method.upper(), asked)
+            status, headers, body = daemon.ask(method.upper(), kept.path(path, method))
             if method in operations:
                 check(status not in (404, 405), method, path, status)
                 check_reply(document, operations[method], status, headers, body, (method, path))
@@ -200,14 +241,18 @@ def check_error(document, body, what):
 # Requests that no route sees: (status, what comes behind method and path).
 REFUSED_BEFORE = [
     (400, " HTTP/1.1\r\n\r\n"),
-    (400, " HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n"),
-    (408, " HTTP/1.1\r\nHost: a\r\n"),
-    (413, " HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999999\r\n\r\n"),
-    (501, " HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n"),
+    (400, " HTTP/1.1\r\nHost: localhost\r\nHost: localhost\r\n\r\n"),
+    (408, " HTTP/1.1\r\nHost: localhost\r\n"),
+    (413, " HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999999\r\n\r\n"),
+    (501, " HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: gzip\r\n\r\n"),
 ]
 OF_BODIES = [
-    (408, " HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n{"),
-    (415, " HTTP/1.1\r\nHost: a\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\n{}"),
+    (408, " HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{"),
+    (415, " HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\n{}"),
+]
+OF_FORMS = [
+    (408, " HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; boundary=XX\r\nContent-Length: 9\r\n\r\n-"),
+    (415, OF_BODIES[1][1]),
 ]
 
 
@@ -216,13 +261,55 @@ def check_before(document, daemon):
     waiting = []
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
-            for expected, text in REFUSED_BEFORE + (OF_BODIES if method == "post" else []):
-                text = method.upper() + " " + path.replace("{id}", "tiny") + text
+            of_bodies = OF_FORMS if path == "/v1/files" else OF_BODIES
+            for expected, text in REFUSED_BEFORE + (of_bodies if method == "post" else []):
+                text = method.upper() + " " + path.replace("{id}", "tiny").replace("{model}", "tiny") + text
                 waiting.append((operation, expected, text, daemon.begin(text)))
     for operation, expected, text, connection in waiting:
         status, headers, body = end(connection)
         check(status == expected, repr(text), "is answered", status, body[:200])
         check_reply(document, operation, status, headers, body, repr(text))
+
+
+SCOPES = ["infer", "finetune", "admin", "metrics"]
+
+
+def check_keys(document, mboold, model, directory, root):
+    """A key for each scope: the document's are the router's, and open what they say."""
+    table = source(root, "server/http/router.c")
+    keys, names = os.path.join(directory, "keys"), {s: ("key of " + s).replace(" ", "-").ljust(40, "x") for s in SCOPES}
+    with open(keys, "w") as f:
+        for scope, key in names.items():
+            line = subprocess.run([mboold, "--hash-key", scope], input=key, text=True, check=True, capture_output=True)
+            f.write(line.stdout.replace(" infer ", " %s " % scope))
+        limited = "limited".ljust(40, "x")
+        line = subprocess.run([mboold, "--hash-key", "limited"], input=limited, text=True, check=True, capture_output=True)
+        f.write(line.stdout.replace(" sha256", " requests-per-minute=1 tokens-per-minute=1000 sha256"))
+    daemon = Daemon(mboold, model, "--keys", keys)
+    kept = Kept(daemon, {"Authorization": "Bearer " + names["finetune"]})
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            allowed = operation["security"][0]["ApiKey"] if operation["security"] else []
+            row = re.search(r'"%s",\s*"%s",\s*MBD_SCOPE_(\w+)' % (method.upper(), re.escape(path.replace("/v1/models/{id}", "/v1/models/"))), table)
+            check(row and {"OPEN": [], "ANY": SCOPES}.get(row[1], [row[1].lower()]) == allowed, path, "needs", allowed)
+            for scope in [None] + SCOPES:
+                body, kind = kept.body(path, method)
+                headers = dict(kind, **({"Authorization": "Bearer " + names[scope]} if scope else {}))
+                asked = kept.path(path, method) if scope in allowed else path.replace("{id}", "tiny").replace(
+                    "{model}", "tiny")
+                if not operation["security"]:
+                    asked = path
+                status, got, reply = daemon.ask(method.upper(), asked, body, headers)
+                good = not operation["security"] or scope in allowed
+                as_it_is = {200, 409} if "rollback" in path else {200}  # there is nothing to roll back to
+                check(status in (as_it_is if good else {403} if scope else {401}), path, "with", scope, status)
+                check_reply(document, operation, status, got, reply, (path, scope))
+    for status in (200, 429):
+        got, headers, reply = daemon.ask("POST", "/tokenize", GOOD["/tokenize"], {"Authorization": "Bearer " + limited})
+        check(got == status and "x-ratelimit-reset-tokens" in headers, "a key with limits", got, dict(headers))
+        check_reply(document, document["paths"]["/tokenize"]["post"], got, headers, reply, ("limits", status))
+    daemon.process.kill()
+    daemon.process.wait()
 
 
 # A body that is good for each route, so that one field at a time can be tried.
@@ -232,6 +319,8 @@ GOOD = {
     "/v1/embeddings": {"input": "x"},
     "/tokenize": {"prompt": "x"},
     "/detokenize": {"tokens": [1]},
+    "/v1/mbool/models/{model}/promote": {"to": "tiny"},
+    "/v1/mbool/models/{model}/pin": {},
 }
 # What a field needs beside it.
 BESIDE = {
@@ -249,9 +338,13 @@ def answers(name, value):
     """The statuses that a value in bounds may get from this small model."""
     if name in ("max_tokens", "max_completion_tokens") and value == 1048576 or name == "dimensions" and value == 1:
         return {400}
+    if name in ("training_file", "validation_file"):
+        return {200, 400}
+    if name == "mbool" and ("teacher" in value or value.get("promote") == "if_better"):
+        return {400}
     if name in ("prompt", "input") and str(TOKEN_ID_MAX) in json.dumps(value):
         return {400}
-    return {200, 404} if name == "model" else {200, 504} if name == "time_limit" else {200}
+    return {200, 404} if name in ("model", "to") else {200, 504} if name == "time_limit" else {200}
 
 
 def number_values(schema):
@@ -404,16 +497,22 @@ CODECS = {
     "/v1/embeddings": (["proto/json/embedding_json.c"], r'json_object_get\(root, "(\w+)"\)'),
     "/tokenize": (["proto/json/tokenize_json.c"], r'root, "(prompt|\w*token_strs|add\w+)"'),
     "/detokenize": (["proto/json/tokenize_json.c"], r'root, "(tokens)"'),
+    "/v1/fine_tuning/jobs": (["proto/json/job_json.c"], r'^    \{ (?:\.name = )?"(\w+)", (?:\.take = )?take_'),
+    "/v1/mbool/models/{model}/promote": (["proto/json/epochs_json.c"], r'root, "(to)"'),
+    "/v1/mbool/models/{model}/pin": (["proto/json/epochs_json.c"], r'bool\(root, "(\w+)"'),
 }
+# Posts that say nothing by their body.
+BARE = {"/v1/mbool/models/{model}/rollback"} | {"/v1/fine_tuning/jobs/{id}/" + a for a in ("cancel", "pause", "resume")}
+FORMS = {"/v1/files"}
 
 
 def check_codecs(document, root):
     posts = {p for p, operations in document["paths"].items() if "post" in operations}
-    check(set(CODECS) == set(GOOD) == posts, "a route without its codec")
+    check(set(CODECS) == set(GOOD) == posts - BARE - FORMS, "a route without its codec")
     for path, (files, pattern) in CODECS.items():
         described = set(properties_of(document, request_schema(document, path)))
         found = [name for f in files for name in re.findall(pattern, source(root, f), re.M)]
-        read = set(found) | {"model"}
+        read = set(found) | ({"model"} if "{model}" not in path else set())
         check(read == described, path, "only read:", read - described, "only described:", described - read)
         check(pattern != TABLE or len(found) == len(set(found)), path, "a field in two tables")
     rows = re.findall(TABLE, source(root, "proto/json/sampling_json.c"), re.M)
@@ -458,6 +557,8 @@ REPLIES = {
     "/v1/embeddings": [{"input": ["a", "b"]}, {"input": "a", "encoding_format": "base64"}, {"input": [[1, 5], "b"]}],
     "/tokenize": [{"prompt": "a b", "return_token_strs": True}],
     "/detokenize": [{"tokens": []}],
+    "/v1/mbool/models/{model}/promote": [{"to": "tiny"}],
+    "/v1/mbool/models/{model}/pin": [{}, {"pinned": False}],
 }
 # What fields ask of each other: (path, body, the field that is told).
 DISAGREE = [
@@ -478,6 +579,9 @@ DISAGREE = [
     ("/v1/chat/completions", {"messages": [{"role": "judge", "content": "x"}]}, "messages"),
     ("/v1/chat/completions", {"messages": [{"role": "user", "content": "x" * 100000}]}, "messages"),
     ("/v1/chat/completions", {"messages": [SAYS], "stream_options": {}}, "stream_options"),
+    ("/v1/mbool/models/{model}/promote", {"to": "none"}, "to"),
+    ("/v1/mbool/models/{model}/promote", "", None),
+    ("/v1/mbool/models/{model}/pin", "[]", None),
 ]
 
 
@@ -497,10 +601,41 @@ def check_replies(document, daemon):
         check_reply(document, document["paths"][path]["post"], status, headers, text, (path, str(body)[:80]))
 
 
+def check_kept(document, daemon):
+    """Lists of more than one, with and without more; a stream of events to its end; what is refused."""
+    kept = Kept(daemon)
+    jobs, paths = "/v1/fine_tuning/jobs", document["paths"]
+    for path, query in (("/v1/files", "?limit=1"), ("/v1/files", "?order=asc&limit=2"), (jobs, "?limit=1"),
+                        (jobs + "/{id}/events", "?limit=1"), (jobs + "/{id}/checkpoints", "?limit=1"),
+                        ("/v1/files", "?limit=0"), (jobs, "?order=up"), (jobs + "/{id}/events", "?after=x"),
+                        (jobs + "/{id}/events", "?stream=x"), (jobs, "?limit=x")):
+        status, headers, body = daemon.ask("GET", kept.path(path, "get") + query)
+        bad = any(x in query for x in ("=0", "=x", "=up"))
+        check(status == (400 if bad else 200), path, query, status, body[:200])
+        check_reply(document, paths[path]["get"], status, headers, body, (path, query))
+    status, headers, body = daemon.ask("DELETE", kept.path("/v1/files/{id}", "get"))
+    check(status == 409 and json.loads(body)["error"]["code"] == "file_in_use", status, body[:200])
+    check_reply(document, paths["/v1/files/{id}"]["delete"], status, headers, body, "a file in use")
+    for path, operations in paths.items():
+        if "{id}" in path and not path.startswith("/v1/models"):
+            for method, operation in operations.items():
+                status, headers, body = daemon.ask(method.upper(), path.replace("{id}", "none"))
+                check(status == 404, method, path, status)
+                check_reply(document, operation, status, headers, body, (method, path, "none"))
+    for action in ("cancel", "cancel"):
+        status, headers, body = daemon.ask("POST", "%s/%s/%s" % (jobs, kept.job, action))
+        check_reply(document, paths[jobs + "/{id}/" + action]["post"], status, headers, body, action)
+    check(status == 409, "cancelled twice", status)
+    path = jobs + "/{id}/events"
+    status, headers, body = daemon.ask("GET", kept.path(path, "get") + "?stream=true")
+    check(status == 200 and body.endswith(b"data: [DONE]\n\n"), status, body[-100:])
+    check_reply(document, paths[path]["get"], status, headers, body, "a stream of events")
+
+
 def check_full(document, daemon):
     """A queue that one request fills."""
     many = json.dumps({"prompt": "x", "n": 128, "max_tokens": 1500, "ignore_eos": True})
-    first = daemon.begin("POST /v1/completions HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%s" % (len(many), many))
+    first = daemon.begin("POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s" % (len(many), many))
     for _ in range(600):
         if b"mboold_requests_waiting 0" not in daemon.ask("GET", "/metrics")[2]:
             break
@@ -527,7 +662,9 @@ def main():
     for name, schema in document["components"]["schemas"].items():
         jsonschema.Draft202012Validator.check_schema(schema)
     with tempfile.TemporaryDirectory() as directory:
-        daemon = Daemon(mboold, make_model(mbool, make_folder, directory))
+        model = make_model(mbool, make_folder, directory)
+        check_keys(document, mboold, model, directory, root)
+        daemon = Daemon(mboold, model)
         try:
             version = json.loads(daemon.ask("GET", "/version")[2])["version"]
             check(version == document["info"]["version"], "version", version)
@@ -539,6 +676,7 @@ def main():
             check_replies(document, daemon)
             check_calls(daemon)
             check_full(document, daemon)
+            check_kept(document, daemon)
             check_before(document, daemon)
             metrics = daemon.ask("GET", "/metrics")[2].decode()
             codes = set(re.findall(r'code="(\w+)"', metrics))

@@ -1,8 +1,12 @@
 /* Goal:   with --ops-listen, probes and metrics are on a port of their own, and are answered there
- *         whatever happens on the other.
+ *         whatever happens on the other; liveness tells of an engine that hangs.
  * Method: a daemon with two ports; crowds, work and a drain on the first, questions on the second. */
+#include <dirent.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/ptrace.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -139,6 +143,62 @@ START_TEST(a_drain_is_told_to_its_end)
 }
 END_TEST
 
+/* Stops every thread of the daemon but the one that answers, or lets them go on. */
+static void stop_engine(bool stop)
+{
+    char path[64];
+    (void) snprintf(path, sizeof path, "/proc/%d/task", (int) d.pid);
+    DIR *dir = opendir(path);
+    ck_assert_ptr_nonnull(dir);
+    for (const struct dirent *e; (e = readdir(dir));) {
+        pid_t thread = (pid_t) atoi(e->d_name);
+        if (thread == 0 || thread == d.pid) {
+            continue;
+        }
+        if (stop) {
+            ck_assert_int_eq(ptrace(PTRACE_SEIZE, thread, 0, 0), 0);
+            ck_assert_int_eq(ptrace(PTRACE_INTERRUPT, thread, 0, 0), 0);
+            ck_assert_int_eq(waitpid(thread, NULL, __WALL), thread);
+        } else {
+            ck_assert_int_eq(ptrace(PTRACE_DETACH, thread, 0, 0), 0);
+        }
+    }
+    (void) closedir(dir);
+}
+
+static void becomes(const char *path, int status)
+{
+    for (int i = 0; i < 3000; i++) {
+        struct wire_reply r = wire_ask(&ops, path, NULL);
+        int got = r.status;
+        ck_assert_msg(got == 200 || strcmp(r.body, "an engine does not move\n") == 0, "%s",
+                      r.body);
+        wire_reply_free(&r);
+        if (got == status) {
+            return;
+        }
+        (void) usleep(10000);
+    }
+    ck_abort_msg("%s is not %d", path, status);
+}
+
+START_TEST(an_engine_that_hangs_is_told)
+{
+    start("--heartbeat-timeout=2");
+    int fd = stream();
+    becomes("/healthz", 200);
+    stop_engine(true);
+    becomes("/healthz", 503);
+    becomes("/readyz", 503);
+    stop_engine(false);
+    becomes("/healthz", 200);
+    becomes("/readyz", 200);
+    free(wire_read_until(fd, "data: ")); /* and the stream goes on */
+    (void) close(fd);
+    wire_stop(&d);
+}
+END_TEST
+
 START_TEST(a_taken_port_is_named)
 {
     char out[4096], model[128], listen[64], twice[64];
@@ -189,6 +249,7 @@ int main(void)
     tcase_add_test(t, a_crowd_does_not_keep_out_a_probe);
     tcase_add_test(t, work_does_not_delay_a_probe);
     tcase_add_test(t, a_drain_is_told_to_its_end);
+    tcase_add_test(t, an_engine_that_hangs_is_told);
     tcase_add_test(t, a_taken_port_is_named);
     tcase_add_test(t, health_is_asked_by_the_program);
     suite_add_tcase(s, t);

@@ -159,8 +159,8 @@ static void group(struct tile t[2], const uint8_t *tables, size_t n_words, size_
     for (size_t i = 0; i < 2; i++) {
         t[i].differ.first = t[i].differ.second = _mm256_setzero_si256();
         t[i].coefs = t[i].differ;
-        mb_walk_fetch(t[i].at.scale, ahead->scale);
-        mb_walk_fetch(t[i].at.coef, ahead->coef);
+        mb_walk_fetch_step(t[i].at.scale, MB_TILE_ROWS * sizeof *t[i].at.scale, ahead->scale);
+        mb_walk_fetch_step(t[i].at.coef, MB_TILE_ROWS * n_kernels, ahead->coef);
     }
     for (size_t k = 0; k < n_kernels; k++) {
         struct halves c[2];
@@ -195,13 +195,12 @@ static void tiles(float *y, const struct mb_bool_matrix *w, const struct mb_code
     const struct mb_bool_shape *s = &w->shape;
     const uint8_t *tables = x->tables;
     const float *a = x->a;
-    const struct mb_walk_ahead ahead = mb_walk_ahead(s, 2);
+    const struct mb_walk_plan plan = mb_walk_plan(s, 2);
     struct tile t[2] = { { .at = mb_walk_start(w, tile) }, { .at = mb_walk_start(w, second) } };
     t[0].y[0] = t[0].y[1] = t[1].y[0] = t[1].y[1] = _mm256_setzero_ps();
-    for (size_t col = 0; col < s->n_cols; col += s->group, a++) {
-        size_t n_cols = s->n_cols - col < s->group ? s->n_cols - col : s->group;
-        size_t n_words = mb_walk_words(n_cols);
-        group(t, tables, n_words, s->n_kernels, &ahead);
+    for (size_t g = 0; g < mb_bool_groups(s); g++, a++) {
+        size_t n_cols = mb_bool_group_cols(s, g), n_words = mb_walk_words(n_cols);
+        group(t, tables, n_words, s->n_kernels, g < plan.turn ? &plan.in_row : &plan.in_next);
         for (size_t i = 0; i < 2; i++) {
             finish(&t[i], levels * (int) n_cols, w->scale_all * *a);
             mb_walk_next(&t[i].at, n_words, s->n_kernels);

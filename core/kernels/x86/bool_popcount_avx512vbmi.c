@@ -18,9 +18,10 @@
 #include "core/kernels/x86/lanes_avx512.h"
 
 enum {
-    CHUNK = 4,       /* words whose tables are in registers at a time */
-    TILES_MAX = 4,   /* that share the tables while these are in registers */
-    LOW_BITS = 6,    /* of an entry */
+    CHUNK = 4,                  /* words whose tables are in registers at a time */
+    TILES_MAX = 4,              /* that share the tables while these are in registers */
+    ROW_BYTES_SHORT = 16 << 10, /* of the bits of a tile */
+    LOW_BITS = 6,               /* of an entry */
     WORD_TABLES = 4, /* vectors: columns 0..3 of each byte, low and high; then 4..7 */
     VECTOR = 64,
     PICK = 0xe2, /* of vpternlog: the second operand's bits choose the first or the third */
@@ -107,6 +108,7 @@ MB_INLINE struct sums look_up(struct sums sum, const uint32_t *bits, __m512i c,
     __m512i low, high;
     for (size_t w = 0; w < n_words; w++) {
         __m512i x = _mm512_load_si512(bits + w * MB_TILE_ROWS);
+        __asm__("" : "+v"(x)); /* in a register: gcc would load it twice, once shifted */
         mb_walk_fetch(bits + w * MB_TILE_ROWS, ahead);
         __m512i even = _mm512_ternarylogic_epi32(x, nibble, quarter, PICK);
         __m512i odd = _mm512_ternarylogic_epi32(_mm512_srli_epi32(x, 4), nibble, quarter, PICK);
@@ -136,99 +138,152 @@ MB_INLINE __m512i coefs(const uint8_t *coef)
     return _mm512_shuffle_epi8(all, rows);
 }
 
-/* Up to TILES_MAX tiles of one token, at one group. */
-struct tiles {
-    const uint32_t *bits; /* of the first tile, at this group; so are scale and coef */
+/* Where a group of the first tile lies, and what the token has for it. */
+struct at {
+    const uint8_t *tables;
+    const float *a;
+    const uint32_t *bits;
     const uint16_t *scale;
     const uint8_t *coef;
-    size_t bits_stride, scale_stride; /* from tile to tile */
     struct mb_walk_ahead ahead;
-    struct sums sum[TILES_MAX];
-    __m512 y[TILES_MAX];
-    size_t n_tiles, n_kernels, n_words;
-    __m512 a; /* scale_all * a[g] */
 };
 
-/* Adds words [word, word + n_words) of the group; the first start T, the last carry it to y. */
-MB_INLINE void chunk(struct tiles *p, const uint8_t *tables, size_t word, const size_t n_words,
-                     const size_t n_kernels, const int is_first, const int is_last)
+/* Up to TILES_MAX tiles of one token. */
+struct tiles {
+    struct at first;
+    size_t bits_stride, scale_stride; /* from tile to tile */
+    struct sums sum[TILES_MAX];
+    __m512 y[TILES_MAX];
+    size_t n_tiles, n_kernels;
+    float scale_all;
+};
+
+/* Group g, when those before it have n_words words. */
+MB_INLINE struct at group_at(const struct tiles *p, size_t g, size_t n_words,
+                             const size_t n_kernels, const struct mb_walk_ahead *ahead)
+{
+    return (struct at) {
+        .tables = p->first.tables + g * n_words * MB_WORD_TABLE_BYTES,
+        .a = p->first.a + g,
+        .bits = p->first.bits + g * n_words * n_kernels * MB_TILE_ROWS,
+        .scale = p->first.scale + g * MB_TILE_ROWS,
+        .coef = p->first.coef + g * n_kernels * MB_TILE_ROWS,
+        .ahead = *ahead,
+    };
+}
+
+/* y += s a T of 16 rows; a is scale_all * a[g]. */
+MB_INLINE void add_group(__m512 *y, struct sums sum, const uint16_t *scale, __m512 a)
+{
+    __m512i t = _mm512_add_epi32(sum.low, _mm512_slli_epi32(sum.high, LOW_BITS));
+    __m512 s = _mm512_cvtph_ps(_mm256_loadu_si256((const void *) scale));
+    *y = _mm512_fmadd_ps(_mm512_mul_ps(s, a), _mm512_cvtepi32_ps(t), *y);
+}
+
+/* Adds words [word, word + n_words) of a group of group_words; the first start T, the last carry it
+ * to y. */
+MB_INLINE void chunk(struct tiles *p, struct at at, size_t word, const size_t n_words,
+                     size_t group_words, const size_t n_kernels, const int is_first,
+                     const int is_last)
 {
     __m512i table[CHUNK][WORD_TABLES];
+    at.tables += word * MB_WORD_TABLE_BYTES;
     for (size_t i = 0; i < n_words; i++) {
         for (size_t v = 0; v < WORD_TABLES; v++) {
-            table[i][v] = _mm512_load_si512(tables + (i * WORD_TABLES + v) * VECTOR);
+            table[i][v] = _mm512_load_si512(at.tables + (i * WORD_TABLES + v) * VECTOR);
         }
     }
-    const uint32_t *bits = p->bits + word * MB_TILE_ROWS;
-    const uint16_t *scale = p->scale;
-    const uint8_t *coef = p->coef;
+    const __m512 a = _mm512_set1_ps(p->scale_all * *at.a);
+    at.bits += word * MB_TILE_ROWS;
     for (size_t i = 0; i < p->n_tiles; i++) {
         struct sums sum = { _mm512_setzero_si512(), _mm512_setzero_si512() };
         if (!is_first) {
             sum = p->sum[i];
         }
         for (size_t k = 0; k < n_kernels; k++) {
-            sum = look_up(sum, bits + k * p->n_words * MB_TILE_ROWS,
-                          coefs(coef + k * MB_TILE_ROWS), table, n_words, p->ahead.bits);
+            sum = look_up(sum, at.bits + k * group_words * MB_TILE_ROWS,
+                          coefs(at.coef + k * MB_TILE_ROWS), table, n_words, at.ahead.bits);
         }
         if (is_last) {
-            mb_walk_fetch(scale, p->ahead.scale);
-            mb_walk_fetch(coef, p->ahead.coef);
-            __m512i t = _mm512_add_epi32(sum.low, _mm512_slli_epi32(sum.high, LOW_BITS));
-            __m512 s = _mm512_cvtph_ps(_mm256_loadu_si256((const void *) scale));
-            p->y[i] = _mm512_fmadd_ps(_mm512_mul_ps(s, p->a), _mm512_cvtepi32_ps(t), p->y[i]);
+            mb_walk_fetch_step(at.scale, MB_TILE_ROWS * sizeof *at.scale, at.ahead.scale);
+            mb_walk_fetch_step(at.coef, MB_TILE_ROWS * n_kernels, at.ahead.coef);
+            add_group(&p->y[i], sum, at.scale, a);
         } else {
             p->sum[i] = sum;
         }
-        bits += p->bits_stride;
-        scale += p->scale_stride;
-        coef += p->scale_stride * n_kernels;
+        at.bits += p->bits_stride;
+        at.scale += p->scale_stride;
+        at.coef += p->scale_stride * n_kernels;
     }
 }
 
-/* A group of CHUNK words, the usual case. A function of its own, so that the tables stay in
- * registers: inlined, gcc 12 keeps 12 of the 16 on the stack. */
-static __attribute__((noinline)) void group_whole(struct tiles *p, const uint8_t *tables)
+/* Groups [g, end), all of CHUNK words: the usual case. */
+MB_INLINE void groups_of(struct tiles *p, size_t g, size_t end, const size_t n_kernels,
+                         const struct mb_walk_ahead *ahead)
 {
-    if (p->n_kernels == 1) {
-        chunk(p, tables, 0, CHUNK, 1, 1, 1);
-    } else {
-        chunk(p, tables, 0, CHUNK, p->n_kernels, 1, 1);
+    for (; g < end; g++) {
+        chunk(p, group_at(p, g, CHUNK, n_kernels, ahead), 0, CHUNK, CHUNK, n_kernels, 1, 1);
     }
 }
 
-static __attribute__((noinline)) void group_in_chunks(struct tiles *p, const uint8_t *tables)
+/* A function for each K, so that the tables stay in registers: together, gcc 12 keeps most of the
+ * 16 on the stack. */
+#define GROUPS_WHOLE(name, n_kernels)                                                 \
+    static __attribute__((noinline)) void name(struct tiles *p, size_t g, size_t end, \
+                                               const struct mb_walk_ahead *ahead)     \
+    {                                                                                 \
+        groups_of(p, g, end, n_kernels, ahead);                                       \
+    }
+
+GROUPS_WHOLE(groups_1, 1)
+GROUPS_WHOLE(groups_2, 2)
+GROUPS_WHOLE(groups_3, 3)
+GROUPS_WHOLE(groups_4, 4)
+GROUPS_WHOLE(groups_k, p->n_kernels)
+
+static void groups_whole(struct tiles *p, size_t g, size_t end,
+                         const struct mb_walk_ahead *ahead)
 {
-    for (size_t word = 0; word < p->n_words; word += CHUNK) {
-        const int is_first = word == 0, is_last = p->n_words - word <= CHUNK;
-        switch (p->n_words - word) {
+    switch (p->n_kernels) {
+    case 1:
+        groups_1(p, g, end, ahead);
+        break;
+    case 2:
+        groups_2(p, g, end, ahead);
+        break;
+    case 3:
+        groups_3(p, g, end, ahead);
+        break;
+    case 4:
+        groups_4(p, g, end, ahead);
+        break;
+    default:
+        groups_k(p, g, end, ahead);
+        break;
+    }
+}
+
+static __attribute__((noinline)) void group_in_chunks(struct tiles *p, struct at at,
+                                                      size_t n_words)
+{
+    size_t n = p->n_kernels;
+    for (size_t word = 0; word < n_words; word += CHUNK) {
+        const int is_first = word == 0, is_last = n_words - word <= CHUNK;
+        switch (n_words - word) {
         case 1:
-            chunk(p, tables, word, 1, p->n_kernels, is_first, 1);
+            chunk(p, at, word, 1, n_words, n, is_first, 1);
             break;
         case 2:
-            chunk(p, tables, word, 2, p->n_kernels, is_first, 1);
+            chunk(p, at, word, 2, n_words, n, is_first, 1);
             break;
         case 3:
-            chunk(p, tables, word, 3, p->n_kernels, is_first, 1);
+            chunk(p, at, word, 3, n_words, n, is_first, 1);
             break;
         default:
-            chunk(p, tables, word, CHUNK, p->n_kernels, is_first, is_last);
+            chunk(p, at, word, CHUNK, n_words, n, is_first, is_last);
             break;
         }
-        tables += CHUNK * MB_WORD_TABLE_BYTES;
     }
-}
-
-static inline void group(struct tiles *p, const uint8_t *tables)
-{
-    if (p->n_words == CHUNK) {
-        group_whole(p, tables);
-    } else {
-        group_in_chunks(p, tables);
-    }
-    p->bits += p->n_words * p->n_kernels * MB_TILE_ROWS;
-    p->scale += MB_TILE_ROWS;
-    p->coef += p->n_kernels * MB_TILE_ROWS;
 }
 
 static void tiles(float *y, const struct mb_bool_matrix *w, const struct mb_codes *x,
@@ -236,26 +291,32 @@ static void tiles(float *y, const struct mb_bool_matrix *w, const struct mb_code
 {
     const struct mb_bool_shape *s = &w->shape;
     struct tiles p = {
-        .bits = w->bits + mb_bool_bits_at(s, tile, 0),
-        .scale = w->scale + mb_bool_scale_at(s, tile, 0),
-        .coef = w->coef + mb_bool_coef_at(s, tile, 0),
+        .first = {
+            .tables = x->tables,
+            .a = x->a,
+            .bits = w->bits + mb_bool_bits_at(s, tile, 0),
+            .scale = w->scale + mb_bool_scale_at(s, tile, 0),
+            .coef = w->coef + mb_bool_coef_at(s, tile, 0),
+        },
         .bits_stride = mb_bool_bits_at(s, 1, 0),
         .scale_stride = mb_bool_scale_at(s, 1, 0),
         .n_tiles = n_tiles,
         .n_kernels = s->n_kernels,
-        .ahead = mb_walk_ahead(s, n_tiles),
+        .scale_all = w->scale_all,
     };
     for (size_t i = 0; i < n_tiles; i++) {
         p.y[i] = _mm512_setzero_ps();
     }
-    const float *a = x->a;
-    const uint8_t *tables = x->tables;
-    for (size_t col = 0; col < s->n_cols; col += s->group, a++) {
-        size_t n_cols = s->n_cols - col < s->group ? s->n_cols - col : s->group;
-        p.n_words = mb_walk_words(n_cols);
-        p.a = _mm512_set1_ps(w->scale_all * *a);
-        group(&p, tables);
-        tables += p.n_words * WORD_TABLES * VECTOR;
+    size_t words = s->group / MB_WORD_COLS;
+    size_t n_whole = words == CHUNK ? s->n_cols / s->group : 0;
+    struct mb_walk_plan plan = mb_walk_plan(s, n_tiles);
+    size_t turn = plan.turn < n_whole ? plan.turn : n_whole;
+    groups_whole(&p, 0, turn, &plan.in_row);
+    groups_whole(&p, turn, n_whole, &plan.in_next);
+    for (size_t g = n_whole; g < mb_bool_groups(s); g++) {
+        const struct mb_walk_ahead *ahead = g < plan.turn ? &plan.in_row : &plan.in_next;
+        group_in_chunks(&p, group_at(&p, g, words, p.n_kernels, ahead),
+                        mb_bool_group_words(s, g));
     }
     for (size_t i = 0; i < n_tiles; i++) {
         size_t row = (tile + i) * MB_TILE_ROWS;
@@ -269,9 +330,10 @@ void mb_bool_popcount_avx512vbmi(float *y, size_t ldy, const struct mb_bool_matr
 {
     (void) n_planes;
     (void) scratch;
-    /* Each pass of the tables costs their loads; K kernels share them as well as tiles do, and
-     * fewer tiles are fewer streams from memory. */
-    size_t n_tiles = w->shape.n_kernels == 1 ? TILES_MAX : TILES_MAX / 2;
+    /* Each pass of the tables costs their loads. Long rows are streams far apart, and two of them
+     * come faster from memory than four. */
+    size_t row_bytes = mb_bool_bits_at(&w->shape, 1, 0) * sizeof *w->bits;
+    size_t n_tiles = row_bytes <= ROW_BYTES_SHORT ? TILES_MAX : TILES_MAX / 2;
     for (; tile < tile_end; tile += n_tiles) {
         size_t n = tile_end - tile < n_tiles ? tile_end - tile : n_tiles;
         for (size_t t = 0; t < n_tokens; t++) {

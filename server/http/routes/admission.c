@@ -10,6 +10,7 @@
 #include "core/constrain/constraint.h"
 #include "core/constrain/schema.h"
 #include "server/clock.h"
+#include "server/http/limits.h"
 #include "server/http/router.h"
 #include "server/http/routes/completion.h"
 #include "server/http/routes/find_model.h"
@@ -23,8 +24,9 @@ struct mbd_admission {
     struct mbd_service *service;
     struct mbd_exchange *exchange; /* NULL when the client left meanwhile */
     struct mb_completion asked;
-    const struct mbd_entry *model;
-    struct mb_ids *prompts; /* [n_prompts] */
+    const struct mbd_base *base;
+    char model[MB_MODEL_NAME_MAX + 1]; /* what the client calls it */
+    struct mb_ids *prompts;            /* [n_prompts] */
     size_t n_prompts;
     struct tm now;          /* for templates that tell the date */
     enum mb_status encoded; /* how writing and tokenizing went, and why not */
@@ -58,15 +60,15 @@ static bool refuse_length(struct mbd_admission *a, size_t n_prompt, const char *
     mb_wire_error_fill(&a->error, 400, "context_length_exceeded", prompt_name(a),
                        "this model's context is %u tokens; the prompt has %s%zu and the "
                        "completion asks for %u",
-                       a->model->context_max, more, n_prompt, a->asked.max_tokens);
+                       a->base->context_max, more, n_prompt, a->asked.max_tokens);
     return false;
 }
 
 /* ---- prompts ----------------------------------------------------------------------------- */
 
 /* The text of a token that a template may put where it likes; none: "". */
-static struct mb_variable token_variable(const struct mbd_entry *m, const char *name,
-                                         bool known, uint32_t id)
+static struct mb_variable token_variable(const struct mbd_base *m, const char *name, bool known,
+                                         uint32_t id)
 {
     size_t n = 0;
     const uint8_t *text = known ? mb_tokenizer_token_bytes(m->tokenizer, id, &n) : NULL;
@@ -93,7 +95,7 @@ static struct mb_variable json_variable(const char *name, const char *json)
 /* The conversation as a prompt, as transformers' apply_chat_template has it. */
 static enum mb_status write_chat(struct mbd_admission *a, struct mb_bytes *ret)
 {
-    const struct mbd_entry *m = a->model;
+    const struct mbd_base *m = a->base;
     const struct mb_chat *chat = &a->asked.chat;
     const uint32_t *eos;
     uint32_t bos = 0;
@@ -119,8 +121,8 @@ static enum mb_status encode_chat(struct mbd_admission *a, struct mb_ids *ret)
     enum mb_status st = write_chat(a, &text);
     a->refused_by_template = st != MB_OK;
     if (st == MB_OK) {
-        st = mb_tokenizer_encode(a->model->tokenizer, mb_bytes_text(&text), text.len,
-                                 MB_ENCODE_PARSE_SPECIAL, a->model->context_max, ret,
+        st = mb_tokenizer_encode(a->base->tokenizer, mb_bytes_text(&text), text.len,
+                                 MB_ENCODE_PARSE_SPECIAL, a->base->context_max, ret,
                                  &a->encode_error);
     }
     mb_bytes_fini(&text);
@@ -136,9 +138,9 @@ static void encode(struct mbd_admission *a)
         const struct mb_prompt *p = &a->asked.prompts[i];
         if (p->text) {
             a->encoded =
-                mb_tokenizer_encode(a->model->tokenizer, p->text, p->n_text,
+                mb_tokenizer_encode(a->base->tokenizer, p->text, p->n_text,
                                     MB_ENCODE_BOS_EOS | MB_ENCODE_PARSE_SPECIAL,
-                                    a->model->context_max, &a->prompts[i], &a->encode_error);
+                                    a->base->context_max, &a->prompts[i], &a->encode_error);
         }
     }
 }
@@ -162,7 +164,7 @@ static enum mb_status constrain_one(struct mbd_admission *a, struct mb_constrain
     enum mb_status st = mb_schema_compile(
         f->kind == MB_RESPONSE_JSON_SCHEMA ? &f->schema : NULL, &g, &a->constrain_error);
     if (st == MB_OK) {
-        st = mb_constraint_new(&g, a->model->trie, a->model->model->shape.n_vocab, ret,
+        st = mb_constraint_new(&g, a->base->trie, a->base->shape.n_vocab, ret,
                                &a->constrain_error);
         mb_grammar_fini(&g); /* empty, if it was taken over */
     }
@@ -235,7 +237,7 @@ static bool took_text(struct mbd_admission *a)
         return false;
     }
     if (a->encoded == MB_E_LIMIT) {
-        return refuse_length(a, a->model->context_max, "more than ");
+        return refuse_length(a, a->base->context_max, "more than ");
     }
     mb_wire_error_of(&a->error, &a->encode_error);
     return false;
@@ -244,7 +246,7 @@ static bool took_text(struct mbd_admission *a)
 /* Ids change hands. */
 static bool take_ids(struct mbd_admission *a, struct mb_prompt *p, struct mb_ids *ret)
 {
-    uint32_t n_vocab = a->model->model->shape.n_vocab;
+    uint32_t n_vocab = a->base->shape.n_vocab;
     for (size_t i = 0; i < p->n_ids; i++) {
         if (p->ids[i] >= n_vocab) {
             mb_wire_error_fill(&a->error, 400, NULL, "prompt",
@@ -263,9 +265,9 @@ static bool take_ids(struct mbd_admission *a, struct mb_prompt *p, struct mb_ids
 static uint32_t room_behind(const struct mbd_admission *a, size_t n)
 {
     struct mbd_engine_stats stats;
-    mbd_engine_stats(a->model->engine, &stats);
+    mbd_engine_stats(a->base->engine, &stats);
     uint64_t stored = (uint64_t) stats.kv_blocks * MB_KV_BLOCK + 1;
-    uint64_t room = stored < a->model->context_max ? stored : a->model->context_max;
+    uint64_t room = stored < a->base->context_max ? stored : a->base->context_max;
     return n < room ? (uint32_t) (room - n) : 0;
 }
 
@@ -301,16 +303,28 @@ static bool take_prompts(struct mbd_admission *a)
         longest = a->prompts[i].len > longest ? a->prompts[i].len : longest;
     }
     set_max_tokens(a, room_behind(a, longest));
-    uint32_t context = a->model->context_max;
+    uint32_t context = a->base->context_max;
     return (longest <= context && a->asked.max_tokens <= context - (uint32_t) longest) ||
            refuse_length(a, longest, "");
 }
 
 /* ---- the engine -------------------------------------------------------------------------- */
 
+/* The name of the key, and what the client adds: it can keep apart, and not bring together. Neither
+ * holds a 0. */
+static void make_salt(const struct mb_completion *c, const struct mbd_key *key, uint8_t *ret)
+{
+    char text[MBD_KEY_NAME_MAX + MB_CACHE_SALT_MAX + 2];
+    int n = snprintf(text, sizeof text, "%s%c%s", key ? key->name : "", 0,
+                     c->cache_salt ? c->cache_salt : "");
+    assert(n > 0 && (size_t) n < sizeof text);
+    mbd_key_hash(text, (size_t) n, ret);
+}
+
 /* What choice number i of a prompt asks of the engine. The first draws as the only one
  * would, the others from seeds of their own. */
-static struct mbd_request_params params_of(const struct mb_completion *c, size_t i)
+static struct mbd_request_params params_of(const struct mb_completion *c,
+                                           const struct mbd_key *key, size_t i)
 {
     struct mbd_request_params p = {
         .sampling = {
@@ -325,6 +339,8 @@ static struct mbd_request_params params_of(const struct mb_completion *c, size_t
             .bias = c->bias,
             .n_bias = c->n_bias,
         },
+        .tenant = key ? key->id : 0,
+        .low = c->low_priority || (key && key->low),
         .max_tokens = c->max_tokens,
         .min_tokens = c->min_tokens,
         .ignore_eos = c->ignore_eos,
@@ -334,6 +350,7 @@ static struct mbd_request_params params_of(const struct mb_completion *c, size_t
         .n_stop_ids = c->n_stop_ids,
         .n_stops = c->n_stops,
     };
+    make_salt(c, key, p.salt);
     memcpy(p.stop_ids, c->stop_ids, c->n_stop_ids * sizeof p.stop_ids[0]);
     for (size_t k = 0; k < c->n_stops; k++) {
         p.stop[k] = c->stop[k];
@@ -342,7 +359,8 @@ static struct mbd_request_params params_of(const struct mb_completion *c, size_t
     return p;
 }
 
-static bool make_requests(struct mbd_admission *a, struct mbd_completion *c)
+static bool make_requests(struct mbd_admission *a, struct mbd_completion *c,
+                          struct mbd_epoch *epoch)
 {
     struct mb_error err;
     if (!c->asked.has_seed &&
@@ -351,12 +369,13 @@ static bool make_requests(struct mbd_admission *a, struct mbd_completion *c)
     }
     for (size_t i = 0; i < c->n_choices; i++) {
         struct mbd_choice *k = &c->choices[i];
-        struct mbd_request_params p = params_of(&c->asked, i % c->n_each);
-        if (mbd_request_new(c->model->tokenizer, k->prompt->at, (uint32_t) k->prompt->len, &p,
+        struct mbd_request_params p = params_of(&c->asked, c->key, i % c->n_each);
+        if (mbd_request_new(c->base->tokenizer, k->prompt->at, (uint32_t) k->prompt->len, &p,
                             &k->request, &err) != MB_OK) {
             mb_wire_error_of(&a->error, &err);
             return false;
         }
+        mbd_request_use(k->request, epoch);
         if (a->n_constraints > 0) {
             mbd_request_constrain(k->request, a->constraints[i]);
             a->constraints[i] = NULL;
@@ -372,7 +391,7 @@ static bool submit(struct mbd_admission *a, struct mbd_completion *c)
     struct mb_error err;
     enum mb_status st = MB_OK;
     for (size_t i = 0; i < c->n_choices && st == MB_OK; i++) {
-        st = mbd_engine_submit(c->model->engine, c->choices[i].request, &err);
+        st = mbd_engine_submit(c->base->engine, c->choices[i].request, &err);
         c->n_running += st == MB_OK;
     }
     if (st == MB_OK) {
@@ -423,7 +442,8 @@ static bool make_choices(struct mbd_completion *c)
 }
 
 /* What was asked, and its prompts, change hands. */
-static struct mbd_completion *completion_new(struct mbd_admission *a)
+static struct mbd_completion *completion_new(struct mbd_admission *a,
+                                             const struct mbd_epoch *epoch)
 {
     struct mbd_completion *c = calloc(1, sizeof *c);
     if (!c) {
@@ -432,7 +452,11 @@ static struct mbd_completion *completion_new(struct mbd_admission *a)
     }
     const struct mbd_exchange *x = a->exchange;
     c->owner = a->service->completions;
-    c->model = a->model;
+    c->base = a->base;
+    memcpy(c->model, a->model, sizeof c->model);
+    memcpy(c->epoch, epoch->id, sizeof c->epoch);
+    memcpy(c->fingerprint, epoch->fingerprint, sizeof c->fingerprint);
+    c->key = mbd_key_ref(mbd_exchange_key(x));
     c->asked = a->asked;
     mb_completion_init(&a->asked);
     a->asked.is_chat = c->asked.is_chat; /* for errors to come */
@@ -444,7 +468,7 @@ static struct mbd_completion *completion_new(struct mbd_admission *a)
     c->began_ns = mbd_exchange_began_ns(x);
     c->spoke_ns = c->began_ns;
     if (c->asked.chat.tool_choice == MB_TOOLS_AUTO) {
-        c->call_form = c->model->call_form;
+        c->call_form = c->base->call_form;
     }
     for (size_t i = 0; i < a->n_constraints; i++) {
         c->constraint_bytes += mb_constraint_bytes(a->constraints[i]);
@@ -468,17 +492,17 @@ static struct mbd_completion *completion_new(struct mbd_admission *a)
 static bool check_model(struct mbd_admission *a)
 {
     const struct mb_completion *c = &a->asked;
-    if (c->is_chat && !a->model->chat) {
+    if (c->is_chat && !a->base->chat) {
         mb_wire_error_fill(
             &a->error, 400, "no_chat_template", "model",
-            "the model '%s' can not chat: %s; POST /v1/completions takes prompts",
-            a->model->name, a->model->chat_error);
-    } else if (c->chat.tool_choice != MB_TOOLS_NONE && a->model->call_form == MB_CALLS_NONE) {
+            "the model '%s' can not chat: %s; POST /v1/completions takes prompts", a->model,
+            a->base->chat_error);
+    } else if (c->chat.tool_choice != MB_TOOLS_NONE && a->base->call_form == MB_CALLS_NONE) {
         mb_wire_error_fill(
             &a->error, 400, NULL, "tools",
             "the chat template of '%s' has no tools, or makes calls in a form that "
             "is not known",
-            a->model->name);
+            a->model);
     } else {
         return true;
     }
@@ -512,31 +536,60 @@ static bool open_request(struct mbd_admission *a)
         a->asked.is_chat
             ? mb_chat_decode((const char *) body->at, body->len, &a->asked, &a->error)
             : mb_completion_decode((const char *) body->at, body->len, &a->asked, &a->error);
-    return st == MB_OK && (a->model = mbd_find_model(a->service, a->asked.model, &a->error)) &&
-           check_model(a) && make_prompts(a);
+    const struct mbd_entry *model =
+        st == MB_OK ? mbd_find_model(a->service, a->asked.model, &a->error) : NULL;
+    if (!model) {
+        return false;
+    }
+    a->base = model->base;
+    memcpy(a->model, model->name, sizeof a->model);
+    return check_model(a) && make_prompts(a);
+}
+
+/* The prompts' tokens are taken from what the key may use. */
+static bool take_tokens(struct mbd_admission *a, const struct mbd_completion *c)
+{
+    uint64_t retry_ns = 0;
+    enum mbd_limit limit =
+        c->key ? mbd_key_take_prompt(c->key, c->usage.prompt_tokens, mbd_now_ns(), &retry_ns)
+               : MBD_LIMIT_NONE;
+    if (limit != MBD_LIMIT_NONE) {
+        mbd_limit_refuse(limit, c->key, retry_ns, &a->error, &a->retry_after);
+    }
+    return limit == MBD_LIMIT_NONE;
 }
 
 /* From there to the engine. */
 static bool admit(struct mbd_admission *a)
 {
     struct mb_error err;
-    if (!take_prompts(a) || !take_format(a)) {
+    /* Anew: it may have been taken back, or swapped, while another thread prepared the prompt. */
+    const struct mbd_entry *model = mbd_find_model(a->service, a->model, &a->error);
+    if (!model || !take_prompts(a) || !take_format(a)) {
         return false;
     }
-    struct mbd_completion *c = completion_new(a);
+    struct mbd_completion *c = completion_new(a, model->epoch);
     if (!c) {
         return false;
     }
+    mbd_exchange_set_epoch(a->exchange, model->epoch->id);
     if (c->asked.max_tokens == 0 && !(c->asked.echo && c->asked.has_logprobs)) {
         mbd_completion_of_nothing(c, a->exchange);
         return true;
     }
-    bool ok = make_requests(a, c);
+    if (!take_tokens(a, c)) {
+        mbd_completion_free(c);
+        return false;
+    }
+    bool ok = make_requests(a, c, model->epoch);
     if (ok && c->asked.time_limit > 0 && mbd_completion_set_limit(c, &err) != MB_OK) {
         mb_wire_error_of(&a->error, &err);
         ok = false;
     }
     if (!ok || !submit(a, c)) {
+        if (c->key) {
+            mbd_key_give_back(c->key, c->usage.prompt_tokens);
+        }
         mbd_completion_free(c);
         return false;
     }

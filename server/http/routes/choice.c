@@ -29,7 +29,7 @@ static struct mb_wire_logprob shown(const struct mbd_completion *c, uint32_t tok
                                     float logprob)
 {
     struct mb_wire_logprob ret = { .logprob = logprob };
-    ret.text = (const char *) mb_tokenizer_token_bytes(c->model->tokenizer, token, &ret.n_text);
+    ret.text = (const char *) mb_tokenizer_token_bytes(c->base->tokenizer, token, &ret.n_text);
     if (!ret.text) {
         ret.text = "";
         ret.n_text = 0;
@@ -48,7 +48,7 @@ static void show_token(const struct mbd_completion *c, struct mbd_choice *k, uin
     for (uint32_t i = 0; i < n_top; i++) {
         ret->top[i] = shown(c, top[i].token, top[i].logprob);
     }
-    if (!mb_tokenizer_is_special(c->model->tokenizer, token)) { /* these are not in the text */
+    if (!mb_tokenizer_is_special(c->base->tokenizer, token)) { /* these are not in the text */
         k->offset += characters(ret->token.text, ret->token.n_text);
     }
 }
@@ -78,7 +78,7 @@ static bool echo_text(struct mbd_completion *c, struct mbd_choice *k)
         mb_bytes_put(&k->text, p->text, p->n_text);
         return !k->text.failed;
     }
-    return mb_tokenizer_decode(c->model->tokenizer, k->prompt->at, k->prompt->len, true,
+    return mb_tokenizer_decode(c->base->tokenizer, k->prompt->at, k->prompt->len, true,
                                &k->text, &err) == MB_OK;
 }
 

@@ -9,6 +9,7 @@
 
 #include "proto/json/chat_json.h"
 #include "proto/json/tool_calls_json.h"
+#include "server/access/limiter.h"
 #include "server/http/exchange.h"
 #include "server/http/routes/completions.h"
 
@@ -42,10 +43,14 @@ struct mbd_choice {
 /* It outlives its exchange when the client left: the engine still has to say that it is
  * over. */
 struct mbd_completion {
+    struct mbd_key *key; /* a reference, or NULL */
     struct mbd_completions *owner;
     struct mbd_completion *next, *prev;
     struct mbd_exchange *exchange; /* NULL once it ended */
-    const struct mbd_entry *model;
+    const struct mbd_base *base;
+    char model[MB_MODEL_NAME_MAX + 1]; /* what the client calls it, */
+    char epoch[MBD_EPOCH_ID_MAX + 1];  /* and what it was at admission (S2) */
+    char fingerprint[MBD_FINGERPRINT_MAX + 1];
     struct mb_completion asked; /* what of it the answer needs */
     struct mb_ids *prompts;     /* [n_prompts] */
     size_t n_prompts;

@@ -40,6 +40,7 @@ void mbd_completion_free(struct mbd_completion *c)
     free(c->prompts);
     mb_completion_fini(&c->asked);
     mbd_timer_free(c->limit);
+    mbd_key_unref(c->key);
     free(c);
 }
 
@@ -89,8 +90,8 @@ static struct mb_completion_reply reply_of(const struct mbd_completion *c)
 {
     return (struct mb_completion_reply) {
         .id = c->id,
-        .model = c->model->name,
-        .fingerprint = c->model->fingerprint,
+        .model = c->model,
+        .fingerprint = c->fingerprint,
         .created = c->created,
     };
 }
@@ -258,9 +259,13 @@ static void write_line(struct mbd_completion *c, int status)
     if (c->client_id[0]) {
         mbd_line_text(&line, "client_id", c->client_id);
     }
+    if (c->key) {
+        mbd_line_text(&line, "key", c->key->name);
+    }
     mbd_line_text(&line, "route", c->asked.is_chat ? "chat_completions" : "completions");
     mbd_line_u64(&line, "status", (uint64_t) status);
-    mbd_line_text(&line, "model", c->model->name);
+    mbd_line_text(&line, "model", c->model);
+    mbd_line_text(&line, "epoch", c->epoch);
     mbd_line_text(&line, "outcome", outcome(c));
     mbd_line_u64(&line, "prompt_tokens", c->usage.prompt_tokens);
     mbd_line_u64(&line, "completion_tokens", c->usage.completion_tokens);
@@ -296,6 +301,10 @@ static void end_choice(struct mbd_completion *c, struct mbd_choice *k,
     k->ended = true;
     k->last = *e;
     c->n_running--;
+    if (k == &c->choices[(size_t) (k - c->choices) / c->n_each * c->n_each]) {
+        c->usage.cached_tokens +=
+            mbd_request_cached_tokens(k->request); /* of each prompt once */
+    }
     if (e->state == MBD_REQUEST_CANCELLED && c->late) {
         k->last.finish = MB_FINISH_LENGTH;
     }
@@ -312,6 +321,9 @@ static void take_token(struct mbd_completion *c, struct mbd_choice *k,
 {
     k->n_drawn++;
     c->usage.completion_tokens++; /* the end of sequence was computed, too */
+    if (c->key) {
+        mbd_key_take(c->key, 1, mbd_now_ns());
+    }
     if (c->exchange && c->asked.stream) {
         mbd_choice_stream(c, k, e);
     } else if (c->exchange && !mbd_choice_gather(c, k, e)) {

@@ -6,7 +6,9 @@
 #include <string.h>
 
 #include "proto/json/embedding_json.h"
+#include "server/clock.h"
 #include "server/http/exchange.h"
+#include "server/http/limits.h"
 #include "server/http/router.h"
 #include "server/http/routes/find_model.h"
 
@@ -28,8 +30,10 @@ struct embedding {
     struct mbd_embeddings *owner;
     struct embedding *next, *prev;
     struct mbd_exchange *exchange; /* NULL once it ended */
-    const struct mbd_entry *model;
-    struct mbd_work *work; /* while it is tokenized on the other thread */
+    const struct mbd_base *base;
+    char model[MB_MODEL_NAME_MAX + 1]; /* what the client calls it */
+    struct mbd_epoch *epoch; /* a reference, from admission on: its inputs share it (S2) */
+    struct mbd_work *work;   /* while it is tokenized on the other thread */
     struct mb_embedding asked;
     struct input *inputs; /* [asked.n_inputs] */
     float *vectors;       /* [asked.n_inputs][D] */
@@ -49,7 +53,7 @@ struct mbd_embeddings {
 
 static uint32_t width_of(const struct embedding *e)
 {
-    return e->model->model->shape.width;
+    return e->base->shape.width;
 }
 
 static void embedding_free(struct embedding *e)
@@ -59,6 +63,7 @@ static void embedding_free(struct embedding *e)
         mbd_request_unref(e->inputs[i].request);
     }
     e->owner->n_floats -= e->n_floats;
+    mbd_epoch_unref(e->epoch);
     free(e->inputs);
     free(e->vectors);
     mb_embedding_fini(&e->asked);
@@ -111,15 +116,19 @@ static void end_input(struct embedding *e, size_t i, const struct mbd_event *las
 static enum mb_status submit(struct embedding *e, size_t i, struct mb_error *err)
 {
     const struct mb_ids *ids = &e->inputs[i].ids;
+    const struct mbd_key *key = mbd_exchange_key(e->exchange);
     struct mbd_request_params p = {
         .sampling = { .top_p = 1, .repetition_penalty = 1 },
+        .tenant = key ? key->id : 0,
+        .low = key && key->low,
         .max_tokens = 1,
         .hidden_width = width_of(e),
     };
-    enum mb_status st = mbd_request_new(e->model->tokenizer, ids->at, (uint32_t) ids->len, &p,
+    enum mb_status st = mbd_request_new(e->base->tokenizer, ids->at, (uint32_t) ids->len, &p,
                                         &e->inputs[i].request, err);
     if (st == MB_OK) {
-        st = mbd_engine_submit(e->model->engine, e->inputs[i].request, err);
+        mbd_request_use(e->inputs[i].request, e->epoch);
+        st = mbd_engine_submit(e->base->engine, e->inputs[i].request, err);
     }
     if (st != MB_OK) {
         mbd_request_unref(e->inputs[i].request);
@@ -163,7 +172,7 @@ static void answer(struct embedding *e)
         return;
     }
     struct mb_embedding_reply r = {
-        .model = e->model->name,
+        .model = e->model,
         .vectors = e->vectors,
         .n = e->asked.n_inputs,
         .width = width_of(e),
@@ -228,7 +237,7 @@ static bool refuse_length(struct embedding *e, size_t i)
 {
     mb_wire_error_fill(&e->error, 400, "context_length_exceeded", "input",
                        "this model's context is %u tokens; element %zu of 'input' needs more",
-                       e->model->context_max, i);
+                       e->base->context_max, i);
     return false;
 }
 
@@ -245,9 +254,9 @@ static void tokenize(void *arg)
             in->ids = NULL; /* the list changes hands */
             continue;
         }
-        enum mb_status st = mb_tokenizer_encode(e->model->tokenizer, in->text, in->n,
+        enum mb_status st = mb_tokenizer_encode(e->base->tokenizer, in->text, in->n,
                                                 MB_ENCODE_BOS_EOS | MB_ENCODE_PARSE_SPECIAL,
-                                                e->model->context_max, &e->inputs[i].ids, &err);
+                                                e->base->context_max, &e->inputs[i].ids, &err);
         if (st == MB_E_LIMIT) {
             e->failed = !refuse_length(e, i);
         } else if (st != MB_OK) {
@@ -260,11 +269,11 @@ static void tokenize(void *arg)
 static bool check_ids(struct embedding *e, size_t i)
 {
     const struct mb_ids *ids = &e->inputs[i].ids;
-    if (ids->len >= e->model->context_max) {
+    if (ids->len >= e->base->context_max) {
         return refuse_length(e, i);
     }
     for (size_t k = 0; k < ids->len; k++) {
-        if (ids->at[k] >= e->model->model->shape.n_vocab) {
+        if (ids->at[k] >= e->base->shape.n_vocab) {
             mb_wire_error_fill(&e->error, 400, NULL, "input",
                                "element %zu of 'input': %u is no token of this model", i,
                                ids->at[k]);
@@ -278,12 +287,39 @@ static bool check_ids(struct embedding *e, size_t i)
     return ids->len > 0;
 }
 
+/* The weights of all its inputs: what its model is now. It may have been taken back meanwhile. */
+static bool take_epoch(struct embedding *e)
+{
+    const struct mbd_entry *model = mbd_find_model(e->owner->service, e->model, &e->error);
+    if (model) {
+        e->epoch = mbd_epoch_ref(model->epoch);
+        mbd_exchange_set_epoch(e->exchange, e->epoch->id);
+    }
+    return model != NULL;
+}
+
+/* The inputs' tokens are taken from what the key may use. */
+static bool take_tokens(struct embedding *e)
+{
+    uint64_t retry_ns = 0;
+    struct mbd_key *k = mbd_exchange_key(e->exchange);
+    enum mbd_limit limit =
+        k ? mbd_key_take_prompt(k, e->n_tokens, mbd_now_ns(), &retry_ns) : MBD_LIMIT_NONE;
+    if (limit != MBD_LIMIT_NONE) {
+        mbd_limit_refuse(limit, k, retry_ns, &e->error, &e->retry_after);
+    }
+    return limit == MBD_LIMIT_NONE;
+}
+
 /* Everything is tokenized: the first inputs go to the engine, or an error to the client. */
 static void begin(struct embedding *e)
 {
+    e->failed = e->failed || !take_epoch(e);
     for (size_t i = 0; i < e->asked.n_inputs && !e->failed; i++) {
         e->failed = !check_ids(e, i);
     }
+    bool took = !e->failed && take_tokens(e);
+    e->failed = !took;
     struct mbd_embeddings *all = e->owner;
     e->prev = NULL;
     e->next = all->first;
@@ -293,6 +329,9 @@ static void begin(struct embedding *e)
     all->first = e;
     all->n++;
     submit_some(e);
+    if (took && e->n_submitted == 0 && mbd_exchange_key(e->exchange)) {
+        mbd_key_give_back(mbd_exchange_key(e->exchange), e->n_tokens);
+    }
     if (go_on(e)) {
         mbd_exchange_on_end(e->exchange, on_exchange_end, e);
         mbd_exchange_wait(e->exchange);
@@ -362,9 +401,17 @@ static bool open_embedding(struct embedding *e)
         return false;
     }
     if (mb_embedding_decode((const char *) body->at, body->len, &e->asked, &e->error) !=
-            MB_OK ||
-        !(e->model = mbd_find_model(e->owner->service, e->asked.model, &e->error)) ||
-        !check_sizes(e)) {
+        MB_OK) {
+        return false;
+    }
+    const struct mbd_entry *model =
+        mbd_find_model(e->owner->service, e->asked.model, &e->error);
+    if (!model) {
+        return false;
+    }
+    e->base = model->base;
+    memcpy(e->model, model->name, sizeof e->model);
+    if (!check_sizes(e)) {
         return false;
     }
     e->inputs = calloc(e->asked.n_inputs, sizeof *e->inputs);

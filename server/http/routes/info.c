@@ -42,15 +42,15 @@ static struct census census_of(const struct mb_model *m)
 
 static struct mb_info_model model_of(const struct mbd_entry *e)
 {
-    const struct mb_shape *s = &e->model->shape;
-    struct census c = census_of(e->model);
+    const struct mb_shape *s = &e->base->shape;
+    struct census c = census_of(e->epoch->model);
     struct mbd_engine_stats stats;
-    mbd_engine_stats(e->engine, &stats);
+    mbd_engine_stats(e->base->engine, &stats);
     return (struct mb_info_model) {
         .id = e->name,
-        .fingerprint = e->fingerprint,
-        .created = e->created,
-        .epoch = e->model->digest,
+        .fingerprint = e->epoch->fingerprint,
+        .created = e->since,
+        .epoch = e->epoch->model->digest,
         .n_layers = s->n_layers,
         .width = s->width,
         .n_heads = s->n_heads,
@@ -64,7 +64,7 @@ static struct mb_info_model model_of(const struct mbd_entry *e)
         .kernels_min = c.kernels_min,
         .kernels_max = c.kernels_max,
         .bits_per_weight = 8.0 * (double) c.n_bytes / (double) c.n_weights,
-        .context_max = e->context_max,
+        .context_max = e->base->context_max,
         .sequences_max = stats.sequences_max,
         .kv_blocks = stats.kv_blocks,
         .kv_block_positions = MB_KV_BLOCK,
@@ -79,7 +79,7 @@ void mbd_route_version(struct mbd_exchange *x)
 void mbd_route_info(struct mbd_exchange *x)
 {
     const struct mbd_service *s = mbd_exchange_service(x);
-    struct mb_info_model models[MBD_MODELS_MAX];
+    struct mb_info_model models[MBD_NAMES_MAX];
     struct mb_info info = {
         .version = MB_VERSION,
         .isa = s->isa,

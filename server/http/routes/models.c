@@ -22,15 +22,15 @@ const struct mbd_entry *mbd_find_model(const struct mbd_service *s, const char *
 static struct mb_model_card card_of(const struct mbd_entry *e)
 {
     return (struct mb_model_card) { .id = e->name,
-                                    .created = e->created,
-                                    .context_max = e->context_max,
-                                    .fingerprint = e->fingerprint };
+                                    .created = e->since,
+                                    .context_max = e->base->context_max,
+                                    .fingerprint = e->epoch->fingerprint };
 }
 
 void mbd_route_models(struct mbd_exchange *x)
 {
     const struct mbd_registry *r = mbd_exchange_service(x)->registry;
-    struct mb_model_card cards[MBD_MODELS_MAX];
+    struct mb_model_card cards[MBD_NAMES_MAX];
     size_t n = mbd_registry_count(r);
     for (size_t i = 0; i < n; i++) {
         cards[i] = card_of(mbd_registry_at(r, i));

@@ -2,6 +2,7 @@
 #include "server/clock.h"
 #include "server/http/exchange.h"
 #include "server/http/router.h"
+#include "server/jobs/jobs.h"
 
 static bool alive(const struct mbd_service *s)
 {
@@ -37,6 +38,10 @@ void mbd_route_readyz(struct mbd_exchange *x)
 void mbd_route_metrics(struct mbd_exchange *x)
 {
     struct mb_bytes text = { 0 };
-    mbd_metrics_text(mbd_exchange_service(x)->metrics, &text);
+    const struct mbd_service *s = mbd_exchange_service(x);
+    mbd_metrics_text(s->metrics, &text);
+    if (s->jobs) {
+        mbd_jobs_metrics(s->jobs, &text);
+    }
     mbd_reply_bytes(x, 200, "text/plain; version=0.0.4; charset=utf-8", &text);
 }

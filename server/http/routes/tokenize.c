@@ -18,7 +18,7 @@ enum {
 struct job {
     struct mbd_service *service;
     struct mbd_exchange *exchange; /* NULL when the client left meanwhile */
-    const struct mbd_entry *model;
+    const struct mbd_base *base;
     struct mbd_work *work; /* while it is on the other thread */
     bool back;             /* detokenize */
     struct mb_tokenize forth;
@@ -43,20 +43,20 @@ static void run(void *arg)
 {
     struct job *j = arg;
     if (j->back) {
-        j->status = mb_tokenizer_decode(j->model->tokenizer, j->tokens.tokens, j->tokens.n,
-                                        true, &j->text, &j->error);
+        j->status = mb_tokenizer_decode(j->base->tokenizer, j->tokens.tokens, j->tokens.n, true,
+                                        &j->text, &j->error);
         return;
     }
     unsigned flags =
         MB_ENCODE_PARSE_SPECIAL | (j->forth.add_special_tokens ? MB_ENCODE_BOS_EOS : 0);
-    j->status = mb_tokenizer_encode(j->model->tokenizer, j->forth.prompt, j->forth.n_prompt,
+    j->status = mb_tokenizer_encode(j->base->tokenizer, j->forth.prompt, j->forth.n_prompt,
                                     flags, MB_PROMPT_IDS_MAX, &j->ids, &j->error);
 }
 
 static const char *text_of(void *arg, size_t i, size_t *ret_n)
 {
     const struct job *j = arg;
-    return (const char *) mb_tokenizer_token_bytes(j->model->tokenizer, j->ids.at[i], ret_n);
+    return (const char *) mb_tokenizer_token_bytes(j->base->tokenizer, j->ids.at[i], ret_n);
 }
 
 static void answer(struct job *j)
@@ -76,7 +76,7 @@ static void answer(struct job *j)
         struct mb_tokenize_reply r = {
             .tokens = j->ids.at,
             .n = j->ids.len,
-            .context_max = j->model->context_max,
+            .context_max = j->base->context_max,
             .text_of = j->forth.return_token_strs ? text_of : NULL,
             .arg = j,
         };
@@ -126,8 +126,10 @@ static bool decode(struct job *j, struct mb_wire_error *err)
     if (st != MB_OK) {
         return false;
     }
-    j->model = mbd_find_model(j->service, j->back ? j->tokens.model : j->forth.model, err);
-    return j->model != NULL;
+    const struct mbd_entry *model =
+        mbd_find_model(j->service, j->back ? j->tokens.model : j->forth.model, err);
+    j->base = model ? model->base : NULL;
+    return model != NULL;
 }
 
 static void route(struct mbd_exchange *x, bool back)

@@ -128,6 +128,51 @@ START_TEST(a_file_appears_whole_or_not_at_all)
 }
 END_TEST
 
+/* Puts of all lengths, some longer than what a writer holds back, against the same bytes in memory;
+ * in the middle a flush and a patch. */
+START_TEST(a_file_is_what_was_put_into_it)
+{
+    enum { BYTES = 9 << 20, PUTS = 40 };
+    static const size_t lengths[] = { 1, 4096, 100000, (2 << 20) - 1, 2 << 20, 3 << 20, 0 };
+    char path[] = "/tmp/mbool-test-XXXXXX";
+    ck_assert_int_ge(close(mkstemp(path)), 0);
+    uint8_t *all = malloc(BYTES);
+    for (size_t i = 0; i < BYTES; i++) {
+        all[i] = (uint8_t) mb_rng_u64(1, 2, i);
+    }
+    struct mb_error err = { 0 };
+    struct mb_file_writer *w;
+    struct mb_file_map m;
+    const char *aside = NULL;
+    size_t at = 0;
+    mb_assert_ok(mb_file_writer_open(path, &w, &err), &err);
+    for (size_t i = 0; i < PUTS; i++) {
+        size_t n = lengths[i * 5 % 7];
+        n = n < BYTES - at ? n : BYTES - at;
+        mb_assert_ok(mb_file_writer_put(w, all + at, n, &err), &err);
+        at += n;
+        ck_assert_uint_eq(mb_file_writer_offset(w), at);
+        if (i == 3) {
+            all[at - 1] ^= 1;
+            mb_assert_ok(mb_file_writer_patch(w, at - 1, all + at - 1, 1, &err), &err);
+            mb_assert_ok(mb_file_writer_flush(w, &aside, &err), &err);
+            mb_assert_ok(mb_file_map(aside, &m, &err), &err);
+            ck_assert_uint_eq(m.n, at);
+            ck_assert_int_eq(memcmp(m.at, all, at), 0);
+            mb_file_unmap(&m);
+        }
+    }
+    ck_assert_uint_eq(at, BYTES);
+    mb_assert_ok(mb_file_writer_commit(w, &err), &err);
+    mb_assert_ok(mb_file_map(path, &m, &err), &err);
+    ck_assert_uint_eq(m.n, BYTES);
+    ck_assert_int_eq(memcmp(m.at, all, BYTES), 0);
+    mb_file_unmap(&m);
+    (void) unlink(path);
+    free(all);
+}
+END_TEST
+
 /* A writer that was killed leaves what it wrote; one that lives, in another process, does not
  * lose it; and files of other names are nobody's business. */
 START_TEST(what_a_killed_writer_left_is_removed)
@@ -195,6 +240,7 @@ END_TEST
 struct count {
     atomic_int parts[64];
     atomic_int busy[MB_THREADS_MAX]; /* is a part running as this worker? */
+    atomic_int asked[MB_THREADS_MAX];
 };
 
 static void count_part(void *job, size_t part, size_t worker)
@@ -204,6 +250,43 @@ static void count_part(void *job, size_t part, size_t worker)
     atomic_fetch_add(&c->parts[part], 1);
     atomic_fetch_sub(&c->busy[worker], 1);
 }
+
+/* The job is still there when a thread is asked what it will read; after it, no address need be. */
+static void count_ahead(const void *job, size_t worker, struct mb_ahead *ret)
+{
+    struct count *c = (struct count *) (uintptr_t) job;
+    atomic_fetch_add(&c->asked[worker], 1);
+    for (size_t i = 0; i < MB_AHEAD_RANGES; i++) {
+        ck_assert_uint_eq(ret->range[i].n_bytes, 0);
+        ret->range[i].at = (const void *) (uintptr_t) (i << 40); /* nothing is mapped there */
+        ret->range[i].n_bytes = i * 1000;
+    }
+}
+
+START_TEST(a_pool_asks_each_thread_once_what_it_will_read)
+{
+    struct mb_error err = { 0 };
+    struct mb_pool *p;
+    mb_assert_ok(mb_pool_new((size_t) _i, 0, &p, &err), &err);
+    for (int round = 0; round < 500; round++) {
+        struct count c = { 0 };
+        size_t n_parts = (size_t) round % 65;
+        mb_pool_run_ahead(p, n_parts, count_part, count_ahead, &c);
+        int asked = 0, done = 0;
+        for (int i = 0; i < _i; i++) {
+            ck_assert_int_le(atomic_load(&c.asked[i]), 1);
+            asked += atomic_load(&c.asked[i]);
+        }
+        for (size_t i = 0; i < n_parts; i++) {
+            done += atomic_load(&c.parts[i]);
+        }
+        ck_assert_uint_eq((size_t) done, n_parts);
+        ck_assert_int_eq(asked > 0, _i > 1 && n_parts > 1); /* one thread waits for nobody */
+        ck_assert_uint_eq(mb_pool_first_part(p, n_parts, (size_t) _i), n_parts);
+    }
+    mb_pool_free(p);
+}
+END_TEST
 
 START_TEST(a_pool_runs_every_part_once)
 {
@@ -276,9 +359,11 @@ int main(void)
     tcase_add_test(t, half_rounds_to_nearest_even);
     tcase_add_test(t, a_cursor_never_reads_past_the_end);
     tcase_add_test(t, a_file_appears_whole_or_not_at_all);
+    tcase_add_test(t, a_file_is_what_was_put_into_it);
     tcase_add_test(t, what_a_killed_writer_left_is_removed);
     tcase_add_test(t, random_numbers_replay_and_differ);
     tcase_add_loop_test(t, a_pool_runs_every_part_once, 1, 6);
+    tcase_add_loop_test(t, a_pool_asks_each_thread_once_what_it_will_read, 1, 6);
     tcase_add_test(t, a_pool_with_a_clock_knows_how_long_it_waited);
     suite_add_tcase(s, t);
     return mb_run_suite(s);

@@ -343,6 +343,28 @@ START_TEST(errors_are_as_reported)
 }
 END_TEST
 
+/* Without statistics the fit is the alternation alone, so turns of it can only help; one kernel
+ * is at its optimum where it starts. */
+START_TEST(once_is_worse_than_in_turn)
+{
+    enum { M = 40, N = 200 };
+    float *w = normals(M * N);
+    for (uint32_t k = 1; k <= 4; k++) {
+        struct mb_bool_draft d;
+        struct mb_fit_options o = options_of(k, 64);
+        o.n_turns = 0;
+        double in_turn = fit(w, M, N, NULL, &o, NULL, &d).output;
+        mb_bool_draft_fini(&d);
+        o.once = true;
+        double once = fit(w, M, N, NULL, &o, NULL, &d).output;
+        mb_bool_draft_fini(&d);
+        ck_assert_msg(k == 1 ? fabs(once - in_turn) < 1e-3 : in_turn < 0.99 * once,
+                      "K %u: %g once, %g in turn", k, once, in_turn);
+    }
+    mb_free(w);
+}
+END_TEST
+
 START_TEST(more_turns_never_hurt)
 {
     enum { M = 40, N = 200 };
@@ -651,6 +673,7 @@ int main(void)
     tcase_add_test(t, one_kernel_is_the_mean_magnitude);
     tcase_add_test(t, near_the_best_of_all_assignments);
     tcase_add_test(t, errors_are_as_reported);
+    tcase_add_test(t, once_is_worse_than_in_turn);
     tcase_add_test(t, more_turns_never_hurt);
     tcase_add_test(t, knowing_the_inputs_helps);
     tcase_add_test(t, follows_what_the_float_model_would_say);

@@ -66,7 +66,7 @@ static void expect_moves(struct mb_model *m, const struct mb_param *p, const flo
 {
     struct mb_error err;
     struct mb_adamw *a;
-    struct mb_adamw_options o = { 0.9f, 0.95f, 1e-8f, 0.1f };
+    struct mb_adamw_options o = { 0.9, 0.95, 1e-8, 0.1 };
     mb_assert_ok(mb_adamw_new(m, &o, &a, &err), &err);
     struct mb_sink sink = mb_adamw_sink(a);
     ck_assert(sink.wants(sink.self, p));
@@ -77,7 +77,7 @@ static void expect_moves(struct mb_model *m, const struct mb_param *p, const flo
     }
     for (int t = 1; t <= 4; t++) {
         double rate = 0.01 * t;
-        mb_adamw_begin(a, (float) rate);
+        mb_adamw_begin(a, rate);
         for (size_t i = 0; i < n; i++) {
             g[i] = (float) (mb_rng_unit(9, (uint64_t) t, i) - 0.4);
             first[i] = 0.9 * first[i] + 0.1 * (double) g[i];

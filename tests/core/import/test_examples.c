@@ -14,7 +14,7 @@ static char path[64];
 
 static void write_file(const char *text)
 {
-    (void) snprintf(path, sizeof path, "test_examples.%d.jsonl", (int) getpid());
+    (void) snprintf(path, sizeof path, "/tmp/mbool-test-%d.jsonl", (int) getpid());
     FILE *f = fopen(path, "w");
     ck_assert_ptr_nonnull(f);
     ck_assert_int_ge(fputs(text, f), 0);
@@ -39,6 +39,24 @@ static enum mb_status chat_text(void *self, const char *messages, size_t n, bool
         mb_bytes_put_text(ret, "(assistant)");
     }
     return ret->failed ? MB_E_NOMEM : MB_OK;
+}
+
+/* One that says nothing of who is about to speak: before the first message its text is empty. */
+static enum mb_status quiet_text(void *self, const char *messages, size_t n, bool prompt,
+                                 struct mb_bytes *ret, struct mb_error *err)
+{
+    return chat_text(self, messages, n, false, ret, err);
+}
+
+/* Keeps what it was given last. */
+static char given[1024];
+
+static enum mb_status noting_text(void *self, const char *messages, size_t n, bool prompt,
+                                  struct mb_bytes *ret, struct mb_error *err)
+{
+    (void) snprintf(given, sizeof given, "%.*s", (int) n, messages);
+    mb_bytes_printf(ret, "%.*s", (int) n - 1, messages);
+    return MB_OK;
 }
 
 struct rig {
@@ -144,6 +162,45 @@ START_TEST(what_does_not_fit_is_cut_or_left_out)
 }
 END_TEST
 
+/* Where there is no text yet, there is no memory for it either: sanitizers look. */
+START_TEST(empty_texts_are_read)
+{
+    static const char *const texts[] = { "", "{\"prompt\": \"\", \"completion\": \"\"}\n" };
+    for (size_t i = 0; i < 2; i++) {
+        struct rig r;
+        rig_init(&r, false);
+        ck_assert_int_eq(read_text(&r, texts[i]), MB_E_INVALID);
+        rig_fini(&r);
+    }
+    struct rig r;
+    rig_init(&r, true);
+    const char *first = "{\"messages\": [{\"role\": \"assistant\", \"content\": \"x\"}]}";
+    r.o.chat_text = quiet_text;
+    mb_assert_ok(read_text(&r, first), &r.err);
+    expect(&r, 0, true, "(assistant)x<end>");
+    rig_fini(&r);
+}
+END_TEST
+
+START_TEST(calls_are_given_as_templates_expect)
+{
+    struct rig r;
+    rig_init(&r, true);
+    r.o.window = 2000;
+    r.o.chat_text = noting_text;
+    mb_assert_ok(
+        read_text(&r, "{\"messages\": [{\"role\": \"assistant\", \"tool_calls\": ["
+                      "{\"function\": {\"name\": \"f\", \"arguments\": \"{\\\"a\\\": 1}\"}},"
+                      "{\"function\": {\"name\": \"g\", \"arguments\": \"none\"}}]}]}"),
+        &r.err);
+    ck_assert_str_eq(given, "[{\"role\":\"assistant\",\"tool_calls\":["
+                            "{\"function\":{\"name\":\"f\",\"arguments\":{\"a\":1}}},"
+                            "{\"function\":{\"name\":\"g\",\"arguments\":\"none\"}}],"
+                            "\"content\":null}]");
+    rig_fini(&r);
+}
+END_TEST
+
 START_TEST(text_is_told_from_lines)
 {
     struct rig r;
@@ -220,6 +277,8 @@ int main(void)
     tcase_add_test(t, a_prompt_is_read_and_a_completion_learned);
     tcase_add_loop_test(t, what_assistants_say_is_learned, 0, 2);
     tcase_add_test(t, what_does_not_fit_is_cut_or_left_out);
+    tcase_add_test(t, empty_texts_are_read);
+    tcase_add_test(t, calls_are_given_as_templates_expect);
     tcase_add_test(t, text_is_told_from_lines);
     tcase_add_loop_test(t, a_bad_line_is_named, 0, sizeof bad / sizeof bad[0]);
     tcase_add_test(t, a_file_that_is_not_there_is_named);

@@ -5,6 +5,7 @@
  *         shows that the others return the same bits. */
 #include <math.h>
 
+#include "core/kernels/walk.h"
 #include "tests/core/kernels/inputs.h"
 
 static const double ULP = 0x1p-24; /* half a unit in the last place of a float32, relative */
@@ -319,12 +320,44 @@ START_TEST(sincos_is_close_everywhere)
 }
 END_TEST
 
+/* What is fetched at group g of a pass is what will be read so many groups later: the passes one after
+ * the other, the same tile of each, by the indexes of bool_matrix.h. */
+START_TEST(weights_are_fetched_in_the_order_they_are_read)
+{
+    enum { AHEAD = 32 << 10 };
+    static const struct mb_bool_shape shapes[] = {
+        { 2048, 2048, 128, 1 }, { 2048, 5632, 128, 3 },    { 2048, 96, 32, 2 },
+        { 2048, 1000, 64, 4 },  { 2048, 11008, 11008, 1 },
+    };
+    for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
+        const struct mb_bool_shape *s = &shapes[i];
+        for (size_t n_tiles = 1; n_tiles <= 4; n_tiles++) {
+            struct mb_walk_plan plan = mb_walk_plan(s, n_tiles);
+            size_t n_groups = mb_bool_groups(s),
+                   pass_bytes = n_tiles * s->group * s->n_kernels * 2;
+            size_t on = (AHEAD + pass_bytes - 1) / pass_bytes;
+            for (size_t g = 0; g < n_groups; g++) {
+                const struct mb_walk_ahead *a = g < plan.turn ? &plan.in_row : &plan.in_next;
+                size_t tile = (g + on) / n_groups * n_tiles, to = (g + on) % n_groups;
+                ck_assert_uint_eq(mb_bool_bits_at(s, 0, g) * 4 + a->bits,
+                                  mb_bool_bits_at(s, tile, to) * 4);
+                ck_assert_uint_eq(mb_bool_scale_at(s, 0, g) * 2 + a->scale,
+                                  mb_bool_scale_at(s, tile, to) * 2);
+                ck_assert_uint_eq(mb_bool_coef_at(s, 0, g) + a->coef,
+                                  mb_bool_coef_at(s, tile, to));
+            }
+        }
+    }
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("kernels_exact");
     TCase *t = tcase_create("contract");
     tcase_add_test(t, products_are_the_naive_integer);
     tcase_add_test(t, products_are_the_matrix_times_the_codes);
+    tcase_add_test(t, weights_are_fetched_in_the_order_they_are_read);
     tcase_add_test(t, codes_are_the_nearest_levels);
     tcase_add_test(t, one_plane_is_sign_and_mean);
     tcase_add_test(t, dense_is_a_dot_product);

@@ -179,7 +179,11 @@ static const struct {
     { "{% set a = 'a' * 1000000 ~ 'b' %}{% set b = 'a' * 1000000 ~ 'c' %}"
       "{% for i in range(99999) %}{% if a == b %}{% endif %}{% endfor %}",
       MB_E_LIMIT, "more work" },
+    { "{{ ('a' * 1000000).strip('b' * 1000000 ~ 'a') }}", MB_E_LIMIT, "more work" },
     { "{{ [1]|map('map', 'map', 'map')|list }}", MB_E_INVALID, "" },
+    { "{{ 9223372036854775807|round(-19) }}", MB_E_INVALID, "beyond 64 bits" },
+    { "{{ range(0, 9223372036854775807, 4611686018427387904) }}", MB_E_INVALID,
+      "a range can not be written" },
 };
 
 START_TEST(what_is_refused_says_why)

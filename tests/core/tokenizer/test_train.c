@@ -159,6 +159,24 @@ START_TEST(what_is_learned_encodes_and_decodes)
 }
 END_TEST
 
+/* Rulers, so long that their halves make no token any more. */
+START_TEST(long_runs_stay_within_a_token)
+{
+    enum { RUN = 3 * MB_BPE_TOKEN_BYTES_MAX / 2, RUNS = 4 };
+    static uint8_t text[RUNS * (RUN + 1)];
+    struct mb_error err;
+    struct mb_bpe_train o = options(1000);
+    struct mb_bpe_spec *s;
+    memset(text, '-', sizeof text);
+    for (size_t i = 1; i <= RUNS; i++) {
+        text[i * (RUN + 1) - 1] = '\n';
+    }
+    mb_assert_ok(mb_bpe_train(&o, text, sizeof text, &s, &err), &err);
+    ck_assert_uint_gt(s->n_merges, 10);
+    mb_bpe_spec_free(s);
+}
+END_TEST
+
 START_TEST(bad_input_is_refused)
 {
     struct mb_error err;
@@ -178,6 +196,7 @@ int main(void)
     tcase_add_test(c, each_merge_is_of_a_most_frequent_pair);
     tcase_add_test(c, learning_ends_when_no_pair_occurs_twice);
     tcase_add_test(c, what_is_learned_encodes_and_decodes);
+    tcase_add_test(c, long_runs_stay_within_a_token);
     tcase_add_test(c, bad_input_is_refused);
     suite_add_tcase(s, c);
     return mb_run_suite(s);

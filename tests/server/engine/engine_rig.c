@@ -129,6 +129,8 @@ void engine_rig_init(struct engine_rig *r, uint32_t eos)
         .model = tiny_model_new(&spec, 5),
         .tokenizer = new_tokenizer(eos),
     };
+    struct mb_error err = { 0 };
+    mb_assert_ok(mbd_epoch_new(mb_model_ref(r->model), "tiny", 0, &r->epoch, &err), &err);
     mb_kernels_select(&r->kernels, mb_cpu_detect());
     r->options = (struct mbd_engine_options) {
         .threads = 1,
@@ -152,6 +154,8 @@ void engine_rig_fini(struct engine_rig *r)
 {
     mbd_engine_free(r->engine);
     mb_tokenizer_free(r->tokenizer);
+    ck_assert_uint_eq(mbd_epoch_requests(r->epoch), 0); /* J1 */
+    mbd_epoch_unref(r->epoch);
     mb_model_unref(r->model);
     rig_set_hook(NULL, NULL);
 }
@@ -179,6 +183,7 @@ struct mbd_request *rig_request(const struct engine_rig *r, const uint32_t *prom
     struct mb_error err = { 0 };
     struct mbd_request *q;
     mb_assert_ok(mbd_request_new(r->tokenizer, prompt, n, p, &q, &err), &err);
+    mbd_request_use(q, r->epoch);
     return q;
 }
 

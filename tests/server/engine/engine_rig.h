@@ -10,6 +10,7 @@
 
 #include "core/infer/step.h"
 #include "server/engine/engine.h"
+#include "server/epochs/epoch.h"
 #include "server/metrics/metrics.h"
 #include "tests/support/tiny_model.h"
 
@@ -30,6 +31,7 @@ struct result {
 
 struct engine_rig {
     struct mb_model *model;
+    struct mbd_epoch *epoch; /* of the model: what rig_request uses */
     struct mb_tokenizer *tokenizer;
     struct mb_kernels kernels;
     struct mbd_engine_options options;

@@ -89,7 +89,7 @@ START_TEST(an_engine_is_made_whole_or_not_at_all)
         ck_assert_ptr_null(e);
     }
     ck_assert_int_gt(n, 40);
-    ck_assert_uint_eq(atomic_load(&rig.model->n_refs), 1);
+    ck_assert_uint_eq(atomic_load(&rig.model->n_refs), 2); /* the rig, and its epoch */
 }
 END_TEST
 

@@ -7,19 +7,16 @@
 enum { SLOTS = 6 };
 
 static struct mbd_plan plan;
-static struct mbd_queue queue;
 
 static void setup(void)
 {
     struct mb_error err = { 0 };
     mb_assert_ok(mbd_plan_init(&plan, SLOTS, &err), &err);
-    mb_assert_ok(mbd_queue_init(&queue, SLOTS, &err), &err);
 }
 
 static void teardown(void)
 {
     mbd_plan_fini(&plan);
-    mbd_queue_fini(&queue);
 }
 
 /* Tokens that the last plan gives to slot. */
@@ -122,22 +119,6 @@ START_TEST(too_many_decoding_take_turns)
 }
 END_TEST
 
-START_TEST(admission_stops_at_the_first_that_does_not_fit)
-{
-    static const uint32_t blocks[] = { 3, 4, 9, 1 };
-    for (size_t i = 0; i < 4; i++) {
-        ck_assert(mbd_queue_push(&queue, &(struct mbd_waiting) { .n_blocks = blocks[i] }));
-    }
-    ck_assert_uint_eq(mbd_plan_admit(&queue, 6, 2), 0);
-    ck_assert_uint_eq(mbd_plan_admit(&queue, 6, 3), 1);
-    ck_assert_uint_eq(mbd_plan_admit(&queue, 6, 15), 2); /* 9 is not overtaken by 1 */
-    ck_assert_uint_eq(mbd_plan_admit(&queue, 6, 16), 3);
-    ck_assert_uint_eq(mbd_plan_admit(&queue, 6, 17), 4);
-    ck_assert_uint_eq(mbd_plan_admit(&queue, 1, 17), 1);
-    ck_assert_uint_eq(mbd_plan_admit(&queue, 0, 17), 0);
-}
-END_TEST
-
 START_TEST(beside_decoding_prompts_keep_their_pace)
 {
     struct mbd_plan_slot slots[SLOTS] = {
@@ -169,7 +150,6 @@ int main(void)
     tcase_add_test(t, equal_prompts_end_one_after_the_other);
     tcase_add_test(t, a_budget_of_one_feeds_one_token_at_a_time);
     tcase_add_test(t, too_many_decoding_take_turns);
-    tcase_add_test(t, admission_stops_at_the_first_that_does_not_fit);
     tcase_add_test(t, beside_decoding_prompts_keep_their_pace);
     suite_add_tcase(s, t);
     return mb_run_suite(s);

@@ -105,6 +105,51 @@ const checks = {
     assert.equal(next.choices.length, 1);
   },
 
+  async 'files, a job, its events and its checkpoints'() {
+    const text = '{"prompt": "a b", "completion": " c d"}\n'.repeat(8);
+    const file = await client.files.create({ file: new File([text], 'train.jsonl'), purpose: 'fine-tune' });
+    assert.equal(file.status, 'processed');
+    assert.equal((await client.files.retrieve(file.id)).bytes, text.length);
+    assert.equal(await (await client.files.content(file.id)).text(), text);
+    assert.deepEqual((await client.files.list()).data.map((f) => f.id), [file.id]);
+    let job = await client.fineTuning.jobs.create({
+      model: 'tiny', training_file: file.id, validation_file: file.id, suffix: 'node', seed: 5,
+      method: { type: 'supervised', supervised: { hyperparameters: { n_epochs: 6, batch_size: 8 } } },
+      metadata: { from: 'node' },
+    });
+    assert.match(job.id, /^ftjob-/);
+    while (!job.finished_at) {
+      await new Promise((done) => setTimeout(done, 100));
+      job = await client.fineTuning.jobs.retrieve(job.id);
+    }
+    assert.equal(job.status, 'succeeded', JSON.stringify(job.error));
+    assert.deepEqual(job.metadata, { from: 'node' });
+    assert.match(job.fine_tuned_model, /^ft:tiny:node:/);
+    const events = [];
+    for await (const event of client.fineTuning.jobs.listEvents(job.id, { limit: 5 })) events.push(event); // all pages
+    assert.equal(events.at(-1).message, 'Created fine-tuning job');
+    assert.ok(events.some((e) => e.type === 'metrics' && e.data.train_loss > 0 && 'eta_seconds' in e.data));
+    const checkpoints = [];
+    for await (const c of client.fineTuning.jobs.checkpoints.list(job.id, { limit: 1 })) checkpoints.push(c);
+    assert.equal(checkpoints[0].fine_tuned_model_checkpoint, job.fine_tuned_model);
+    assert.ok(checkpoints.length >= 2 && checkpoints.every((c) => c.metrics.full_valid_loss > 0));
+    for (const model of [job.fine_tuned_model, checkpoints[1].fine_tuned_model_checkpoint]) {
+      assert.equal((await client.completions.create({ ...fixed, model, prompt: 'a', max_tokens: 3 })).model, model);
+    }
+    const again = await client.fineTuning.jobs.create({ model: 'tiny', training_file: file.id,
+      method: { type: 'supervised', supervised: { hyperparameters: { n_epochs: 1000 } } } });
+    await client.fineTuning.jobs.pause(again.id);
+    assert.ok(['pausing', 'paused', 'cancelled'].includes((await client.fineTuning.jobs.retrieve(again.id)).status));
+    assert.equal((await client.fineTuning.jobs.cancel(again.id)).status, 'cancelled');
+    const done = await client.fineTuning.jobs.resume(again.id).catch((e) => e);
+    assert.ok(done instanceof OpenAI.ConflictError, `${done}`);
+    const jobs = await client.fineTuning.jobs.list({ limit: 1 });
+    assert.equal(jobs.data[0].id, again.id);
+    assert.equal((await client.files.delete(file.id)).deleted, true);
+    const bad = await client.files.create({ file: new File(['x'], 'x'), purpose: 'vision' }).catch((e) => e);
+    assert.ok(bad instanceof OpenAI.BadRequestError && bad.param === 'purpose', `${bad}`);
+  },
+
   async 'errors are of their classes'() {
     const bad = await client.chat.completions.create({ model: 'tiny', messages, temperature: 9 }).catch((e) => e);
     assert.ok(bad instanceof OpenAI.BadRequestError, `${bad}`);

@@ -21,5 +21,10 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- $_ := set $models $name (printf "/models/%s" $file) -}}
 {{- end -}}
 {{- $ours := dict "model" $models "listen" "0.0.0.0:8080" "ops_listen" "0.0.0.0:9090" "drain_timeout" .Values.drain -}}
+{{- if .Values.keysSecret -}}
+{{- $_ := set $ours "keys" "/etc/mboold-keys/keys" -}}
+{{- else -}}
+{{- $_ := set $ours "insecure" true -}}
+{{- end -}}
 {{- mergeOverwrite (dict "log_format" "json") .Values.options $ours | toPrettyJson -}}
 {{- end -}}
