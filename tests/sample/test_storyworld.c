@@ -165,6 +165,30 @@ START_TEST(questions_are_about_the_story_told)
 }
 END_TEST
 
+START_TEST(questions_to_a_story_are_understood)
+{
+    struct memory m;
+    memory_clear(&m);
+    ck_assert_int_eq(talk_check(&m, request, story, NULL, NULL), GOOD);
+    struct mb_bytes first = { 0 }, again = { 0 };
+    bool about_who = false, about_where = false;
+    for (uint64_t i = 0; i < 200; i++) {
+        talk_ask(&m, 7, i, &first);
+        talk_ask(&m, 7, i, &again);
+        const char *question = mb_bytes_text(&first);
+        ck_assert_str_eq(question, mb_bytes_text(&again));
+        /* Understood, and the story is not forgotten over it. */
+        ck_assert_int_eq(talk_check(&m, question, "I do not know.", NULL, NULL), BROKEN);
+        ck_assert(m.told);
+        about_who = about_who || strcmp(question, "Who helped Pip?") == 0;
+        about_where = about_where || strcmp(question, "Where did Pip live?") == 0;
+    }
+    ck_assert(about_who && about_where);
+    mb_bytes_fini(&first);
+    mb_bytes_fini(&again);
+}
+END_TEST
+
 START_TEST(what_animals_can_do)
 {
     ck_assert_int_eq(judge("Can an owl fly?", "Yes, an owl can fly."), GOOD);
@@ -198,6 +222,7 @@ int main(void)
     tcase_add_test(c, any_cut_breaks_a_story);
     tcase_add_test(c, an_answer_to_something_else_is_off_topic);
     tcase_add_test(c, questions_are_about_the_story_told);
+    tcase_add_test(c, questions_to_a_story_are_understood);
     tcase_add_test(c, what_animals_can_do);
     tcase_add_test(c, every_wish_has_heroes_and_helpers);
     suite_add_tcase(s, c);
