@@ -230,45 +230,55 @@ struct incoming {
     int fd;
     char *at;
     size_t n, cap;
-    bool ended;
 };
 
-/* One byte at a time: what follows a reply on the connection stays in the socket. */
-static bool more(struct incoming *in)
+/* Puts what comes behind what there is, at most max bytes of it; in->n stays. 0 at the end. */
+static size_t receive(struct incoming *in, size_t max, int flags)
 {
-    if (in->n + 2 > in->cap) {
-        in->cap = in->cap ? 2 * in->cap : 4096;
+    enum { PART = 4096 };
+    max = max < PART ? max : PART;
+    if (in->n + max + 1 > in->cap) {
+        in->cap = 2 * in->cap + PART + 1;
         in->at = realloc(in->at, in->cap);
         ck_assert_ptr_nonnull(in->at);
     }
     ssize_t k;
     do { /* with a timeout set, a stop of the whole process interrupts even without a signal */
-        k = recv(in->fd, in->at + in->n, 1, 0);
+        k = recv(in->fd, in->at + in->n, max, flags);
     } while (k < 0 && errno == EINTR);
     ck_assert_msg(k >= 0 || errno == ECONNRESET, "recv: %s", strerror(errno));
-    in->ended = k <= 0;
-    in->n += k > 0;
-    in->at[in->n] = '\0';
-    return !in->ended;
-}
-
-static bool until(struct incoming *in, const char *end)
-{
-    size_t n = strlen(end);
-    do {
-        if (!more(in)) {
-            return false;
-        }
-    } while (in->n < n || memcmp(in->at + in->n - n, end, n) != 0);
-    return true;
+    k = k < 0 ? 0 : k;
+    in->at[in->n + (size_t) k] = '\0';
+    return (size_t) k;
 }
 
 static bool exactly(struct incoming *in, size_t n)
 {
-    while (n > 0 && more(in)) {
-        n--;
+    size_t k = 1;
+    for (; n > 0 && k > 0; n -= k) {
+        k = receive(in, n, 0);
+        in->n += k;
     }
     return n == 0;
+}
+
+/* What follows end on the connection stays in the socket: it is only looked at. */
+static bool until(struct incoming *in, const char *end)
+{
+    size_t n = strlen(end), k;
+    while ((k = receive(in, SIZE_MAX, MSG_PEEK)) > 0) {
+        size_t from = in->n >= n - 1 ? in->n - (n - 1) : 0;
+        const char *found = memmem(in->at + from, in->n + k - from, end, n);
+        k = found ? (size_t) (found + n - in->at) - in->n : k;
+        in->at[in->n] = '\0';
+        if (!exactly(in, k)) {
+            return false;
+        }
+        if (found) {
+            return true;
+        }
+    }
+    return false;
 }
 
 static bool read_chunks(int fd, struct incoming *body)
@@ -281,7 +291,7 @@ static bool read_chunks(int fd, struct incoming *body)
         if (!ok) {
             return false;
         }
-        ok = exactly(body, n) && more(body) && more(body);
+        ok = exactly(body, n + 2);
         if (!ok) {
             return false;
         }
@@ -330,9 +340,7 @@ struct wire_reply wire_read(int fd, bool head)
     } else if (wire_header(&r, "Content-Length", value, sizeof value)) {
         r.whole = exactly(&body, strtoul(value, NULL, 10));
     } else {
-        while (more(&body)) {
-        }
-        r.whole = true;
+        r.whole = !exactly(&body, SIZE_MAX);
     }
     r.body = body.at ? body.at : strdup("");
     r.n_body = body.n;

@@ -8,7 +8,7 @@
 #include "tests/check_main.h"
 #include "tests/wire/daemon.h"
 
-enum { STREAM_CHOICES_MAX = 8, STREAM_TEXT_MAX = 8192 };
+enum { STREAM_CHOICES_MAX = 8, STREAM_TEXT_MAX = 32768 };
 
 struct stream_choice {
     char text[STREAM_TEXT_MAX];

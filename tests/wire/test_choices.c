@@ -269,7 +269,7 @@ START_TEST(time_limits)
     ck_assert_int_lt(usage_of(a, "completion_tokens"), 60000);
     json_decref(a);
     struct wire_reply r = wire_ask(&d, "/v1/completions",
-                                   "{\"prompt\":\"x\",\"max_tokens\":60000,\"time_limit\":0.5,"
+                                   "{\"prompt\":\"x\",\"max_tokens\":60000,\"time_limit\":0.2,"
                                    "\"ignore_eos\":true,\"stream\":true}");
     struct stream s = stream_of(&r);
     ck_assert_str_eq(s.choice[0].finish, "length");
