@@ -156,6 +156,7 @@ START_TEST(a_client_that_leaves_leaves_nothing)
                   "{\"input\":[\"a\",\"b\",\"c\",\"d\",\"e\",\"f\",\"g\"]}");
         (void) close(fd);
     }
+    (void) wire_metric_becomes(&d, "mboold_requests_waiting", 0); /* before they run */
     (void) wire_metric_becomes(&d, "mboold_requests_running", 0);
     json_t *root = ask("/v1/embeddings", "{\"input\":\"hello\"}", 200);
     json_decref(root);
