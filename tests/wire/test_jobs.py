@@ -362,7 +362,11 @@ def check_steering(world, want):
             break
         time.sleep(0.05)
     check(not d.trainer(), "a cancelled job has no trainer")
-    left = os.listdir(os.path.join(world.directory, "state%d" % world.n, "models", running))
+    for _ in range(100):  # the daemon removes them when it has seen its end
+        left = os.listdir(os.path.join(world.directory, "state%d" % world.n, "models", running))
+        if not [x for x in left if x.startswith("out.")]:
+            break
+        time.sleep(0.05)
     check(not [x for x in left if x.startswith("out.")], "nor work files", left)
     d.stop()
 
