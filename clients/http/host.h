@@ -11,7 +11,8 @@
 struct mbc_host {
     char url[512]; /* "http://127.0.0.1:8080", without a slash at its end */
     char key[512]; /* goes as "Authorization: Bearer ..."; "" for none */
-    char ca[4096]; /* a file of PEM: whom to believe, of https; "": whom this machine believes */
+    char
+        ca[4096]; /* a file of PEM: whom to believe, of https; "": whom this machine believes */
 };
 
 /* text is a host as people write one: "box", "box:9000", "[::1]:9000", ":9000" or a URL of http

@@ -10,7 +10,7 @@
 
 struct mb_model_card {
     const char *id;
-    int64_t created;      /* seconds since 1970, when it became what it is: was loaded, or swapped */
+    int64_t created; /* seconds since 1970, when it became what it is: was loaded, or swapped */
     uint32_t context_max; /* positions of a sequence: max_model_len on the wire, as in vLLM */
     const char *fingerprint;
 };

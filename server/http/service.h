@@ -37,8 +37,8 @@ struct mbd_service {
     struct mbd_jobs *jobs;
     const char *isa; /* a constant: what the kernels use */
     uint32_t threads;
-    size_t
-        n_works; /* for routes, on the loop's other thread; the loop turns until there are none */
+    /* For routes, on the loop's other thread; the loop turns until there are none. */
+    size_t n_works;
     size_t n_uploads; /* on their way */
     bool draining;    /* answers to new work are 503 from now on */
 };

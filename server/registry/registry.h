@@ -36,9 +36,9 @@ struct mbd_entry {
     struct mbd_epoch *epoch;    /* what it is now: a reference */
     struct mbd_epoch **history; /* [n_history] what it was, newest last: a reference each */
     size_t n_history;
-    int64_t since;   /* seconds since 1970, when it became what it is */
-    bool pinned;     /* only a person changes what it is */
-    bool published;  /* came after the start, and can be taken back */
+    int64_t since;  /* seconds since 1970, when it became what it is */
+    bool pinned;    /* only a person changes what it is */
+    bool published; /* came after the start, and can be taken back */
 };
 
 struct mbd_registry;

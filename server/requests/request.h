@@ -82,9 +82,8 @@ struct mbd_request_params {
     const char *stop[MB_STOPS_MAX]; /* UTF-8; copied */
     size_t n_stop_bytes[MB_STOPS_MAX];
     size_t n_stops;
-    uint32_t
-        hidden_width; /* D of the model: the sum of the prompt's last hidden states is wanted,
-                              and no token; 0: not */
+    /* D of the model: the sum of the prompt's last hidden states is wanted, and no token; 0: not. */
+    uint32_t hidden_width;
 };
 
 /* Copies prompt (n_prompt >= 1 ids) and params; borrows tokenizer for life. Starts QUEUED, with

@@ -52,8 +52,9 @@ static void measure(const struct mb_token_trie *trie, size_t row)
         }
         mb_constraint_free(c);
     }
-    printf("%-18s compile %7.1f us   mask %7.1f us, worst %7.1f us   accept %5.2f us   %zu tokens\n",
-           rows[row].name, compile / TEXTS, masks / (double) n, worst, accepts / (double) n, n);
+    printf(
+        "%-18s compile %7.1f us   mask %7.1f us, worst %7.1f us   accept %5.2f us   %zu tokens\n",
+        rows[row].name, compile / TEXTS, masks / (double) n, worst, accepts / (double) n, n);
 }
 
 int main(int argc, char **argv)

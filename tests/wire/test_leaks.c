@@ -53,7 +53,8 @@ static int begin(unsigned kind)
         break;
     case 12:
         wire_send(
-            fd, "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999\r\n\r\n");
+            fd,
+            "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999\r\n\r\n");
         break;
     case 14: { /* tokenized elsewhere, and refused */
         char json[20100];
@@ -64,7 +65,8 @@ static int begin(unsigned kind)
         break;
     }
     case 13:
-        wire_send(fd, "PATCH /nowhere HTTP/1.1\r\nHost: localhost\r\nX-Request-Id: mine\r\n\r\n");
+        wire_send(fd,
+                  "PATCH /nowhere HTTP/1.1\r\nHost: localhost\r\nX-Request-Id: mine\r\n\r\n");
         break;
     default:
         wire_post(fd, "/v1/completions", bodies[kind]);

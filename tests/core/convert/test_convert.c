@@ -362,8 +362,9 @@ START_TEST(a_weight_that_is_no_number_is_named)
         copy(dir, files[i], NAN, i == 2 ? 400 : 0); /* in the last tensor of the file */
     }
     ck_assert_int_eq(convert(DAMAGED, &o, 2, NULL, &r, &err), MB_E_FORMAT);
-    ck_assert_msg(strstr(err.what, "tensor model.layers.4.") && strstr(err.what, "not a number"), "%s",
-                  err.what);
+    ck_assert_msg(strstr(err.what, "tensor model.layers.4.") &&
+                      strstr(err.what, "not a number"),
+                  "%s", err.what);
     ck_assert_int_ne(access(OUT, F_OK), 0);
     ck_assert_int_ne(access(OUT ".part", F_OK), 0); /* of no use: the folder must change */
     for (size_t i = 0; i < 3; i++) {
