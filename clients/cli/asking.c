@@ -134,6 +134,21 @@ enum mb_status mbc_send(struct mbc_transport *t, const struct mbc_request *r,
     return st;
 }
 
+enum mb_status mbc_download(struct mbc_transport *t, const char *path, mbc_body_fn *body,
+                            void *self, struct mb_error *err)
+{
+    struct mbc_request request = { .path = path, .body = body };
+    struct mbc_reply reply;
+    enum mb_status st = mbc_transport_ask(t, &request, self, &reply, err);
+    if (st == MB_OK && reply.status != 200) {
+        char code[48];
+        read_error(&reply, code, sizeof code, err);
+        st = err->code;
+    }
+    mbc_reply_fini(&reply);
+    return st;
+}
+
 static enum mb_status ask_once(struct mbc_transport *t, const char *path, const char *json,
                                struct mb_bytes *ret, struct mb_error *err)
 {

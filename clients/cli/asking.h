@@ -77,6 +77,9 @@ enum mb_status mbc_get(struct mbc_transport *t, const char *path, struct mb_byte
 /* Any request. */
 enum mb_status mbc_send(struct mbc_transport *t, const struct mbc_request *r,
                         struct mb_bytes *ret, struct mb_error *err);
+/* The body of an answer, in the parts in which it comes; body says false to leave. */
+enum mb_status mbc_download(struct mbc_transport *t, const char *path, mbc_body_fn *body,
+                            void *self, struct mb_error *err);
 
 /* The same of a POST of json. */
 enum mb_status mbc_post(struct mbc_transport *t, const char *path, const char *json,

@@ -32,7 +32,7 @@ struct mbc_command {
 
 extern const struct mbc_command mbc_convert, mbc_inspect, mbc_verify, mbc_eval, mbc_generate,
     mbc_bench, mbc_finetune, mbc_synth, mbc_pretrain, mbc_delta, mbc_run, mbc_chat,
-    mbc_complete, mbc_models, mbc_ps, mbc_files, mbc_jobs, mbc_epochs, mbc_promote,
+    mbc_complete, mbc_models, mbc_ps, mbc_files, mbc_jobs, mbc_epochs, mbc_export, mbc_promote,
     mbc_rollback, mbc_pin;
 
 /* All of them, in the order of the help; ends with NULL. */

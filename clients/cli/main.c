@@ -6,10 +6,10 @@
 #include "clients/cli/help.h"
 
 const struct mbc_command *const mbc_commands[] = {
-    &mbc_run,     &mbc_chat,     &mbc_complete, &mbc_models,  &mbc_ps,      &mbc_epochs,
-    &mbc_promote, &mbc_rollback, &mbc_pin,      &mbc_convert, &mbc_inspect, &mbc_verify,
-    &mbc_eval,    &mbc_generate, &mbc_bench,    &mbc_files,   &mbc_jobs,    &mbc_finetune,
-    &mbc_synth,   &mbc_pretrain, &mbc_delta,    NULL,
+    &mbc_run,      &mbc_chat,    &mbc_complete, &mbc_models, &mbc_ps,      &mbc_epochs,
+    &mbc_export,   &mbc_promote, &mbc_rollback, &mbc_pin,    &mbc_convert, &mbc_inspect,
+    &mbc_verify,   &mbc_eval,    &mbc_generate, &mbc_bench,  &mbc_files,   &mbc_jobs,
+    &mbc_finetune, &mbc_synth,   &mbc_pretrain, &mbc_delta,  NULL,
 };
 
 static int run(int argc, char **argv)

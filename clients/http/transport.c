@@ -26,6 +26,7 @@ struct mbc_call {
     curl_mime *form; /* or NULL */
     mbc_done_fn *done;
     void *self;
+    mbc_body_fn *body; /* or NULL */
     bool stream, in_body;
     struct mbc_sse sse;
     struct mbc_reply reply;
@@ -148,6 +149,12 @@ static size_t take_body(char *at, size_t one, size_t n, void *self)
         c->st = mbc_sse_feed(&c->sse, at, n, &c->err);
         return c->st == MB_OK ? n : 0;
     }
+    if (c->body && c->reply.status == 200) {
+        if (!c->body(c->self, at, n)) {
+            c->st = mb_fail(&c->err, MB_E_CANCELLED, 0, "the answer was left");
+        }
+        return c->st == MB_OK ? n : 0;
+    }
     if (c->reply.body.len + n > MBC_BODY_MAX) {
         c->st =
             mb_fail(&c->err, MB_E_LIMIT, 0, "the answer has more than %u bytes", MBC_BODY_MAX);
@@ -242,6 +249,7 @@ enum mb_status mbc_transport_start(struct mbc_transport *t, const struct mbc_req
     c->done = done;
     c->self = self;
     c->stream = r->stream;
+    c->body = r->body;
     if (r->stream) {
         mbc_sse_init(&c->sse, MBC_EVENT_MAX, r->event, self);
     }
@@ -333,6 +341,7 @@ enum mb_status mbc_transport_turn(struct mbc_transport *t, uint32_t wait_ms,
 struct ask {
     void *self;
     mbc_sse_event_fn *event;
+    mbc_body_fn *body;
     bool done;
     enum mb_status st;
     struct mbc_reply *reply;
@@ -343,6 +352,12 @@ static bool ask_event(void *self, const char *data, size_t n)
 {
     struct ask *a = self;
     return a->event(a->self, data, n);
+}
+
+static bool ask_body(void *self, const void *at, size_t n)
+{
+    struct ask *a = self;
+    return a->body(a->self, at, n);
 }
 
 static void ask_done(void *self, enum mb_status st, struct mbc_reply *reply,
@@ -362,9 +377,12 @@ enum mb_status mbc_transport_ask(struct mbc_transport *t, const struct mbc_reque
                                  void *self, struct mbc_reply *ret, struct mb_error *err)
 {
     *ret = (struct mbc_reply) { 0 };
-    struct ask a = { .self = self, .event = r->event, .reply = ret, .err = err };
+    struct ask a = {
+        .self = self, .event = r->event, .body = r->body, .reply = ret, .err = err
+    };
     struct mbc_request own = *r;
     own.event = r->event ? ask_event : NULL;
+    own.body = r->body ? ask_body : NULL;
     struct mbc_call *c;
     enum mb_status st = mbc_transport_start(t, &own, ask_done, &a, &c, err);
     if (st != MB_OK) {

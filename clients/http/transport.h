@@ -24,6 +24,9 @@
 struct mbc_transport;
 struct mbc_call; /* a request on its way */
 
+/* A part of an answer's body; false ends the call, which is then MBC_FAILURE_LEFT. */
+typedef bool mbc_body_fn(void *self, const void *at, size_t n);
+
 struct mbc_request {
     const char *path; /* "/v1/models" */
     const char *json; /* n_json bytes to POST; NULL: GET. Copied. */
@@ -32,6 +35,7 @@ struct mbc_request {
     const char *upload;      /* a file to POST as a form, for fine-tuning, instead of json */
     bool stream;             /* ask for events, and tell them to event */
     mbc_sse_event_fn *event; /* never called when the answer is no stream */
+    mbc_body_fn *body;       /* told what comes with status 200, instead of gathering it */
     uint32_t timeout_ms;     /* for the whole answer; 0: none */
 };
 

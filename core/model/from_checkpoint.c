@@ -148,3 +148,8 @@ enum mb_status mb_model_from_checkpoint(struct mb_checkpoint *c, struct mb_model
     *ret = m;
     return MB_OK;
 }
+
+const struct mb_checkpoint *mb_model_checkpoint(const struct mb_model *m)
+{
+    return m->release == release_checkpoint ? m->owner : NULL;
+}

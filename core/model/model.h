@@ -105,6 +105,9 @@ struct mb_checkpoint;
 enum mb_status mb_model_from_checkpoint(struct mb_checkpoint *c, struct mb_model **ret,
                                         struct mb_error *err);
 
+/* The checkpoint that m's weights are views into, which lives as long as m; NULL for others. */
+const struct mb_checkpoint *mb_model_checkpoint(const struct mb_model *m);
+
 /* Frequencies are 0..this: positions stay below MB_CONTEXT_MAX = 2^20, and mb_sincos takes angles
  * below 2^31. */
 #define MB_INV_FREQ_MAX 1024.0

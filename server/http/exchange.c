@@ -504,18 +504,65 @@ void mbd_reply_bytes(struct mbd_exchange *x, int status, const char *content_typ
     answer(x, status, r, content_type);
 }
 
-void mbd_reply_file(struct mbd_exchange *x, int fd, uint64_t n, const char *name)
+/* What a browser should call the bytes. */
+static void name_file(struct MHD_Response *r, const char *name)
 {
     char disposition[MB_FILE_NAME_MAX + 32];
+    (void) snprintf(disposition, sizeof disposition, "attachment; filename=\"%s\"", name);
+    for (char *c = disposition + 22; *c && c[1]; c++) {
+        *c = isprint((unsigned char) *c) && *c != '"' && *c != '\\' ? *c : '_';
+    }
+    (void) MHD_add_response_header(r, "Content-Disposition", disposition);
+}
+
+void mbd_reply_file(struct mbd_exchange *x, int fd, uint64_t n, const char *name)
+{
     struct MHD_Response *r = MHD_create_response_from_fd64(n, fd);
     if (!r) {
         (void) close(fd);
     } else {
-        (void) snprintf(disposition, sizeof disposition, "attachment; filename=\"%s\"", name);
-        for (char *c = disposition + 22; *c && c[1]; c++) {
-            *c = isprint((unsigned char) *c) && *c != '"' && *c != '\\' ? *c : '_';
-        }
-        (void) MHD_add_response_header(r, "Content-Disposition", disposition);
+        name_file(r, name);
+    }
+    answer(x, 200, r, "application/octet-stream");
+}
+
+struct lent {
+    const uint8_t *at;
+    uint64_t n;
+    void (*release)(void *arg);
+    void *arg;
+};
+
+static ssize_t read_lent(void *arg, uint64_t from, char *to, size_t max)
+{
+    const struct lent *l = arg;
+    uint64_t left = l->n - from;
+    size_t n = left < max ? (size_t) left : max;
+    memcpy(to, l->at + from, n);
+    return (ssize_t) n;
+}
+
+static void give_back(void *arg)
+{
+    struct lent *l = arg;
+    l->release(l->arg);
+    free(l);
+}
+
+void mbd_reply_memory(struct mbd_exchange *x, const void *at, uint64_t n, const char *name,
+                      void (*release)(void *arg), void *arg)
+{
+    struct MHD_Response *r = NULL;
+    struct lent *l = malloc(sizeof *l);
+    if (l) {
+        *l = (struct lent) { at, n, release, arg };
+        r = MHD_create_response_from_callback(n, STREAM_BLOCK, read_lent, l, give_back);
+    }
+    if (r) {
+        name_file(r, name);
+    } else {
+        free(l);
+        release(arg);
     }
     answer(x, 200, r, "application/octet-stream");
 }

@@ -58,6 +58,9 @@ void mbd_reply_json(struct mbd_exchange *x, int status, char *text);
 /* Takes what text holds, and leaves it empty. */
 void mbd_reply_bytes(struct mbd_exchange *x, int status, const char *content_type,
                      struct mb_bytes *text);
+/* The n bytes at at, which stay until release was called with arg: once, also when this fails. */
+void mbd_reply_memory(struct mbd_exchange *x, const void *at, uint64_t n, const char *name,
+                      void (*release)(void *arg), void *arg);
 /* The n bytes of the file fd, which this closes; name is what a browser should call it. */
 void mbd_reply_file(struct mbd_exchange *x, int fd, uint64_t n, const char *name);
 /* retry_after in seconds; 0: no such header. */

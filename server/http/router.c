@@ -25,6 +25,8 @@ static const struct mbd_route routes[] = {
       mbd_route_pin },
     { "epochs", "GET", "/v1/mbool/models/{model}/epochs", MBD_SCOPE_ANY, MBD_BODY_NONE, false,
       mbd_route_epochs },
+    { "checkpoint", "GET", "/v1/mbool/models/{model}/checkpoint", MBD_SCOPE_ADMIN,
+      MBD_BODY_NONE, false, mbd_route_checkpoint },
     { "create_file", "POST", "/v1/files", MBD_SCOPE_FINETUNE, MBD_BODY_UPLOAD, false,
       mbd_route_create_file },
     { "files", "GET", "/v1/files", MBD_SCOPE_FINETUNE, MBD_BODY_NONE, false, mbd_route_files },

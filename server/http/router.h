@@ -47,9 +47,9 @@ mbd_handler_fn mbd_route_completions, mbd_route_chat_completions, mbd_route_mode
     mbd_route_model, mbd_route_healthz, mbd_route_readyz, mbd_route_metrics,
     mbd_route_embeddings, mbd_route_tokenize, mbd_route_detokenize, mbd_route_version,
     mbd_route_info, mbd_route_promote, mbd_route_rollback, mbd_route_pin, mbd_route_epochs,
-    mbd_route_create_file, mbd_route_files, mbd_route_file, mbd_route_delete_file,
-    mbd_route_file_content, mbd_route_create_job, mbd_route_jobs, mbd_route_job,
-    mbd_route_cancel_job, mbd_route_pause_job, mbd_route_resume_job, mbd_route_job_events,
-    mbd_route_job_checkpoints;
+    mbd_route_checkpoint, mbd_route_create_file, mbd_route_files, mbd_route_file,
+    mbd_route_delete_file, mbd_route_file_content, mbd_route_create_job, mbd_route_jobs,
+    mbd_route_job, mbd_route_cancel_job, mbd_route_pause_job, mbd_route_resume_job,
+    mbd_route_job_events, mbd_route_job_checkpoints;
 
 #endif

@@ -177,6 +177,14 @@ def test_epochs(host, path, other):
     check("the versions differ", of_file[0] != of_file[1], of_file)
     status, out, err = mbool("epochs", "tiny", host=host)
     check("epochs", status == 0 and "other.delta" in out and "ft:tiny:x" in out and "\n* " in out, out + err)
+    made = os.path.dirname(path) + "/made.mbool"
+    status, out, err = mbool("export", "ft:tiny:x", "-o", made, host=host)
+    check("export", status == 0 and open(made, "rb").read() == open(other, "rb").read(), out + err)
+    status, _, err = mbool("export", "nobody", "-o", made + "2", host=host)
+    check("export of no model", status == 1 and "nobody" in err and not os.path.exists(made + "2"), err)
+    status, _, err = mbool("export", "tiny", "-o", "/nowhere/x", host=host)
+    check("export to nowhere", status == 1 and "/nowhere" in err, err)
+    check("export without a file", mbool("export", "tiny", host=host)[0] == 2)
     before, version = [e["id"] for e in json.loads(mbool("epochs", "tiny", "--json", host=host)[1])["data"]]
     status, out, err = mbool("rollback", "tiny", host=host)
     check("nothing to roll back to", status == 1 and "no other epoch" in err, err)

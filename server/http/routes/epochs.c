@@ -1,8 +1,10 @@
-/* POST /v1/mbool/models/{model}/promote, rollback and pin, and GET .../epochs: which of a model's epochs
- * answers, and which are there. */
+/* POST /v1/mbool/models/{model}/promote, rollback and pin, GET .../epochs and .../checkpoint: which of a
+ * model's epochs answers, which are there, and the bytes of one. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/checkpoint/reader.h"
 #include "proto/json/epochs_json.h"
 #include "server/http/exchange.h"
 #include "server/http/router.h"
@@ -184,4 +186,27 @@ void mbd_route_epochs(struct mbd_exchange *x)
     };
     mbd_reply_json(x, 200, cards ? mb_epoch_list_encode(&l) : NULL);
     free(cards);
+}
+
+/* ---- the bytes --------------------------------------------------------------------------- */
+
+static void release_epoch(void *arg)
+{
+    mbd_epoch_unref(arg);
+}
+
+/* What the model is now, and goes on to be for this reply. Sent from its mapping: a page that is
+ * not in memory is read when its turn comes. */
+void mbd_route_checkpoint(struct mbd_exchange *x)
+{
+    const struct mbd_entry *e = find(x);
+    if (!e) {
+        return;
+    }
+    const struct mb_checkpoint *c = mb_model_checkpoint(e->epoch->model);
+    char name[MBD_EPOCH_ID_MAX + sizeof ".mbool"];
+    (void) snprintf(name, sizeof name, "%s.mbool", e->epoch->id);
+    mbd_exchange_set_epoch(x, e->epoch->id);
+    mbd_reply_memory(x, mb_checkpoint_memory(c), mb_checkpoint_bytes(c), name, release_epoch,
+                     mbd_epoch_ref(e->epoch));
 }
