@@ -148,15 +148,34 @@ START_TEST(many_inputs_pass_a_small_queue)
 }
 END_TEST
 
+/* Answers so far, whatever their status. */
+static unsigned embeddings_answered(void)
+{
+    static const char series[] = "mboold_http_requests_total{route=\"embeddings\",code=";
+    struct wire_reply r = wire_ask(&d, "/metrics", NULL);
+    unsigned n = 0;
+    for (const char *at = r.body; (at = strstr(at, series)); at++) {
+        n += (unsigned) strtoul(strchr(at, '}') + 1, NULL, 10);
+    }
+    wire_reply_free(&r);
+    return n;
+}
+
 START_TEST(a_client_that_leaves_leaves_nothing)
 {
-    for (int i = 0; i < 4; i++) {
+    enum { CLIENTS = 4 };
+    unsigned before = embeddings_answered();
+    for (int i = 0; i < CLIENTS; i++) {
         int fd = wire_open(&d);
         wire_post(fd, "/v1/embeddings",
                   "{\"input\":[\"a\",\"b\",\"c\",\"d\",\"e\",\"f\",\"g\"]}");
         (void) close(fd);
     }
-    (void) wire_metric_becomes(&d, "mboold_requests_waiting", 0); /* before they run */
+    for (int i = 0; i < 2000 && embeddings_answered() < before + CLIENTS; i++) {
+        (void) usleep(5000);
+    }
+    ck_assert_uint_eq(embeddings_answered(), before + CLIENTS);
+    (void) wire_metric_becomes(&d, "mboold_requests_waiting", 0);
     (void) wire_metric_becomes(&d, "mboold_requests_running", 0);
     json_t *root = ask("/v1/embeddings", "{\"input\":\"hello\"}", 200);
     json_decref(root);
